@@ -1,0 +1,70 @@
+"""The exceptions that diffsde raises.
+
+Every one is a `DiffSDEError`, so one `except` clause catches whatever this
+library has to say. Mistakes in a call are `ValueError` too, as Python's users
+expect.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from diffsde.trajectory import Trajectory
+
+__all__ = [
+    "CheckpointError",
+    "DataError",
+    "DiffSDEError",
+    "InputError",
+    "SolveError",
+    "TrainingError",
+    "UnknownSolverError",
+    "name_list",
+]
+
+
+class DiffSDEError(Exception):
+    """Base of all errors raised by diffsde."""
+
+
+class InputError(DiffSDEError, ValueError):
+    """An argument is not what the function takes."""
+
+
+class UnknownSolverError(InputError):
+    """No solver of that name exists for that kind of problem."""
+
+
+class CheckpointError(DiffSDEError):
+    """A checkpoint is missing, damaged, or not one of ours."""
+
+
+class DataError(DiffSDEError):
+    """A data file is missing, truncated or damaged."""
+
+
+class TrainingError(DiffSDEError):
+    """Training cannot go on."""
+
+
+class SolveError(DiffSDEError):
+    """A solve stopped before its end.
+
+    Attributes:
+        trajectory: the path computed so far, a `Trajectory`.
+    """
+
+    def __init__(self, message: str, trajectory: Trajectory) -> None:
+        super().__init__(message)
+        self.trajectory = trajectory
+
+
+def name_list(unknown: str, valid: Iterable[str]) -> str:
+    """The end of an error text about a name: the nearest valid one, then all of them."""
+    names = sorted(valid)
+    nearest = difflib.get_close_matches(unknown, names, n=1, cutoff=0.5)
+    hint = f"did you mean {nearest[0]!r}? " if nearest else ""
+    return f"{hint}Valid names: {', '.join(names)}"
