@@ -12,6 +12,7 @@ import os
 import shutil
 import struct
 import tempfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -32,6 +33,13 @@ DATASETS = {
     "mnist": datasets.MNIST,
     "fashion-mnist": datasets.FashionMNIST,
     "kmnist": datasets.KMNIST,
+}
+# MD5 sums of the unpacked files: how a file was packed does not matter.
+_SHIPPED = {
+    "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
+    "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
+    "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
+    "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
 }
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
 
@@ -121,15 +129,8 @@ def _unpack_shipped(folder: Path) -> None:
     with tempfile.TemporaryDirectory(dir=folder) as name:
         raw = Path(name) / "raw"
         raw.mkdir()
-        for file, md5 in datasets.MNIST.resources:
-            packed = shipped / file
-            if not check_integrity(packed, md5):
-                raise DataError(
-                    f"{packed}: missing or damaged (its MD5 sum is not {md5}). This file ships "
-                    "with diffsde: install the package again"
-                )
-            with gzip.open(packed) as source, (raw / packed.stem).open("wb") as target:
-                shutil.copyfileobj(source, target)
+        for stem, md5 in _SHIPPED.items():
+            _unpack(shipped / f"{stem}.gz", raw / stem, md5)
         home = folder / "MNIST"
         home.mkdir(exist_ok=True)
         try:
@@ -138,6 +139,20 @@ def _unpack_shipped(folder: Path) -> None:
             # Another process may have filled the cache meanwhile; then its files serve.
             if not (home / "raw").exists():
                 raise
+
+
+def _unpack(packed: Path, target: Path, md5: str) -> None:
+    try:
+        with gzip.open(packed) as source, target.open("wb") as file:
+            shutil.copyfileobj(source, file)
+        whole = check_integrity(target, md5)
+    except (OSError, EOFError, zlib.error):
+        whole = False
+    if not whole:
+        raise DataError(
+            f"{packed}: missing or damaged (the MD5 sum of its contents is not {md5}). This "
+            "file ships with diffsde: install the package again"
+        )
 
 
 def _download(cls: type[datasets.MNIST], folder: Path, files: Sequence[Path]) -> None:
