@@ -34,6 +34,8 @@ from diffsde.seeds import SampleStreams, fresh_seed
 
 __all__ = ["SDE", "SDES", "VESDE", "expand"]
 
+_BISECTIONS = 60  # halve [0, T] down to the spacing of float64
+
 
 def expand(t: Tensor | float, x: Tensor) -> Tensor:
     """Give t, a scalar or of shape (B,), the axes it needs to broadcast against x of shape (B, …)."""
@@ -90,6 +92,25 @@ class SDE(nn.Module):
         """a(t), the factor of x(0) in the mean of x(t), of t's shape."""
         t = torch.as_tensor(t)
         return self.marginal_prob(torch.ones_like(t), t)[0]
+
+    def noise_level(self, t: Tensor | float) -> Tensor:
+        """s(t) / a(t), the noise on x(t) / a(t), of t's shape: the σ of Karras et al."""
+        return self.marginal_std(t) / self.marginal_scale(t)
+
+    def time_of_noise_level(self, level: Tensor | float) -> Tensor:
+        """The t in [0, T] with `noise_level(t)` = level, of level's shape.
+
+        Found by bisection in float64, since the noise level rises with t; a subclass with a
+        closed form overrides this.
+        """
+        level = torch.as_tensor(level)
+        low = torch.zeros_like(level, dtype=torch.float64)
+        high = torch.full_like(low, self.T)
+        for _ in range(_BISECTIONS):
+            middle = 0.5 * (low + high)
+            below = self.noise_level(middle) < level
+            low, high = torch.where(below, middle, low), torch.where(below, high, middle)
+        return (0.5 * (low + high)).to(level.dtype)
 
     @property
     def prior_std(self) -> float:
@@ -163,6 +184,10 @@ class VESDE(SDE):
         # expm1 keeps its digits where t is small and σ²ᵗ − 1 would lose them.
         log_sigma = math.log(self.sigma)
         return torch.sqrt(torch.expm1(2 * log_sigma * torch.as_tensor(t)) / (2 * log_sigma))
+
+    def time_of_noise_level(self, level: Tensor | float) -> Tensor:
+        log_sigma = math.log(self.sigma)
+        return torch.log1p(2 * log_sigma * torch.as_tensor(level) ** 2) / (2 * log_sigma)
 
     def marginal_prob(self, x0: Tensor, t: Tensor | float) -> tuple[Tensor, Tensor]:
         return x0, self.marginal_std(expand(t, x0))
