@@ -7,32 +7,23 @@ shape, as JSON. Nothing is pickled, so a file can hold no code.
 
 from __future__ import annotations
 
-import json
 import os
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor
-
 from diffsde.errors import CheckpointError, InputError, name_list
-from diffsde.files import written_whole
 from diffsde.networks import NETWORKS
 from diffsde.score import ScoreModel
 from diffsde.sde import SDES
+from diffsde.tensorfile import read_tensors, write_tensors
 
 __all__ = [
     "PRETRAINED",
     "load_model",
     "load_pretrained",
-    "read_tensors",
     "save_model",
-    "write_tensors",
 ]
-
-_FORMAT = "diffsde-1"
 
 PRETRAINED = {"mnist-tutorial": "mnist-tutorial.safetensors"}
 
@@ -91,42 +82,3 @@ def load_pretrained(name: str = "mnist") -> ScoreModel:
 
 def _weights() -> Path:
     return Path(str(resources.files("diffsde"))) / "assets" / "weights"
-
-
-def write_tensors(
-    path: str | os.PathLike[str], tensors: dict[str, Tensor], description: dict[str, Any]
-) -> Path:
-    """Write tensors and a JSON description as safetensors, whole or not at all."""
-    copies = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    metadata = {"format": _FORMAT, "description": json.dumps(description)}
-    with written_whole(path) as temporary:
-        save_file(copies, temporary, metadata=metadata)
-    return Path(path)
-
-
-def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read what `write_tensors` wrote.
-
-    Raises:
-        CheckpointError: the file is missing, damaged, or written by something else.
-    """
-    if not Path(path).is_file():
-        raise CheckpointError(f"{path}: no such file")
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(
-            f"{path}: not a readable safetensors file ({error}). It may be cut short, or of "
-            "another format; diffsde loads no pickles"
-        ) from error
-    if metadata.get("format") != _FORMAT:
-        raise CheckpointError(
-            f"{path}: a safetensors file, but not written by diffsde (its metadata has format "
-            f"{metadata.get('format')!r}, expected {_FORMAT!r})"
-        )
-    try:
-        return tensors, json.loads(metadata["description"])
-    except (KeyError, json.JSONDecodeError) as error:
-        raise CheckpointError(f"{path}: its metadata is damaged ({error})") from error

@@ -25,13 +25,14 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm.auto import tqdm
 
-from diffsde.checkpoint import read_tensors, save_model, write_tensors
+from diffsde.checkpoint import save_model
 from diffsde.data import ImageData
 from diffsde.errors import CheckpointError, InputError, TrainingError, name_list
 from diffsde.networks import ScoreUNet
 from diffsde.plots import plot_losses
 from diffsde.score import ScoreModel, score_matching_loss
 from diffsde.sde import SDE, VESDE
+from diffsde.tensorfile import read_tensors, write_tensors
 
 __all__ = ["SCHEDULES", "Recipe", "learning_rate", "train"]
 
