@@ -30,7 +30,7 @@ import torch
 from torch import Tensor, nn
 
 from diffsde.errors import InputError
-from diffsde.seeds import SampleStreams, fresh_seed
+from diffsde.seeds import NormalTable, checked_seed
 
 __all__ = ["SDE", "SDES", "VESDE", "expand"]
 
@@ -122,16 +122,20 @@ class SDE(nn.Module):
         shape: Sequence[int],
         *,
         seed: int | None = None,
+        first: int = 0,
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
     ) -> Tensor:
         """Draw x(T) ~ N(0, s(T)² I) of shape (B, …).
 
-        Sample i depends on (seed, i) alone: a larger batch begins with the smaller one.
+        Sample i depends on (seed, first + i) alone, so a large batch may be drawn in parts.
         """
+        if not shape or any(n < 1 for n in shape):
+            raise InputError(f"shape = {tuple(shape)}: expected (B, …) of positive numbers")
         count, *rest = shape
-        streams = SampleStreams(fresh_seed() if seed is None else seed, "prior", count)
-        noise = streams.normal(rest, dtype or torch.get_default_dtype())
+        samples = range(first, first + count)
+        table = NormalTable(checked_seed(seed), "prior")
+        noise = table.rows(samples, 0, rest, dtype or torch.get_default_dtype())
         return (self.prior_std * noise).to(device)
 
     def prior_logp(self, x: Tensor) -> Tensor:

@@ -1,25 +1,34 @@
 r"""Random numbers that belong to a sample, not to a batch.
 
-Image i of a batch draws its numbers from a stream that is keyed by
-(seed, purpose, i) and by nothing else. So the size, the order and the device
-of a batch do not change any image, and two solvers given one seed see one noise.
+Every normal number has an address: (seed, purpose, sample, node). Image i of a batch
+reads the numbers of sample i and of no other, so the size, the order and the device of
+a batch, and how it is split, change no image; and two solvers that are given one seed
+see one noise.
 
-Numbers are drawn on the CPU, whose generator gives the same bits on every
-machine, and moved to where they are used.
+Philox (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011) is such a
+table: its key and its counter are the address, so any entry is read at once. Numbers are
+drawn on the CPU, where they have the same bits on every machine, and then moved.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy
 import torch
+from numpy.random import Generator, Philox, SeedSequence
 from torch import Tensor
 
-__all__ = ["PURPOSES", "SampleStreams", "fresh_seed"]
+from diffsde.errors import InputError
 
-# What a stream is used for: two purposes never share numbers.
-PURPOSES = {"prior": 0, "brownian": 1, "corrector": 2, "bridge": 3, "data": 4}
+__all__ = ["PURPOSES", "NormalTable", "checked_seed", "fresh_seed"]
+
+# What a number is used for: two purposes never share any.
+PURPOSES = {"prior": 0, "brownian": 1, "corrector": 2, "bridge": 3, "churn": 4, "data": 5}
+
+_WORDS = {torch.float32: numpy.float32, torch.float64: numpy.float64}
+_WORD = 2**64
 
 
 def fresh_seed() -> int:
@@ -27,32 +36,58 @@ def fresh_seed() -> int:
     return int(torch.randint(2**31 - 1, ()).item())
 
 
-def _generator(key: Sequence[int]) -> torch.Generator:
-    word = numpy.random.SeedSequence(list(key)).generate_state(1, numpy.uint64)[0]
-    return torch.Generator().manual_seed(int(word))
+def checked_seed(seed: int | None) -> int:
+    """The seed itself, or a fresh one for None.
+
+    Raises:
+        InputError: it is not a non-negative whole number.
+    """
+    if seed is None:
+        return fresh_seed()
+    if isinstance(seed, bool) or not isinstance(seed, (int, numpy.integer)) or seed < 0:
+        raise InputError(f"seed = {seed!r}: expected a whole number ≥ 0, or None")
+    return int(seed)
 
 
-class SampleStreams:
-    """One stream of standard normal numbers for each sample of a batch.
+class NormalTable:
+    """Standard normal numbers by address.
 
     Args:
-        seed: any non-negative integer.
+        seed: any whole number ≥ 0.
         purpose: a key of `PURPOSES`.
-        count: number of samples B.
-        first: index of the first sample, when the batch is part of a larger one.
-        extra: further integers of the key, such as the node of a tree.
     """
 
-    def __init__(
-        self, seed: int, purpose: str, count: int, first: int = 0, extra: Sequence[int] = ()
-    ) -> None:
-        self._generators = [
-            _generator((seed, PURPOSES[purpose], first + i, *extra)) for i in range(count)
-        ]
+    def __init__(self, seed: int, purpose: str) -> None:
+        words = SeedSequence([seed, PURPOSES[purpose]]).generate_state(1, numpy.uint64)
+        self._philox = Philox(key=numpy.array([words[0], 0], dtype=numpy.uint64))
+        self._state = self._philox.state
+        self._draw = Generator(self._philox).standard_normal
 
-    def normal(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
-        """The next numbers of every stream: a CPU tensor of shape (B, *shape)."""
-        out = torch.empty(len(self._generators), *shape, dtype=dtype)
-        for row, generator in zip(out, self._generators, strict=True):
-            row.normal_(generator=generator)
-        return out
+    def rows(
+        self,
+        samples: Sequence[int],
+        nodes: Sequence[int] | int,
+        shape: Sequence[int],
+        dtype: torch.dtype,
+    ) -> Tensor:
+        """The numbers of each sample at its node: a CPU tensor of shape (len(samples), *shape).
+
+        Args:
+            samples: indices of the samples.
+            nodes: one node for all samples, or one for each; 0 ≤ node < 2⁶⁴.
+            shape: of one sample's numbers.
+            dtype: half precisions are drawn in float32 and rounded.
+        """
+        word = _WORDS.get(dtype, numpy.float32)
+        out = numpy.empty((len(samples), math.prod(shape)), dtype=word)
+        nodes = [nodes] * len(samples) if isinstance(nodes, int) else nodes
+        for row, sample, node in zip(out, samples, nodes, strict=True):
+            self._seek(sample, node)
+            self._draw(dtype=word, out=row)
+        return torch.from_numpy(out).reshape(len(samples), *shape).to(dtype)
+
+    def _seek(self, sample: int, node: int) -> None:
+        # The lowest word of the counter is Philox's own: it counts the numbers of one address.
+        self._state["state"]["key"][1] = sample % _WORD
+        self._state["state"]["counter"][:] = (0, node % _WORD, node // _WORD, 0)
+        self._philox.state = self._state
