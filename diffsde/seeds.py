@@ -25,9 +25,8 @@ from diffsde.errors import InputError
 __all__ = ["PURPOSES", "NormalTable", "checked_seed", "fresh_seed"]
 
 # What a number is used for: two purposes never share any.
-PURPOSES = {"prior": 0, "brownian": 1, "corrector": 2, "bridge": 3, "churn": 4, "data": 5}
+PURPOSES = {"prior": 0, "brownian": 1, "corrector": 2, "path": 3, "churn": 4}
 
-_WORDS = {torch.float32: numpy.float32, torch.float64: numpy.float64}
 _WORD = 2**64
 
 
@@ -76,14 +75,13 @@ class NormalTable:
             samples: indices of the samples.
             nodes: one node for all samples, or one for each; 0 ≤ node < 2⁶⁴.
             shape: of one sample's numbers.
-            dtype: half precisions are drawn in float32 and rounded.
+            dtype: what the numbers, drawn in float64, are rounded to.
         """
-        word = _WORDS.get(dtype, numpy.float32)
-        out = numpy.empty((len(samples), math.prod(shape)), dtype=word)
+        out = numpy.empty((len(samples), math.prod(shape)))
         nodes = [nodes] * len(samples) if isinstance(nodes, int) else nodes
         for row, sample, node in zip(out, samples, nodes, strict=True):
             self._seek(sample, node)
-            self._draw(dtype=word, out=row)
+            self._draw(out=row)
         return torch.from_numpy(out).reshape(len(samples), *shape).to(dtype)
 
     def _seek(self, sample: int, node: int) -> None:
