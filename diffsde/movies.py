@@ -1,0 +1,236 @@
+r"""Files of moving pictures, written frame by frame.
+
+A writer takes a frame and how many ticks it stays, a tick being 1 / fps seconds, and
+forgets the frame: memory does not grow with the length. A frame is (H, W) indices into one
+palette of the whole film, or (H, W, 3) colours.
+
+GIF and animated PNG are written here, around Pillow's LZW and Python's zlib, because
+Pillow's own writers keep every frame until the end and give each its palette. Sources: the
+GIF89a specification, and https://www.w3.org/TR/png-3/ for APNG. MP4 and WebM go through
+imageio and PyAV, the extra `video`.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from diffsde.errors import InputError, name_list
+from diffsde.files import written_whole
+
+__all__ = ["SUFFIXES", "Frame", "Write", "check_movie", "open_movie"]
+
+Frame = NDArray[np.uint8]
+Palette = NDArray[np.uint8]
+
+
+class Write(Protocol):
+    """Append a frame that stays for a number of ticks."""
+
+    def __call__(self, frame: Frame, ticks: int) -> None: ...
+
+
+_CODECS = {".mp4": "libx264", ".webm": "libvpx-vp9"}
+SUFFIXES = (".gif", ".png", ".apng", *_CODECS)
+
+_GIF_FPS = 50.0  # players slow down what asks for more
+_LONGEST = 65535  # a delay is 16 bits wide
+_LZW_BITS = 8
+_PNG_UP = 2  # the filter that subtracts the row above: magnified rows repeat, so they vanish
+
+
+def check_movie(path: Path, fps: float) -> None:
+    """Refuse what `open_movie` cannot write.
+
+    Raises:
+        InputError: an unknown suffix, a speed that the format cannot play, or no PyAV.
+    """
+    if path.suffix.lower() not in SUFFIXES:
+        raise InputError(f"{path}: no animation format. {name_list(path.suffix.lower(), SUFFIXES)}")
+    if not 0 < fps < 1000:
+        raise InputError(f"fps = {fps}: expected frames per second between 0 and 1000")
+    if path.suffix.lower() == ".gif" and fps > _GIF_FPS:
+        raise InputError(
+            f"fps = {fps}: GIF players show at most 50 frames a second. Lower fps, skip frames "
+            "with speed=, or write .png, .mp4 or .webm"
+        )
+    if path.suffix.lower() in _CODECS:
+        try:
+            import av  # noqa: F401
+        except ImportError as error:
+            raise InputError(
+                f"{path}: writing {path.suffix} needs PyAV: pip install 'diffsde[video]'; "
+                ".gif and .png need nothing more"
+            ) from error
+
+
+@contextmanager
+def open_movie(
+    path: Path,
+    fps: float,
+    count: int,
+    palette: Palette | None,
+    samples: Callable[[], list[Frame]],
+) -> Iterator[Write]:
+    """Give a function that appends frames to `path`, which appears once all are written.
+
+    Args:
+        path: its suffix, one of `SUFFIXES`, chooses the format.
+        fps: ticks per second.
+        count: how many frames will be written.
+        palette: (N, 3) colours that frames of indices index; None for frames of colours.
+        samples: gives some frames of colours, for a GIF to choose its one palette from.
+    """
+    suffix = path.suffix.lower()
+    with written_whole(path) as temporary:
+        if suffix in _CODECS:
+            with _video(temporary, fps, _CODECS[suffix], palette) as write:
+                yield write
+            return
+        with temporary.open("wb") as file:
+            if suffix != ".gif":
+                yield _Apng(file, fps, count, palette)
+                file.write(_chunk(b"IEND", b""))
+            else:
+                gif = _Gif(file, fps, palette) if palette is not None else None
+                yield gif or _quantised(file, fps, samples())
+                file.write(b";")
+
+
+class _Gif:
+    """A GIF with one global palette of at most 256 colours."""
+
+    def __init__(self, file: BinaryIO, fps: float, palette: Palette) -> None:
+        self.file, self.fps, self.palette = file, fps, palette
+        self.ticks = self.written = 0  # so far, in ticks and in hundredths of a second
+        self.started = False
+
+    def __call__(self, frame: Frame, ticks: int) -> None:
+        height, width = frame.shape
+        if not self.started:
+            self._start(width, height)
+        self.file.write(struct.pack("<BBBBHBB", 0x21, 0xF9, 4, 1 << 2, self._delay(ticks), 0, 0))
+        self.file.write(struct.pack("<BHHHHBB", 0x2C, 0, 0, width, height, 0, _LZW_BITS))
+        # "gif" is Pillow's LZW encoder: mode, bits a pixel, not interlaced.
+        self.file.write(Image.fromarray(frame).tobytes("gif", "L", _LZW_BITS, 0) + b"\0")
+
+    def _start(self, width: int, height: int) -> None:
+        bits = max(1, (len(self.palette) - 1).bit_length())
+        table = np.zeros((2**bits, 3), np.uint8)
+        table[: len(self.palette)] = self.palette
+        self.file.write(b"GIF89a" + struct.pack("<HHBBB", width, height, 0xF0 | (bits - 1), 0, 0))
+        self.file.write(table.tobytes())
+        self.file.write(b"\x21\xff\x0bNETSCAPE2.0\x03\x01\0\0\0")  # play for ever
+        self.started = True
+
+    def _delay(self, ticks: int) -> int:
+        """Hundredths of a second, rounded so that errors do not add up."""
+        self.ticks += ticks
+        delay = round(100 * self.ticks / self.fps) - self.written
+        self.written += delay
+        return min(delay, _LONGEST)
+
+
+def _quantised(file: BinaryIO, fps: float, samples: list[Frame]) -> Write:
+    """A GIF writer for frames of colours: one palette, chosen from some of them."""
+    sheet = np.concatenate([s.reshape(-1, 3) for s in samples])[None]
+    chosen = Image.fromarray(sheet).quantize(256).getpalette() or [0, 0, 0]
+    palette = np.array(chosen, np.uint8).reshape(-1, 3)
+    nearest = _nearest(palette)
+    gif = _Gif(file, fps, palette)
+
+    def write(frame: Frame, ticks: int) -> None:
+        red, green, blue = np.moveaxis(frame >> 3, -1, 0).astype(np.uint16)
+        gif(nearest[(red << 10) | (green << 5) | blue], ticks)
+
+    return write
+
+
+def _nearest(palette: Palette) -> Frame:
+    """The palette's nearest colour to every colour of five bits a channel: (32768,)."""
+    levels = np.arange(32, dtype=np.float32) * 8 + 4
+    cube = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), -1).reshape(-1, 3)
+    colours = palette.astype(np.float32)
+    # ‖c − p‖² without ‖c‖², which is the same for every p.
+    return np.asarray(((colours**2).sum(1) - 2 * cube @ colours.T).argmin(1), dtype=np.uint8)
+
+
+class _Apng:
+    """An animated PNG of indices or of colours."""
+
+    def __init__(self, file: BinaryIO, fps: float, count: int, palette: Palette | None) -> None:
+        self.file, self.fps, self.count, self.palette = file, fps, count, palette
+        self.sequence = 0
+        self.started = False
+
+    def __call__(self, frame: Frame, ticks: int) -> None:
+        height, width = frame.shape[:2]
+        first = not self.started
+        if first:
+            self._start(width, height)
+        milliseconds = min(round(1000 * ticks / self.fps), _LONGEST)
+        control = struct.pack(">IIIIHHBB", width, height, 0, 0, milliseconds, 1000, 0, 0)
+        self.file.write(_chunk(b"fcTL", self._number() + control))
+        data = zlib.compress(_filtered(frame), 6)
+        # The first frame is the still picture that other PNG readers show.
+        part = _chunk(b"IDAT", data) if first else _chunk(b"fdAT", self._number() + data)
+        self.file.write(part)
+
+    def _start(self, width: int, height: int) -> None:
+        colour_type = 2 if self.palette is None else 3
+        self.file.write(b"\x89PNG\r\n\x1a\n")
+        header = struct.pack(">IIBBBBB", width, height, 8, colour_type, 0, 0, 0)
+        self.file.write(_chunk(b"IHDR", header))
+        self.file.write(_chunk(b"acTL", struct.pack(">II", self.count, 0)))
+        if self.palette is not None:
+            self.file.write(_chunk(b"PLTE", self.palette.tobytes()))
+        self.started = True
+
+    def _number(self) -> bytes:
+        self.sequence += 1
+        return struct.pack(">I", self.sequence - 1)
+
+
+def _filtered(frame: Frame) -> bytes:
+    """Rows as PNG stores them: a filter's number, then differences from the row above."""
+    rows = frame.reshape(len(frame), -1)
+    lines = np.full((len(rows), rows.shape[1] + 1), _PNG_UP, np.uint8)
+    lines[:, 1:] = rows
+    lines[1:, 1:] -= rows[:-1]
+    return lines.tobytes()
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    check = zlib.crc32(kind + data)
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", check)
+
+
+@contextmanager
+def _video(path: Path, fps: float, codec: str, palette: Palette | None) -> Iterator[Write]:
+    """MP4 or WebM, at a constant number of frames a second."""
+    import imageio.v3 as iio
+
+    with iio.imopen(path, "w", plugin="pyav") as file:
+        stream: Any = file
+        stream.init_video_stream(codec, fps=fps)
+
+        def write(frame: Frame, ticks: int) -> None:
+            colours = _even(frame if palette is None else palette[frame])
+            for _ in range(ticks):
+                stream.write_frame(colours)
+
+        yield write
+
+
+def _even(frame: Frame) -> Frame:
+    """Video codecs share a colour among 2×2 pixels: repeat the last row or column."""
+    height, width = frame.shape[:2]
+    return np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
