@@ -19,6 +19,7 @@ A user's own clock is a function from [0, 1], the fraction of the solve, to t.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -58,6 +59,11 @@ class Clock:
         first, last = (float(tau(torch.tensor(t, dtype=torch.float64))) for t in (start, end))
         self._first, self._sign = first, 1.0 if last > first else -1.0
         self.duration = abs(last - first)
+        if not 0 < self.duration < math.inf:
+            raise InputError(
+                f"a clock from t = {start:g} to {end:g} lasts {self.duration}: expected two "
+                "times at which τ(t) is finite (log σ is not at t = 0) and different"
+            )
 
     @property
     def direction(self) -> float:

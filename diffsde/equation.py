@@ -1,0 +1,194 @@
+r"""Equations: a problem as a solver sees it.
+
+Whatever the problem is and in whatever clock it runs, a solver sees
+
+    dx  =  f(u, x) du  +  g(u) dw(u),        u from 0 to `duration`,
+
+with u rising, and flat states. An `Equation` counts the evaluations it is asked for,
+remembers the last one (many solvers ask twice at one point), and looks at each result:
+a score that returns NaN or a wrong shape is found where it happens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from diffsde.clocks import Clock, make_clock
+from diffsde.errors import InputError
+from diffsde.reverse import ReverseProblem
+from diffsde.sde import SDE
+
+__all__ = ["Equation", "EvaluationError", "Limit", "Meter", "make_equation"]
+
+
+class EvaluationError(Exception):
+    """The score or drift returned something that no solve can go on with."""
+
+
+class Limit(Exception):  # noqa: N818  (it ends a solve as asked, it is no fault)
+    """A limit that the caller set is reached."""
+
+
+class Meter:
+    """A function of (x, t) that counts its calls and looks at what it returns."""
+
+    def __init__(self, fn: Callable[..., Tensor], name: str, limit: int | None) -> None:
+        self.fn, self.name, self.limit = fn, name, limit
+        self.calls = 0
+
+    def __call__(self, x: Tensor, t: Tensor | float) -> Tensor:
+        if self.limit is not None and self.calls >= self.limit:
+            raise Limit(f"max_nfe = {self.limit} evaluations are used up")
+        self.calls += 1
+        value = self.fn(x, t)
+        if not isinstance(value, Tensor) or value.shape != x.shape:
+            found = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+            raise EvaluationError(
+                f"the {self.name} returned {found} for states of shape {tuple(x.shape)}: "
+                "expected the shape that came in"
+            )
+        if not bool(torch.isfinite(value).all()):
+            raise EvaluationError(f"the {self.name} returned numbers that are not finite")
+        return value
+
+
+class Equation:
+    """A problem in a clock, with u rising from 0 and states of shape (B, D).
+
+    Attributes:
+        problem: what was given; for a reverse problem, with its score counted.
+        clock: from u to t and back.
+        stochastic: whether there is noise.
+        additive: whether the noise does not depend on the state.
+        meter: counts the evaluations.
+        dtype: in which the drift is evaluated.
+    """
+
+    def __init__(
+        self,
+        problem: Any,
+        clock: Clock,
+        drift: Callable[[Tensor, Tensor], Tensor],
+        diffusion: Callable[[Tensor], Tensor] | None,
+        meter: Meter,
+        *,
+        stochastic: bool,
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> None:
+        self.problem, self.clock, self.meter = problem, clock, meter
+        self.stochastic, self.additive = stochastic, diffusion is not None
+        self._drift, self._diffusion = drift, diffusion
+        self.dtype, self._device = dtype, device
+        self._last: tuple[Any, ...] = ()
+        self._coefficients: tuple[Any, ...] = ()
+
+    @property
+    def duration(self) -> float:
+        """The end of u."""
+        return self.clock.duration
+
+    def f(self, u: Tensor, x: Tensor) -> Tensor:
+        """The drift, of x's shape (B, D); u is a scalar or (B, 1)."""
+        if self._is_last(u, x):
+            value: Tensor = self._last[-1]
+            return value
+        t, rate, _ = self._at(u)
+        value = self.clock.direction * rate * self._drift(x.to(self.dtype), t)
+        self._last = (u, x, x._version, torch.is_grad_enabled(), value)
+        return value
+
+    def g(self, u: Tensor) -> Tensor:
+        """The diffusion, of u's shape."""
+        return self._at(u)[2]
+
+    def t(self, u: Tensor) -> Tensor:
+        """The time t at u, as a score takes it: a scalar, or (B,) for u of shape (B, 1)."""
+        return self._at(u)[0]
+
+    def _is_last(self, u: Tensor, x: Tensor) -> bool:
+        """Whether the drift was just asked for at this point.
+
+        The tensor itself is compared, not its numbers, and it is kept alive meanwhile.
+        """
+        if not self._last:
+            return False
+        last_u, last_x, version, grad, _ = self._last
+        same = x is last_x and x._version == version and grad == torch.is_grad_enabled()
+        return same and (u is last_u or torch.equal(torch.as_tensor(u), torch.as_tensor(last_u)))
+
+    def _at(self, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """t, |dt/du| and g at u; the last answer is kept, since f and g are asked together."""
+        if self._coefficients and self._coefficients[0] is u:
+            return self._coefficients[1]  # type: ignore[no-any-return]
+        place = torch.as_tensor(u, dtype=torch.float64)
+        t, rate = self.clock.time(place), self.clock.rate(place)
+        g = rate.sqrt() * self._diffusion(t) if self._diffusion is not None else rate
+        found = (self._cast(t).flatten() if t.dim() else self._cast(t), self._cast(rate), self._cast(g))
+        self._coefficients = (u, found)
+        return found
+
+    def _cast(self, value: Tensor) -> Tensor:
+        return value.to(self._device, self.dtype)
+
+
+def make_equation(
+    problem: Any,
+    x: Tensor,
+    interval: tuple[float, float] | None,
+    clock: str | Callable[[Tensor], Tensor],
+    max_nfe: int | None,
+) -> Equation:
+    """The equation of any problem that `solve` takes.
+
+    Args:
+        problem: a `ReverseProblem`, a forward `SDE`, a torchsde object (`f`, `g`,
+            `noise_type`, `sde_type`), or an ODE called (t, x).
+        x: a state; gives dtype and device.
+        interval: start and end of t; the problem's own if None.
+        clock: see `diffsde.clocks`.
+        max_nfe: how many evaluations are allowed.
+    """
+    if interval is None:
+        interval = getattr(problem, "interval", None)
+    if interval is None:
+        raise InputError(
+            f"{type(problem).__name__} does not say from where to where it runs: give ts="
+        )
+    parts: dict[str, Any] = {"dtype": x.dtype, "device": x.device}
+    if isinstance(problem, ReverseProblem):
+        meter = Meter(problem.score, "score", max_nfe)
+        counted = problem.with_score(meter)
+        made = make_clock(clock, *interval, problem.sde)
+        noise = counted.diffusion if problem.stochastic else None
+        return Equation(
+            counted, made, counted.drift, noise, meter, stochastic=problem.stochastic, **parts
+        )
+    if isinstance(problem, SDE):
+        meter = Meter(problem.drift, "drift", max_nfe)
+        made = make_clock(clock, *interval, problem)
+        return Equation(problem, made, meter, problem.diffusion, meter, stochastic=True, **parts)
+    if is_torchsde(problem):
+        meter = Meter(lambda y, t: problem.f(t, y), "drift", max_nfe)
+    elif callable(problem):
+        meter = Meter(lambda y, t: problem(t, y), "right-hand side", max_nfe)
+    else:
+        raise InputError(
+            f"problem = {type(problem).__name__}: expected a ReverseSDE, a ProbabilityFlow, an "
+            "SDE, a torchsde object with f, g, noise_type and sde_type, or a function (t, x)"
+        )
+    made = make_clock(clock, *interval, None)
+    return Equation(
+        problem, made, meter, None, meter, stochastic=is_torchsde(problem), **parts
+    )
+
+
+def is_torchsde(problem: Any) -> bool:
+    """Whether an object follows torchsde's contract for an SDE."""
+    return all(hasattr(problem, name) for name in ("f", "noise_type", "sde_type")) and any(
+        hasattr(problem, name) for name in ("g", "g_prod", "f_and_g", "f_and_g_prod")
+    )

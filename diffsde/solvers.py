@@ -1,0 +1,179 @@
+r"""The registry of solvers, and what a solver is.
+
+A solver is a row: a name, the kind of equation it takes, where it comes from, its order,
+what a step costs, and `walk`, which takes a `Run` and gives the states after each accepted
+step. Rows are declared where the method lives (`torchsde_methods`, `torchdiffeq_methods`,
+`samplers`); everything else asks the row and compares no names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any, Protocol
+
+
+from torch import Tensor
+
+from diffsde.brownian import BoundBrownian, BrownianPath
+from diffsde.equation import Equation
+from diffsde.errors import InputError, UnknownSolverError, name_list
+
+__all__ = [
+    "FixedStep",
+    "Move",
+    "OneStep",
+    "Run",
+    "Solver",
+    "find_solver",
+    "list_solvers",
+    "register",
+    "walk_fixed",
+]
+
+
+@dataclass(frozen=True)
+class Move:
+    """An accepted step: the state x, (B, D), at the solver's time u."""
+
+    u: Tensor
+    x: Tensor
+
+
+@dataclass
+class Run:
+    """What a solver is given.
+
+    Attributes:
+        equation: to be solved.
+        x: (B, D), the state at u = 0.
+        nodes: (n + 1,) float64 times u from 0 to the end. A fixed-step solver steps from
+            one to the next; an adaptive one lands on each.
+        noise: the Brownian motion of an SDE.
+        path: the same as a function of time, for solvers that subdivide steps.
+        rtol, atol: tolerances of adaptive solvers.
+        options: for the method, beside what `solve` itself takes.
+        samples: index of each row of x, on which its noise depends.
+        seed: of all noise.
+        rejected: counted by adaptive solvers.
+        steps: (B,) accepted steps, where each sample has its own.
+    """
+
+    equation: Equation
+    x: Tensor
+    nodes: Tensor
+    rtol: float
+    atol: float
+    options: Mapping[str, Any] = field(default_factory=dict)
+    noise: BoundBrownian | None = None
+    path: BrownianPath | None = None
+    samples: Sequence[int] = ()
+    seed: int = 0
+    rejected: int = 0
+    steps: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.long))
+
+
+class OneStep(Protocol):
+    """A method as a step: from x at u0 to the state at u1."""
+
+    def step(self, u0: Tensor, u1: Tensor, x: Tensor) -> Tensor: ...
+
+
+FixedStep = Callable[[Run], OneStep]
+
+
+@dataclass(frozen=True)
+class Solver:
+    """One row of the registry.
+
+    Attributes:
+        name: what `solve(method=…)` takes.
+        kind: "sde" or "ode".
+        family: the library it comes from: torchsde, torchdiffeq or diffsde.
+        order: of convergence: strong, for additive noise, or of the ODE method.
+        adaptive: whether it chooses its own steps unless told not to.
+        evaluations: of the score for each step; None if that varies.
+        source: paper or text that defines it.
+        advice: what a user should know before choosing it.
+        one_step: makes the step function, for methods that have one.
+        walk: gives the states after each accepted step, for methods that step by themselves.
+        multistep: whether a step uses the ones before it, or counts them.
+        options: the keywords that `options=` may hold.
+    """
+
+    name: str
+    kind: str
+    family: str
+    order: float
+    adaptive: bool
+    evaluations: float | None
+    source: str
+    advice: str = ""
+    one_step: FixedStep | None = field(default=None, repr=False)
+    walk: Callable[[Run], Iterator[Move]] | None = field(default=None, repr=False)
+    multistep: bool = False
+    options: frozenset[str] = field(default=frozenset(), repr=False)
+
+    @property
+    def can_adapt(self) -> bool:
+        """Whether `solve(adaptive=True)` may be asked for."""
+        one_step = self.one_step is not None and not self.multistep
+        return self.adaptive or (self.kind == "sde" and one_step)
+
+
+_REGISTRY: dict[tuple[str, str], Solver] = {}
+
+
+def register(solver: Solver) -> Solver:
+    """Add a row; names are unique within a kind."""
+    key = (solver.kind, solver.name)
+    if key in _REGISTRY:
+        raise InputError(f"a solver {solver.name!r} of kind {solver.kind!r} is there already")
+    if solver.one_step is None and solver.walk is None:
+        raise InputError(f"solver {solver.name!r}: give one_step, walk, or both")
+    _REGISTRY[key] = solver
+    return solver
+
+
+def list_solvers(kind: str | None = None) -> list[Solver]:
+    """The registry: every solver, or those of one kind, "sde" or "ode"."""
+    if kind not in (None, "sde", "ode"):
+        raise InputError(f"kind = {kind!r}: expected 'sde', 'ode' or None")
+    return [row for row in _REGISTRY.values() if kind in (None, row.kind)]
+
+
+def find_solver(name: str, kind: str) -> Solver:
+    """The row of that name for that kind of equation.
+
+    Raises:
+        UnknownSolverError: naming the valid ones, the nearest, or the kind it is for.
+    """
+    if (kind, name) in _REGISTRY:
+        return _REGISTRY[kind, name]
+    words = {"sde": "an SDE", "ode": "an ODE"}
+    valid = name_list(str(name), _names(kind))
+    other = "ode" if kind == "sde" else "sde"
+    if (other, name) in _REGISTRY:
+        raise UnknownSolverError(
+            f"{name!r} solves {words[other]}, but this problem is {words[kind]} "
+            f"({'use a ProbabilityFlow' if kind == 'sde' else 'use a ReverseSDE'} for it). {valid}"
+        )
+    raise UnknownSolverError(f"no solver {name!r} for {words[kind]}: {valid}")
+
+
+def _names(kind: str) -> Iterable[str]:
+    return [name for row_kind, name in _REGISTRY if row_kind == kind]
+
+
+def walk_fixed(solver: Solver, run: Run) -> Iterator[Move]:
+    """Step from node to node."""
+    if solver.one_step is None:
+        raise InputError(f"{solver.name} chooses its own steps: it has no fixed-step form")
+    method = solver.one_step(run)
+    x = run.x
+    for u0, u1 in pairwise(run.nodes.unbind()):
+        x = method.step(u0, u1, x)
+        yield Move(u1, x)
+
+
