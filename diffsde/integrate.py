@@ -19,6 +19,7 @@ from tqdm.auto import tqdm
 from diffsde import samplers, torchdiffeq_methods, torchsde_methods  # noqa: F401  (fill the registry)
 from diffsde.adaptive import ADAPTIVE_OPTIONS, walk_adaptive
 from diffsde.brownian import BrownianPath, SequentialBrownian
+from diffsde.dense import dense_output
 from diffsde.equation import Equation, EvaluationError, Limit, is_torchsde, make_equation
 from diffsde.errors import DiffSDEError, InputError, SolveError, name_list
 from diffsde.grids import Grid, Save, checked_times, make_grid
@@ -70,6 +71,7 @@ def solve(
     max_steps: int | None = None,
     max_nfe: int | None = None,
     max_seconds: float | None = None,
+    denoise: bool = False,
     grad: bool = False,
     progress: bool = False,
     options: Mapping[str, Any] | None = None,
@@ -103,6 +105,9 @@ def solve(
         callback: called as (t, x, stats) after each step; a true answer ends the solve.
         event: called as (t, x); the solve ends after the step in which it changes sign.
         max_steps, max_nfe, max_seconds: limits; reaching one raises.
+        denoise: end a reverse problem with one more evaluation: the state at ε, which still
+            holds noise of std s(ε), is followed by the best guess at the image without it,
+            E[x(0) | x(ε)], as a frame at t = 0. The tutorial's loops do so silently.
         grad: keep the graph, for back-propagation through the solve.
         progress: show a progress bar.
         options: for the method itself, such as {"max_order": 4} for explicit_adams.
@@ -136,6 +141,7 @@ def solve(
             callback,
             event,
         ),
+        denoise=_checked_denoise(denoise, problem),
         grad=grad,
         progress=progress,
         options=_checked_options(options, solver, _adaptive(solver, adaptive)),
@@ -162,6 +168,7 @@ class _Plan:
     atol: float
     save: Save
     limits: Limits
+    denoise: bool
     grad: bool
     progress: bool
     options: Mapping[str, Any]
@@ -210,7 +217,9 @@ class _Plan:
         with torch.set_grad_enabled(self.grad):
             path = _Path(self, equation, run, grid, x.shape)
             path.walk(self.walk(run))
-        return path.trajectory(dense=True)
+            if self.denoise:
+                path.denoise()
+        return path.trajectory(dense=not self.denoise)
 
     def run(self, equation: Equation, grid: Grid, x: Tensor, first: int) -> Run:
         samples = range(first, first + len(x))
@@ -260,7 +269,13 @@ class _Path:
         self.us: list[Tensor] = []
         self.states: list[Tensor] = []
         self.last = Move(self.grid.us[0], self.run.x)
+        self.clean: Tensor | None = None
         self._node = 0
+        # A reverse problem ends near the data: a state this large is an unstable solver.
+        problem = self.plan.problem
+        self.bound: float | None = None
+        if isinstance(problem, ReverseProblem):
+            self.bound = 100 * max(float(self.run.x.abs().max()), problem.sde.prior_std)
         if self.grid.kept[0]:
             self._keep(self.last)
 
@@ -286,9 +301,11 @@ class _Path:
     def _take(self, move: Move) -> None:
         if not bool(torch.isfinite(move.x).all()):
             self.stats.steps += 1
+            raise EvaluationError(f"the state is not finite any more. {self._advice()}")
+        if self.bound is not None and float(move.x.abs().max()) > self.bound:
             raise EvaluationError(
-                "the state is not finite any more: the steps are too long for this solver. "
-                f"{self.plan.solver.advice or 'Take more steps, or another solver'}"
+                f"the state has blown up (beyond {self.bound:g}, a hundred times where it "
+                f"started). {self._advice()}"
             )
         self.previous, self.last = self.last, move
         self.stats.steps = int(self.run.steps.max()) or self.stats.steps + 1
@@ -296,6 +313,11 @@ class _Path:
         reached = self._reached(move.u)
         if self.grid.every or (reached is not None and bool(self.grid.kept[reached])):
             self._keep(move)
+
+    def _advice(self) -> str:
+        own = self.plan.solver.advice
+        hint = f" ({self.plan.solver.name}: {own.rstrip('.')})" if own else ""
+        return f"Take more steps, another solver or another clock{hint}"
 
     def _reached(self, u: Tensor) -> int | None:
         """The node that the solver has just landed on, if it is one."""
@@ -313,6 +335,11 @@ class _Path:
         self.stats.nfe = self.equation.meter.calls
         self.stats.rejected = self.run.rejected
         self.stats.seconds = time.perf_counter() - self.started
+
+    def denoise(self) -> None:
+        """Follow the last state with the clean image, at t = 0."""
+        t = self.last.u.new_tensor(self._time(self.last.u))
+        self.clean = self.equation.problem.denoise(self.last.x, t.to(self.last.x))
 
     def _wants_to_stop(self) -> bool:
         limits = self.plan.limits
@@ -366,8 +393,10 @@ class _Path:
         if not self.us or float(self.us[-1]) != float(self.last.u):
             self._keep(self.last)
         us = torch.stack(self.us)
-        ts = self._times(us)
-        ys = torch.stack(self.states).reshape(len(us), *self.shape)
+        ts, states = self._times(us), list(self.states)
+        if self.clean is not None:
+            ts, states = torch.cat([ts, ts.new_zeros(1)]), [*states, self.clean]
+        ys = torch.stack(states).reshape(len(ts), *self.shape)
         diffusion, std = _curves(self.plan.problem, ts)
         return Trajectory(
             ts,
@@ -377,7 +406,14 @@ class _Path:
             tuple(getattr(self.plan.problem, "shape", self.shape[1:])),
             diffusion,
             std,
+            _dense=self._dense(us) if dense else None,
         )
+
+    def _dense(self, us: Tensor) -> Callable[[float], Tensor]:
+        self.equation.meter.limit = None
+        plan, run, states, shape = self.plan, self.run, list(self.states), self.shape
+        at = dense_output(plan.solver, plan.walk, run, us, states)
+        return lambda t: at(t).reshape(shape)
 
     def _times(self, us: Tensor) -> Tensor:
         """t of each saved state; on nodes, exactly the times that were asked for."""
@@ -416,8 +452,16 @@ def _joined(parts: list[Trajectory]) -> Trajectory:
         sum(p.stats.seconds for p in parts),
     )
     one = parts[0]
-    ys = torch.cat([p.ys for p in parts], dim=1)
-    return Trajectory(one.ts, ys, one.method, stats, one.shape, one.diffusion, one.std)
+    return Trajectory(
+        one.ts,
+        torch.cat([p.ys for p in parts], dim=1),
+        one.method,
+        stats,
+        one.shape,
+        one.diffusion,
+        one.std,
+        _dense=lambda t: torch.cat([p(t) for p in parts]),
+    )
 
 
 # -- checks ------------------------------------------------------------------------
@@ -452,6 +496,12 @@ def _check_state(x: Tensor, problem: Any) -> None:
         )
     if not bool(torch.isfinite(x).all()):
         raise InputError("x holds numbers that are not finite")
+
+
+def _checked_denoise(denoise: bool, problem: Any) -> bool:
+    if denoise and not isinstance(problem, ReverseProblem):
+        raise InputError("denoise: only a ReverseSDE or a ProbabilityFlow knows clean images")
+    return denoise
 
 
 def _adaptive(solver: Solver, wanted: bool | None) -> bool:
