@@ -1,55 +1,92 @@
 r"""Checkpoints: a model as one safetensors file.
 
 The file holds the network's tensors and, in its metadata, all that is needed to
-build the model again: the names and arguments of network and SDE and the image's
-shape, as JSON. Nothing is pickled, so a file can hold no code.
+build the model again: the names and arguments of network, SDE and preconditioning
+and the image's shape, as JSON. Nothing is pickled, so a file can hold no code.
 """
 
 from __future__ import annotations
 
+import math
 import os
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from diffsde.errors import CheckpointError, InputError, name_list
-from diffsde.networks import NETWORKS
+from diffsde.networks import NETWORKS, make_network
+from diffsde.preconditioning import PRECONDITIONINGS
 from diffsde.score import ScoreModel
 from diffsde.sde import SDES
 from diffsde.tensorfile import read_tensors, write_tensors
 
 __all__ = [
     "PRETRAINED",
+    "build_model",
+    "describe_model",
     "load_model",
     "load_pretrained",
     "save_model",
 ]
 
-PRETRAINED = {"mnist-tutorial": "mnist-tutorial.safetensors"}
+PRETRAINED = {
+    "mnist": "mnist.safetensors",
+    "mnist-tutorial": "mnist-tutorial.safetensors",
+}
+
+
+def describe_model(model: ScoreModel) -> dict[str, Any]:
+    """All that builds the model again but its weights, as JSON can hold it.
+
+    Raises:
+        InputError: network, SDE or preconditioning is not one of diffsde's own classes.
+    """
+    return {
+        "network": _name_and_args(model.network, NETWORKS, "diffsde.networks.NETWORKS"),
+        "sde": _name_and_args(model.sde, SDES, "diffsde.sde.SDES"),
+        "preconditioning": _name_and_args(
+            model.preconditioning, PRECONDITIONINGS, "diffsde.preconditioning.PRECONDITIONINGS"
+        ),
+        "shape": list(model.shape),
+    }
+
+
+def _name_and_args(part: Any, registry: Mapping[str, type], where: str) -> dict[str, Any]:
+    for name, cls in registry.items():
+        if type(part) is cls:
+            return {"name": name, "args": part.config()}
+    raise InputError(
+        f"{type(part).__name__} cannot be named in a checkpoint: add the class to {where}, with "
+        f"a config() that returns its arguments. There now: {', '.join(registry)}"
+    )
+
+
+def build_model(description: Any) -> ScoreModel:
+    """A model with fresh weights from `describe_model`'s answer, checked before it is built.
+
+    Raises:
+        ValueError, TypeError: the description is not that of a model.
+    """
+    parts = _checked_description(description)
+    sde = SDES[parts["sde"]["name"]](**parts["sde"]["args"])
+    network = make_network(parts["network"]["name"], sde, **parts["network"]["args"])
+    preconditioning = PRECONDITIONINGS[parts["preconditioning"]["name"]](
+        **parts["preconditioning"]["args"]
+    )
+    return ScoreModel(network, sde, parts["shape"], preconditioning)
 
 
 def save_model(model: ScoreModel, path: str | os.PathLike[str], **notes: Any) -> Path:
     """Write a model to a safetensors file, whole or not at all.
 
     Args:
-        model: its network and SDE must be of diffsde's own classes (`NETWORKS`, `SDES`).
+        model: its network, SDE and preconditioning must be of diffsde's own classes
+            (`NETWORKS`, `SDES`, `PRECONDITIONINGS`).
         path: the file.
         notes: anything JSON can hold, kept in the metadata, such as the training recipe.
     """
-    network, sde = type(model.network).__name__, type(model.sde).__name__
-    for name, table, what in ((network, NETWORKS, "network"), (sde, SDES, "SDE")):
-        if name not in table:
-            raise InputError(
-                f"a {what} of class {name} cannot be named in a checkpoint: add the class to "
-                f"diffsde.{'networks.NETWORKS' if what == 'network' else 'sde.SDES'}, "
-                f"with a config() that returns its arguments. {name_list(name, table)}"
-            )
-    description = {
-        "network": {"name": network, "args": model.network.config()},  # type: ignore[operator]
-        "sde": {"name": sde, "args": model.sde.config()},
-        "shape": list(model.shape),
-        "notes": notes,
-    }
+    description = {**describe_model(model), "notes": notes}
     return write_tensors(path, model.network.state_dict(), description)
 
 
@@ -61,16 +98,65 @@ def load_model(path: str | os.PathLike[str]) -> ScoreModel:
     """
     tensors, description = read_tensors(path)
     try:
-        sde = SDES[description["sde"]["name"]](**description["sde"]["args"])
-        network = NETWORKS[description["network"]["name"]](sde, **description["network"]["args"])
-        model = ScoreModel(network, sde, description["shape"])
-        network.load_state_dict(tensors)
+        model = build_model(description)
+        model.network.load_state_dict(tensors)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(
             f"{path}: not a model of this diffsde: its metadata or tensors do not fit "
             f"({type(error).__name__}: {error}). Was it written by `save_model`?"
         ) from error
     return model.eval()
+
+
+# -- checks of what a file says, before anything is built from it -------------------
+
+_LARGEST = {"in_channels": 64, "channels": 4096, "embed_dim": 8192, "blocks": 64}
+_PARTS: dict[str, Mapping[str, type]] = {
+    "network": NETWORKS,
+    "sde": SDES,
+    "preconditioning": PRECONDITIONINGS,
+}
+
+
+def _checked_description(description: Any) -> dict[str, Any]:
+    """The description with the tutorial's preconditioning where an older file names none."""
+    if not isinstance(description, dict):
+        raise ValueError(f"the description is a {type(description).__name__}, not an object")
+    parts = {"preconditioning": {"name": "score", "args": {}}, **description}
+    unknown = sorted(parts.keys() - {*_PARTS, "shape", "notes"})
+    if unknown:
+        raise ValueError(f"unknown entries {unknown}")
+    for what, registry in _PARTS.items():
+        part = parts.get(what)
+        if not isinstance(part, dict) or part.keys() != {"name", "args"}:
+            raise ValueError(f"{what}: expected a name and args, got {part!r:.80}")
+        if part["name"] not in registry:
+            raise ValueError(f"no {what} {part['name']!r:.40}: {', '.join(registry)}")
+        _check_args(what, part["args"])
+    shape = parts.get("shape")
+    if not (isinstance(shape, list) and len(shape) == 3 and all(_is_size(n, 8192) for n in shape)):
+        raise ValueError(f"shape = {shape!r:.80}: expected three positive integers")
+    return parts
+
+
+def _check_args(what: str, args: Any) -> None:
+    if not isinstance(args, dict):
+        raise ValueError(f"{what}: args is not an object")
+    for name, value in args.items():
+        if name in _LARGEST:
+            sizes = value if isinstance(value, list) else [value]
+            if not (0 < len(sizes) <= 16 and all(_is_size(n, _LARGEST[name]) for n in sizes)):
+                raise ValueError(
+                    f"{what}: {name} = {value!r:.80}: expected integers, 1 to {_LARGEST[name]}"
+                )
+        elif isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise ValueError(f"{what}: {name} = {value!r:.80}: expected a number")
+        elif not math.isfinite(value):
+            raise ValueError(f"{what}: {name} = {value}: expected a finite number")
+
+
+def _is_size(value: Any, largest: int) -> bool:
+    return type(value) is int and 0 < value <= largest
 
 
 def load_pretrained(name: str = "mnist") -> ScoreModel:

@@ -24,40 +24,60 @@ import torch
 from torch import Tensor, nn
 
 from diffsde.errors import InputError
+from diffsde.preconditioning import Coefficients, Preconditioning, make_preconditioning
 from diffsde.sde import SDE, expand
 from diffsde.seeds import fresh_seed
 
-__all__ = ["GaussianScore", "MixtureScore", "ScoreModel", "score_matching_loss"]
+__all__ = ["SMALLEST_TIME", "GaussianScore", "MixtureScore", "ScoreModel", "score_matching_loss"]
 
-_SMALLEST_TIME = 1e-5  # of training, as in the tutorial: the loss is degenerate at t = 0
+SMALLEST_TIME = 1e-5  # of training, as in the tutorial: the loss is degenerate at t = 0
 
 
 class ScoreModel(nn.Module):
     """A network together with the forward process it was trained on: a score and a denoiser.
 
     Args:
-        network: called as (x, t) with t of shape (B,), returns the score.
+        network: the body, called as (input, label) with a label of shape (B,). What it is
+            called with, and what its output means, is the preconditioning's business.
         sde: the forward process.
         shape: (C, H, W) of one image.
+        preconditioning: a name from `PRECONDITIONINGS`, or one built with its arguments.
+            "score", the default: the network is called as (x, t) and returns the score.
+
+    Coefficients are computed in x's dtype, the network in its own, so x may be float64.
     """
 
-    def __init__(self, network: nn.Module, sde: SDE, shape: Sequence[int]) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        sde: SDE,
+        shape: Sequence[int],
+        preconditioning: str | Preconditioning = "score",
+    ) -> None:
         super().__init__()
         if len(shape) != 3:
             raise InputError(f"shape = {tuple(shape)}: expected (channels, height, width)")
         self.network, self.sde = network, sde
         self.shape: tuple[int, ...] = tuple(shape)
+        self.preconditioning = make_preconditioning(preconditioning)
 
     def forward(self, x: Tensor, t: Tensor | float) -> Tensor:
         """The score ∇ log p_t(x), of x's shape (B, C, H, W); t is a scalar or of shape (B,)."""
-        t = torch.as_tensor(t, dtype=x.dtype, device=x.device)
-        return self.network(x, t.expand(len(x)))
+        output, c = self._body(x, t)
+        return expand(c.score_skip, x) * x + expand(c.score_out, x) * output
 
     def denoise(self, x: Tensor, t: Tensor | float) -> Tensor:
         """E[x(0) | x(t) = x], of x's shape: the best guess at the clean image."""
-        mean_scale = expand(self.sde.marginal_scale(t), x)
-        std = expand(self.sde.marginal_std(t), x)
-        return (x + std**2 * self(x, t)) / mean_scale
+        output, c = self._body(x, t)
+        return expand(c.denoised_skip, x) * x + expand(c.denoised_out, x) * output
+
+    def _body(self, x: Tensor, t: Tensor | float) -> tuple[Tensor, Coefficients]:
+        """The network's output, of x's shape and dtype, and what it means."""
+        t = torch.as_tensor(t, dtype=x.dtype, device=x.device).expand(len(x))
+        c = self.preconditioning.coefficients(self.sde, t)
+        dtype = next((p.dtype for p in self.network.parameters()), x.dtype)
+        output = self.network((expand(c.input, x) * x).to(dtype), c.label.to(dtype))
+        return output.to(x.dtype), c
 
 
 def score_matching_loss(
@@ -70,7 +90,7 @@ def score_matching_loss(
     average (784 on 28 × 28). Source: arXiv 2011.13456, eq. 7 with λ = s².
     """
     options = {"generator": generator, "dtype": x.dtype, "device": x.device}
-    t = _SMALLEST_TIME + (model.sde.T - _SMALLEST_TIME) * torch.rand(len(x), **options)
+    t = SMALLEST_TIME + (model.sde.T - SMALLEST_TIME) * torch.rand(len(x), **options)
     z = torch.randn(x.shape, **options)
     mean, std = model.sde.marginal_prob(x, t)
     error = std * model(mean + std * z, t) + z

@@ -1,4 +1,21 @@
-r"""Training: denoising score matching with Adam.
+r"""Training: denoising score matching.
+
+Every objective here is a weighted error of the denoiser D at random times,
+
+    loss  =  E  w(σ) ‖ D(a x(0) + s z, t) − x(0) ‖²,     σ = s / a,
+
+summed over pixels; objectives differ in how t is drawn and in w (`OBJECTIVES`):
+
+| name         | t                                        | w(σ)            | source                  |
+|--------------|------------------------------------------|-----------------|-------------------------|
+| "uniform"    | uniform on [1e-5, T]                     | 1/σ²            | arXiv 2011.13456, eq. 7 |
+| "lognormal"  | ln σ ~ N(level_mean, level_std²)         | 1/σ² + 1/σ_data² | arXiv 2206.00364, table 1 |
+| "likelihood" | ln σ uniform over its range              | 1/σ²            | arXiv 2101.09258, sec. 4.3 |
+
+With the first, the loss is that of `score_matching_loss`. The third is the bound on the
+log-likelihood, λ(t) = g(t)², drawn by importance: since dσ²/dt = g²/a² for every linear
+forward process, its times are those whose ln σ is uniform. A network that returns zero
+scores the number of pixels in the first and the last, and about that in the second.
 
 A run is a folder. It holds `model.safetensors`, the averaged network, ready for
 `load_model`; `state.safetensors`, all that is needed to go on; `loss.csv` and
@@ -15,76 +32,212 @@ from __future__ import annotations
 import csv
 import math
 import os
+import signal
+import threading
 import time
-from dataclasses import asdict, dataclass, fields
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 from tqdm.auto import tqdm
 
-from diffsde.checkpoint import save_model
+from diffsde.checkpoint import build_model, describe_model, save_model
 from diffsde.data import ImageData
 from diffsde.errors import CheckpointError, InputError, TrainingError, name_list
-from diffsde.networks import ScoreUNet
+from diffsde.networks import NETWORKS, make_network
 from diffsde.plots import plot_losses
-from diffsde.score import ScoreModel, score_matching_loss
-from diffsde.sde import SDE, VESDE
+from diffsde.preconditioning import PRECONDITIONINGS, make_preconditioning
+from diffsde.score import SMALLEST_TIME, ScoreModel, score_matching_loss
+from diffsde.sde import SDE, VESDE, expand
 from diffsde.tensorfile import read_tensors, write_tensors
 
-__all__ = ["SCHEDULES", "Recipe", "learning_rate", "train"]
+__all__ = [
+    "OBJECTIVES",
+    "RECIPES",
+    "SCHEDULES",
+    "Recipe",
+    "learning_rate",
+    "train",
+    "training_loss",
+]
 
-SCHEDULES = ("constant", "cosine")
 _WARM_UP = 200  # updates over which the learning rate rises from zero
 _LOG_EVERY = 50  # updates averaged into one line of loss.csv
+_PRECISIONS = ("auto", "float32", "bfloat16")
+_OPTIMIZERS = ("adam", "muon")
+_EXTENDABLE = ("epochs",)  # what may change when a run is resumed
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train.
+    """How to train. The defaults are the tutorial's network and loss.
 
     Attributes:
-        epochs: passes through the training images.
+        network: a name from `NETWORKS`.
+        preconditioning: a name from `PRECONDITIONINGS`: what the network's output means.
+        sigma_data: root mean square of the data, for preconditioning and loss (MNIST: 0.33).
+        objective: a name from `OBJECTIVES`: how noise levels are drawn and weighted.
+        level_mean, level_std: of ln σ, for the objective "lognormal".
+        optimizer: "adam", or "muon": Muon for the weight matrices inside the network, Adam
+            for the rest (needs torch ≥ 2.9).
+        epochs: passes through the training images; may be changed when a run is resumed.
         batch_size: images in one update.
-        learning_rate: of Adam, at its highest.
-        schedule: "constant", or "cosine" down to zero; both after a short warm-up.
-        average: decay of the exponential moving average of the weights, 0 for none.
+        learning_rate: at its highest.
+        schedule: a name from `SCHEDULES`, all after a short warm-up.
+        averages: decays of exponential moving averages of the weights; the one with the
+            lowest held-out loss is kept. Empty for none.
+        clip: a gradient longer than this many times its running mean is shortened; 0: never.
+        held_out: training images kept apart, to choose among the averages.
         seed: of initial weights, order of images, times and noise.
         precision: "float32", "bfloat16" (autocast), or "auto": whichever is faster here.
+        compile: compile the network (needs a C++ compiler; a minute at the start).
     """
 
+    network: str = "ScoreUNet"
+    preconditioning: str = "score"
+    sigma_data: float = 0.33
+    objective: str = "uniform"
+    level_mean: float = -1.0
+    level_std: float = 1.4
+    optimizer: str = "adam"
     epochs: int = 50
     batch_size: int = 128
     learning_rate: float = 1e-3
     schedule: str = "cosine"
-    average: float = 0.999
+    averages: tuple[float, ...] = (0.999,)
+    clip: float = 10.0
+    held_out: int = 1000
     seed: int = 0
     precision: str = "auto"
+    compile: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "learning_rate"):
+        object.__setattr__(self, "averages", tuple(self.averages))
+        for name in ("epochs", "batch_size", "learning_rate", "level_std", "sigma_data"):
             if not getattr(self, name) > 0:
                 raise InputError(f"{name} = {getattr(self, name)}: expected a positive number")
-        if not 0 <= self.average < 1:
-            raise InputError(f"average = {self.average}: expected 0 ≤ average < 1")
-        for name, valid in (("schedule", SCHEDULES), ("precision", _PRECISIONS)):
-            if getattr(self, name) not in valid:
-                value = getattr(self, name)
+        for name in ("clip", "held_out"):
+            if not getattr(self, name) >= 0:
+                raise InputError(f"{name} = {getattr(self, name)}: expected zero or more")
+        if not all(0 <= average < 1 for average in self.averages):
+            raise InputError(f"averages = {self.averages}: expected numbers from 0 to below 1")
+        for name, valid in _CHOICES.items():
+            value = getattr(self, name)
+            if value not in valid:
                 raise InputError(f"{name} = {value!r}: {name_list(str(value), valid)}")
 
 
-_PRECISIONS = ("auto", "float32", "bfloat16")
+def _constant(progress: float) -> float:
+    return 1.0
+
+
+def _cosine(progress: float) -> float:
+    return 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def _trapezoid(progress: float) -> float:
+    # A run whose end is not known yet is trained flat; its end is then chosen by --epochs.
+    return min(1.0, (1 - progress) / 0.3)
+
+
+# The share of the highest learning rate, against the share of the updates done.
+SCHEDULES: dict[str, Callable[[float], float]] = {
+    "constant": _constant,
+    "cosine": _cosine,
+    "trapezoid": _trapezoid,
+}
 
 
 def learning_rate(recipe: Recipe, step: int, steps: int) -> float:
     """The learning rate of update `step` out of `steps`."""
     warm = min(1.0, (step + 1) / _WARM_UP)
-    decay = 1.0
-    if recipe.schedule == "cosine":
-        decay = 0.5 * (1 + math.cos(math.pi * step / steps))
-    return recipe.learning_rate * warm * decay
+    return recipe.learning_rate * warm * SCHEDULES[recipe.schedule](step / steps)
+
+
+# -- objectives --------------------------------------------------------------------
+
+
+def _lognormal_times(
+    recipe: Recipe, sde: SDE, count: int, generator: torch.Generator | None
+) -> Tensor:
+    log_level = recipe.level_mean + recipe.level_std * torch.randn(count, generator=generator)
+    low, high = _log_level_range(sde)
+    return sde.time_of_noise_level(log_level.clamp(low, high).exp())
+
+
+def _loguniform_times(
+    recipe: Recipe, sde: SDE, count: int, generator: torch.Generator | None
+) -> Tensor:
+    low, high = _log_level_range(sde)
+    return sde.time_of_noise_level((low + (high - low) * torch.rand(count, generator=generator)).exp())
+
+
+def _log_level_range(sde: SDE) -> tuple[float, float]:
+    ends = sde.noise_level(torch.tensor([SMALLEST_TIME, sde.T], dtype=torch.float64)).log()
+    return float(ends[0]), float(ends[1])
+
+
+def _noise_weight(recipe: Recipe, sigma: Tensor) -> Tensor:
+    return 1 / sigma**2
+
+
+def _edm_weight(recipe: Recipe, sigma: Tensor) -> Tensor:
+    return 1 / sigma**2 + 1 / recipe.sigma_data**2
+
+
+# How times are drawn, and the weight w(σ).
+OBJECTIVES: dict[str, tuple[Any, Any]] = {
+    "uniform": (None, _noise_weight),
+    "lognormal": (_lognormal_times, _edm_weight),
+    "likelihood": (_loguniform_times, _noise_weight),
+}
+
+_CHOICES: dict[str, Any] = {
+    "network": NETWORKS,
+    "preconditioning": PRECONDITIONINGS,
+    "objective": OBJECTIVES,
+    "optimizer": _OPTIMIZERS,
+    "schedule": SCHEDULES,
+    "precision": _PRECISIONS,
+}
+
+RECIPES: dict[str, Recipe] = {
+    "mnist-tutorial": Recipe(),
+    "mnist": Recipe(
+        network="ResidualUNet",
+        preconditioning="edm",
+        objective="lognormal",
+        optimizer="muon",
+        learning_rate=3e-3,
+        schedule="trapezoid",
+        averages=(0.998, 0.9995),
+        compile=True,
+    ),
+}
+
+
+def training_loss(
+    model: ScoreModel, x: Tensor, recipe: Recipe, generator: torch.Generator | None = None
+) -> Tensor:
+    """The recipe's objective on a batch x of shape (B, C, H, W): a scalar, in pixels."""
+    if recipe.objective == "uniform":
+        return score_matching_loss(model, x, generator)
+    draw, weight = OBJECTIVES[recipe.objective]
+    t = draw(recipe, model.sde, len(x), generator)
+    z = torch.randn(x.shape, generator=generator, dtype=x.dtype)
+    mean, std = model.sde.marginal_prob(x, t)
+    error = model.denoise(mean + std * z, t) - x
+    weighted: Tensor = expand(weight(recipe, model.sde.noise_level(t)), x) * error.square()
+    return weighted.flatten(1).sum(1).mean()
+
+
+# -- training ----------------------------------------------------------------------
 
 
 def train(
@@ -97,7 +250,7 @@ def train(
     tensorboard: bool = False,
     progress: bool = True,
 ) -> ScoreModel:
-    """Train a `ScoreUNet` and return it with its averaged weights.
+    """Train a network and return the model with its averaged weights.
 
     Args:
         out: folder of the run, made if need be.
@@ -109,7 +262,7 @@ def train(
         progress: show a progress bar.
 
     Raises:
-        KeyboardInterrupt: on Ctrl-C, after the run was saved.
+        KeyboardInterrupt: on Ctrl-C, after the update under way, when the run is saved.
         TrainingError: the loss is no longer finite, or `out` holds another run.
         CheckpointError: there is nothing to resume from, or it is damaged.
     """
@@ -136,23 +289,26 @@ class _Run:
     """A training run: everything that changes from one update to the next."""
 
     def __init__(self, data: ImageData, recipe: Recipe, model: ScoreModel) -> None:
-        if len(data.images) < recipe.batch_size:
+        if len(data.images) - recipe.held_out < recipe.batch_size:
             raise InputError(
-                f"{len(data.images)} images are less than one batch of {recipe.batch_size}: "
-                "choose a smaller batch_size"
+                f"{len(data.images)} images, {recipe.held_out} of them held out, are less than "
+                f"one batch of {recipe.batch_size}: choose a smaller batch_size or held_out"
             )
         self.data, self.recipe, self.model = data, recipe, model
-        self.average = AveragedModel(
-            model.network,
-            multi_avg_fn=get_ema_multi_avg_fn(recipe.average),
-            use_buffers=True,
-        )
-        self.optimizer = torch.optim.Adam(model.network.parameters(), lr=recipe.learning_rate)
+        self.averages = [
+            AveragedModel(model.network, avg_fn=None, multi_avg_fn=_average_fn(decay, self))
+            for decay in recipe.averages
+        ]
+        self.optimizers = _optimizers(model.network, recipe)
         self.generator = torch.Generator().manual_seed(recipe.seed)
         self.step = 0
         self.seconds = 0.0
+        self.norm = 0.0  # running mean of the gradient's norm
         self.losses: list[tuple[int, float]] = []
+        self.held_out: list[tuple[int, list[float]]] = []
         self.pending: list[float] = []
+        if recipe.compile:
+            model.network.compile()
 
     # -- beginning ---------------------------------------------------------------
 
@@ -160,11 +316,11 @@ class _Run:
     def start(cls, data: ImageData, recipe: Recipe, sde: SDE) -> _Run:
         with torch.random.fork_rng():
             torch.manual_seed(recipe.seed)
-            network = ScoreUNet(sde, in_channels=data.shape[0])
-        model = ScoreModel(network, sde, data.shape)
+            network = make_network(recipe.network, sde, in_channels=data.shape[0])
+        preconditioning = make_preconditioning(recipe.preconditioning, recipe.sigma_data)
+        model = ScoreModel(network, sde, data.shape, preconditioning)
         if recipe.precision == "auto":
-            fastest = _fastest_precision(model, data, recipe.batch_size)
-            recipe = Recipe(**{**asdict(recipe), "precision": fastest})
+            recipe = replace(recipe, precision=_fastest_precision(model, data, recipe))
         return cls(data, recipe, model)
 
     @classmethod
@@ -172,16 +328,13 @@ class _Run:
         tensors, notes = read_tensors(path)
         try:
             saved = Recipe(**notes["recipe"])
-            if recipe is not None and not _same_recipe(recipe, saved):
-                raise InputError(
-                    f"{path} was trained with {saved}, which differs from {recipe}: "
-                    "resume without options, or start a new run"
-                )
-            sde = VESDE(**notes["sde"])
-            run = cls(data, saved, ScoreModel(ScoreUNet(sde, **notes["network"]), sde, data.shape))
+            if recipe is not None:
+                saved = _extended(saved, recipe, path)
+            run = cls(data, saved, build_model(notes["model"]))
             run._load_tensors(tensors)
-            run.step, run.seconds = notes["step"], notes["seconds"]
+            run.step, run.seconds, run.norm = notes["step"], notes["seconds"], notes["norm"]
             run.losses = [(step, loss) for step, loss in notes["losses"]]
+            run.held_out = [(step, losses) for step, losses in notes["held_out"]]
             run.pending = notes["pending"]
         except (KeyError, TypeError, RuntimeError) as error:
             raise CheckpointError(
@@ -195,20 +348,26 @@ class _Run:
             return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
         self.model.network.load_state_dict(part("network."))
-        self.average.load_state_dict(part("average."))
-        moments: dict[int, dict[str, Tensor]] = {}
-        for key, value in part("adam.").items():
-            index, name = key.split(".")
-            moments.setdefault(int(index), {})[name] = value
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
+        for i, average in enumerate(self.averages):
+            average.load_state_dict(part(f"average{i}."))
+        for i, optimizer in enumerate(self.optimizers):
+            moments: dict[int, dict[str, Tensor]] = {}
+            for key, value in part(f"optimizer{i}.").items():
+                index, name = key.split(".")
+                moments.setdefault(int(index), {})[name] = value
+            groups = optimizer.state_dict()["param_groups"]
+            optimizer.load_state_dict({"state": moments, "param_groups": groups})
         self.generator.set_state(tensors["generator"])
 
     # -- the loop ----------------------------------------------------------------
 
     @property
+    def train_images(self) -> int:
+        return len(self.data.images) - self.recipe.held_out
+
+    @property
     def steps_per_epoch(self) -> int:
-        return len(self.data.images) // self.recipe.batch_size
+        return self.train_images // self.recipe.batch_size
 
     @property
     def steps(self) -> int:
@@ -217,50 +376,58 @@ class _Run:
     def go_on(self, folder: Path, writer: Any, progress: bool) -> None:
         started = time.perf_counter() - self.seconds
         bar = tqdm(total=self.steps, initial=self.step, unit="update", disable=not progress)
-        try:
-            with bar:
-                while self.step < self.steps:
-                    epoch, first = divmod(self.step, self.steps_per_epoch)
-                    for index in self._batches(epoch)[first:]:
-                        self._update(index)
-                        bar.update()
-                        self._log(bar, writer)
-                    self.seconds = time.perf_counter() - started
-                    self.save(folder)
-        except KeyboardInterrupt:
-            self.seconds = time.perf_counter() - started
-            self.save(folder)
-            raise
+        with bar, _stop_requested() as stop:
+            while self.step < self.steps:
+                epoch, first = divmod(self.step, self.steps_per_epoch)
+                for index in self._batches(epoch)[first:]:
+                    self._update(index)
+                    bar.update()
+                    self._log(bar, writer)
+                    if stop.is_set():
+                        break
+                self.seconds = time.perf_counter() - started
+                self.save(folder)
+                if stop.is_set():
+                    raise KeyboardInterrupt
 
     def _batches(self, epoch: int) -> list[Tensor]:
         """The epoch's batches of indices, a function of (seed, epoch)."""
         order = torch.Generator().manual_seed((self.recipe.seed << 20) + epoch)
-        shuffled = torch.randperm(len(self.data.images), generator=order)
+        shuffled = torch.randperm(self.train_images, generator=order)
         size = self.recipe.batch_size
         return list(shuffled[: self.steps_per_epoch * size].split(size))
 
     def _update(self, index: Tensor) -> None:
-        # The step is counted last, so that an interruption repeats it from where it
-        # began: the generator goes back too.
-        state = self.generator.get_state()
-        try:
-            for group in self.optimizer.param_groups:
-                group["lr"] = learning_rate(self.recipe, self.step, self.steps)
-            loss = _loss(self.model, self.data.batch(index), self.recipe.precision, self.generator)
-            if not torch.isfinite(loss):
-                raise TrainingError(
-                    f"the loss is {loss.item()} at update {self.step}: lower the learning rate "
-                    f"({self.recipe.learning_rate:g}); the last saved state is from before"
-                )
-            self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-        except BaseException:
-            self.generator.set_state(state)
-            raise
-        self.optimizer.step()
-        self.average.update_parameters(self.model.network)
+        rate = learning_rate(self.recipe, self.step, self.steps)
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            optimizer.zero_grad(set_to_none=True)
+        loss = _loss(self.model, self.data.batch(index), self.recipe, self.generator)
+        loss.backward()
+        self._clip(loss.item(), index)
+        for optimizer in self.optimizers:
+            optimizer.step()
+        for average in self.averages:
+            average.update_parameters(self.model.network)
         self.pending.append(loss.item())
         self.step += 1
+
+    def _clip(self, loss: float, index: Tensor) -> None:
+        """Shorten a gradient that is far longer than usual; stop at one that is not finite."""
+        parameters = list(self.model.network.parameters())
+        norm = float(nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None]))
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            raise TrainingError(
+                f"at update {self.step} the loss is {loss} and its gradient's norm {norm}, on the "
+                f"batch that begins with images {index[:4].tolist()}: lower the learning rate "
+                f"({self.recipe.learning_rate:g}). The last saved state is from before"
+            )
+        longest = self.recipe.clip * self.norm
+        if longest and norm > longest:
+            nn.utils.clip_grads_with_norm_(parameters, longest, torch.tensor(norm))
+            norm = longest
+        self.norm = norm if self.step == 0 else 0.99 * self.norm + 0.01 * norm
 
     def _log(self, bar: tqdm, writer: Any) -> None:
         if len(self.pending) < _LOG_EVERY and self.step < self.steps:
@@ -269,43 +436,82 @@ class _Run:
         self.losses.append((self.step, loss))
         self.pending = []
         bar.set_postfix(loss=f"{loss:.2f}")
+        trivial = math.prod(self.model.shape)
+        if loss > 1.2 * trivial and self.step > _WARM_UP:
+            warnings.warn(
+                f"the loss is {loss:.0f} at update {self.step}, more than the {trivial} of a "
+                "network that returns zero: lower the learning rate",
+                stacklevel=2,
+            )
         if writer is not None:
             writer.add_scalar("loss", loss, self.step)
 
     # -- what is kept ------------------------------------------------------------
 
+    def _candidates(self) -> list[nn.Module]:
+        return [average.module for average in self.averages] or [self.model.network]
+
     def averaged(self) -> ScoreModel:
-        """The model with averaged weights, in evaluation mode."""
-        return ScoreModel(self.average.module, self.model.sde, self.model.shape).eval()
+        """The model with the best averaged weights, in evaluation mode."""
+        best = 0
+        if self.held_out:
+            losses = self.held_out[-1][1]
+            best = losses.index(min(losses))
+        return self._model_of(self._candidates()[best])
+
+    def _model_of(self, network: nn.Module) -> ScoreModel:
+        model = self.model
+        return ScoreModel(network, model.sde, model.shape, model.preconditioning).eval()
+
+    def _measure_held_out(self) -> None:
+        """Append the loss of every average on the images kept apart, always with one noise."""
+        if not self.recipe.held_out:
+            return
+        losses = []
+        with torch.no_grad():
+            for network in self._candidates():
+                generator = torch.Generator().manual_seed(self.recipe.seed)
+                total = 0.0
+                for index in torch.arange(self.train_images, len(self.data.images)).split(250):
+                    x = self.data.batch(index)
+                    loss = _loss(self._model_of(network), x, self.recipe, generator)
+                    total += loss.item() * len(x)
+                losses.append(total / self.recipe.held_out)
+        self.held_out.append((self.step, losses))
 
     def save(self, folder: Path) -> None:
         """Write model, state and losses."""
-        adam = self.optimizer.state_dict()["state"]
-        tensors = {
-            **{f"network.{k}": v for k, v in self.model.network.state_dict().items()},
-            **{f"average.{k}": v for k, v in self.average.state_dict().items()},
-            **{f"adam.{i}.{k}": v for i, moments in adam.items() for k, v in moments.items()},
-            "generator": self.generator.get_state(),
-        }
+        self._measure_held_out()
+        tensors = {f"network.{k}": v for k, v in self.model.network.state_dict().items()}
+        for i, average in enumerate(self.averages):
+            tensors |= {f"average{i}.{k}": v for k, v in average.state_dict().items()}
+        for i, optimizer in enumerate(self.optimizers):
+            for j, moments in optimizer.state_dict()["state"].items():
+                tensors |= {f"optimizer{i}.{j}.{k}": v for k, v in moments.items()}
+        tensors["generator"] = self.generator.get_state()
         notes = {
             "recipe": asdict(self.recipe),
-            "sde": self.model.sde.config(),
-            "network": self.model.network.config(),  # type: ignore[operator]
+            "model": describe_model(self.model),
             "step": self.step,
             "seconds": self.seconds,
+            "norm": self.norm,
             "losses": self.losses,
+            "held_out": self.held_out,
             "pending": self.pending,
         }
         write_tensors(folder / "state.safetensors", tensors, notes)
-        card = {
+        save_model(self.averaged(), folder / "model.safetensors", **self._card())
+        self._write_losses(folder)
+
+    def _card(self) -> dict[str, Any]:
+        return {
             "data": self.data.name,
             "recipe": asdict(self.recipe),
             "updates": self.step,
             "seconds": round(self.seconds),
             "loss": self.losses[-1][1] if self.losses else None,
+            "held_out_loss": min(self.held_out[-1][1]) if self.held_out else None,
         }
-        save_model(self.averaged(), folder / "model.safetensors", **card)
-        self._write_losses(folder)
 
     def _write_losses(self, folder: Path) -> None:
         with (folder / "loss.csv").open("w", newline="") as file:
@@ -314,34 +520,105 @@ class _Run:
             plot_losses(self.losses, folder / "loss.png")
 
 
+def _average_fn(decay: float, run: _Run) -> Any:
+    """An exponential moving average that begins as a plain mean, free of the initial weights."""
+
+    @torch.no_grad()
+    def update(averages: list[Tensor], current: list[Tensor], _: int) -> None:
+        weight = 1 - min(decay, (1 + run.step) / (10 + run.step))
+        torch._foreach_lerp_(averages, current, weight)
+
+    return update
+
+
+def _optimizers(network: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
+    """Adam for all; or Muon for the weight matrices inside the network and Adam for the rest."""
+    parameters = dict(network.named_parameters())
+    adam_betas = (0.9, 0.99) if recipe.optimizer == "muon" else (0.9, 0.999)
+    if recipe.optimizer == "adam":
+        return [torch.optim.Adam(parameters.values(), recipe.learning_rate, adam_betas)]
+    if not hasattr(torch.optim, "Muon"):
+        raise InputError(
+            f"optimizer = 'muon' needs torch ≥ 2.9, and this is {torch.__version__}: "
+            "upgrade torch or choose 'adam'"
+        )
+    # Muon is for maps between hidden layers: not for the first, the last or the embedding.
+    hidden = [
+        name
+        for name, p in parameters.items()
+        if p.dim() == 2 and not name.startswith(("first", "last", "embed"))
+    ]
+    if not hidden:
+        raise InputError(
+            f"optimizer = 'muon' found no weight matrices in {recipe.network}: choose 'adam'"
+        )
+    muon = torch.optim.Muon(
+        [parameters.pop(name) for name in hidden],
+        lr=recipe.learning_rate,
+        weight_decay=0.0,
+        adjust_lr_fn="match_rms_adamw",
+    )
+    return [muon, torch.optim.Adam(parameters.values(), recipe.learning_rate, adam_betas)]
+
+
+@contextmanager
+def _stop_requested() -> Iterator[threading.Event]:
+    """An event that Ctrl-C sets, so that an update is never left half done.
+
+    A second Ctrl-C interrupts at once. Signals reach the main thread only: elsewhere
+    the event is never set.
+    """
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before = signal.getsignal(signal.SIGINT)
+
+    def handle(number: int, frame: Any) -> None:
+        stop.set()
+        signal.signal(signal.SIGINT, before)
+
+    signal.signal(signal.SIGINT, handle)
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def _loss(
-    model: ScoreModel, x: Tensor, precision: str, generator: torch.Generator | None
+    model: ScoreModel, x: Tensor, recipe: Recipe, generator: torch.Generator | None
 ) -> Tensor:
-    with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
-        return score_matching_loss(model, x, generator)
+    with torch.autocast("cpu", torch.bfloat16, enabled=recipe.precision == "bfloat16"):
+        return training_loss(model, x, recipe, generator)
 
 
-def _fastest_precision(model: ScoreModel, data: ImageData, batch_size: int) -> str:
+def _fastest_precision(model: ScoreModel, data: ImageData, recipe: Recipe) -> str:
     """Time a few updates in either precision; the winner is recorded in the run."""
-    x = data.batch(torch.arange(batch_size))
+    x = data.batch(torch.arange(recipe.batch_size))
     seconds = {}
     for precision in ("float32", "bfloat16"):
         times = []
         for _ in range(4):
             started = time.perf_counter()
-            _loss(model, x, precision, torch.Generator().manual_seed(0)).backward()
+            generator = torch.Generator().manual_seed(0)
+            _loss(model, x, replace(recipe, precision=precision), generator).backward()
             times.append(time.perf_counter() - started)
         seconds[precision] = min(times[1:])
     model.zero_grad(set_to_none=True)
     return min(seconds, key=lambda precision: seconds[precision])
 
 
-def _same_recipe(given: Recipe, saved: Recipe) -> bool:
-    return all(
-        getattr(given, f.name) == getattr(saved, f.name)
-        for f in fields(Recipe)
-        if not (f.name == "precision" and given.precision == "auto")
-    )
+def _extended(saved: Recipe, given: Recipe, path: Path) -> Recipe:
+    """The saved recipe with what may change; an error if anything else differs."""
+    for field in fields(Recipe):
+        old, new = getattr(saved, field.name), getattr(given, field.name)
+        measured = field.name == "precision" and new == "auto"
+        if old != new and not measured and field.name not in _EXTENDABLE:
+            raise InputError(
+                f"{path} was trained with {field.name} = {old!r}, not {new!r}: resume without "
+                f"that option (only {', '.join(_EXTENDABLE)} may change), or start a new run"
+            )
+    return replace(saved, epochs=given.epochs)
 
 
 def _tensorboard_writer(folder: Path) -> Any:
