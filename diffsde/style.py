@@ -104,7 +104,7 @@ LIGHT = Theme(
     muted="#8a9099",
     grid="#e9ebee",
     lines=("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"),
-    density=("#ffffff", "#a8cbe4", "#2f7fb8", "#08335a"),
+    density=("#ffffff", "#c3dbec", "#7fb2d6", "#3b86bd"),
 )
 
 DARK = Theme(
@@ -114,7 +114,7 @@ DARK = Theme(
     muted="#7b828c",
     grid="#262b31",
     lines=("#56b4e9", "#f0883e", "#2fc79a", "#e39fc6", "#f0e442", "#9fb7ff"),
-    density=("#14171b", "#1f4e79", "#56b4e9", "#f2f9ff"),
+    density=("#14171b", "#1b3a57", "#2a6593", "#3f8cc4"),
 )
 
 
