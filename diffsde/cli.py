@@ -1,0 +1,284 @@
+r"""The command line: a thin layer over the public functions.
+
+Exit codes: 0 done; 1 the work failed (a file, a solve, a training); 2 the command was
+wrong (an unknown name, an option that does not fit); 130 interrupted by Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+
+from diffsde import __version__
+from diffsde.animation import animate
+from diffsde.checkpoint import PRETRAINED, load_model, load_pretrained
+from diffsde.data import load_images
+from diffsde.errors import DiffSDEError, InputError
+from diffsde.gallery import gallery as write_gallery
+from diffsde.integrate import solve
+from diffsde.plots import plot_images, plot_paths
+from diffsde.reverse import ProbabilityFlow, ReverseSDE
+from diffsde.score import ScoreModel
+from diffsde.solvers import Solver, find_solver, list_solvers
+from diffsde.training import RECIPES, train as run_training
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    help="Diffusion models as differential equations: train a score, solve by any solver, look.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Out = Annotated[Path, typer.Option("--out", help="Folder for what is written.")]
+Model = Annotated[
+    str, typer.Option("--model", help=f"A model that ships ({', '.join(PRETRAINED)}), or a file.")
+]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Of all noise.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bars.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+
+
+def main() -> None:
+    """The `diffsde` command."""
+    try:
+        app(standalone_mode=False)
+    except DiffSDEError as error:
+        print(f"diffsde: {error}", file=sys.stderr)
+        sys.exit(2 if isinstance(error, InputError) else 1)
+    except (KeyboardInterrupt, typer.Abort):
+        print("diffsde: interrupted", file=sys.stderr)
+        sys.exit(130)
+    except OSError as error:
+        print(f"diffsde: {error}", file=sys.stderr)
+        sys.exit(1)
+    except Exception as error:
+        # What Typer's own parser raises about the command line says how to show itself.
+        if not hasattr(error, "exit_code"):
+            raise
+        if hasattr(error, "show"):
+            error.show()
+        sys.exit(error.exit_code)
+
+
+@app.callback(invoke_without_command=True)
+def _options(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        print(f"diffsde {__version__}")
+
+
+@app.command()
+def gallery(
+    out: Out = Path("gallery"),
+    steps: Annotated[int, typer.Option(min=1, help="Of each sampler; frames of each film.")] = 500,
+    model: Model = "mnist",
+    n: Annotated[int, typer.Option(min=1, help="How many images.")] = 5,
+    seed: Seed = 0,
+    quiet: Quiet = False,
+) -> None:
+    """Every picture of the tutorial: images, films and paths by five samplers.
+
+    Example: diffsde gallery --out gallery --steps 500
+    """
+    with _timed() as written:
+        written += write_gallery(
+            out, _model(model), steps=steps, n=n, seed=seed, progress=not quiet
+        )
+
+
+@app.command()
+def sample(
+    method: Annotated[str, typer.Option(help="A solver's name: see `diffsde solvers`.")] = "euler",
+    steps: Annotated[
+        Optional[int], typer.Option(min=1, help="Steps; an adaptive solver needs none.")
+    ] = None,
+    n: Annotated[int, typer.Option("--n", min=1, help="How many images.")] = 16,
+    seed: Seed = 0,
+    out: Out = Path("samples"),
+    model: Model = "mnist",
+    clock: Annotated[str, typer.Option(help="t, sigma, log_sigma or karras.")] = "t",
+    kind: Annotated[
+        Optional[str], typer.Option(help="sde or ode, for a name that both have (sde if not given).")
+    ] = None,
+    chunk: Annotated[int, typer.Option(min=1, help="Images solved at a time.")] = 256,
+    animation: Annotated[bool, typer.Option("--animate", help="Also the film of the path.")] = False,
+    paths: Annotated[bool, typer.Option("--paths", help="Also every pixel's path.")] = False,
+    denoise: Annotated[bool, typer.Option(help="End with the estimate without noise.")] = True,
+    quiet: Quiet = False,
+) -> None:
+    """Draw images from a model by any solver.
+
+    Writes samples.png and samples.safetensors (a trajectory: its last state, or the whole
+    path with --animate or --paths).
+
+    Example: diffsde sample --method sde_dpmpp_2m --clock karras --steps 20 --n 64
+    """
+    with _timed() as written:
+        score = _model(model)
+        solver = _solver(method, kind)
+        problem = (ReverseSDE if solver.kind == "sde" else ProbabilityFlow)(
+            score.sde, score, score.shape
+        )
+        whole = animation or paths
+        sol = solve(
+            problem,
+            score.sde.prior_sample((n, *score.shape), seed=seed),
+            method,
+            steps=steps,
+            clock=clock,
+            seed=seed,
+            save=(100 if solver.adaptive and steps is None else "all") if whole else "last",
+            chunk=min(chunk, n),
+            denoise=denoise,
+            progress=not quiet,
+        )
+        out.mkdir(parents=True, exist_ok=True)
+        plot_images(sol.images(), out / "samples.png")
+        written += [out / "samples.png", sol.save(out / "samples.safetensors")]
+        if animation:
+            written.append(animate(sol, out / "samples.gif"))
+        if paths:
+            plot_paths(sol, out / "paths.png")
+            written.append(out / "paths.png")
+        print(f"{sol.method}: {sol.stats.nfe} evaluations of the score for each image")
+
+
+@app.command()
+def solvers(
+    kind: Annotated[Optional[str], typer.Argument(help="sde or ode; both if left out.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """The table of solvers: order, cost for each step, source and advice.
+
+    Example: diffsde solvers sde
+    """
+    rows = list_solvers(kind)
+    if as_json:
+        print(json.dumps([_facts(row) for row in rows], ensure_ascii=False, indent=1))
+        return
+    for title, name in (("Reverse SDE", "sde"), ("Probability flow", "ode")):
+        chosen = [row for row in rows if row.kind == name]
+        if chosen:
+            print(f"\n{title}\n")
+            print(_table(chosen))
+
+
+@app.command()
+def train(
+    out: Out,
+    recipe: Annotated[str, typer.Option(help=f"Start from: {', '.join(RECIPES)}.")] = "mnist",
+    dataset: Annotated[str, typer.Option(help="mnist, fashion-mnist, kmnist or folder.")] = "mnist",
+    data: Annotated[
+        Optional[Path], typer.Option(help="Folder of the data set, or of images.")
+    ] = None,
+    size: Annotated[Optional[int], typer.Option(min=1, help="Bring images to this size.")] = None,
+    network: Annotated[Optional[str], typer.Option(help="The network's name.")] = None,
+    epochs: Annotated[Optional[int], typer.Option(min=1)] = None,
+    batch_size: Annotated[Optional[int], typer.Option(min=1)] = None,
+    learning_rate: Annotated[Optional[float], typer.Option(help="At its highest.")] = None,
+    schedule: Annotated[Optional[str], typer.Option(help="Of the learning rate.")] = None,
+    seed: Annotated[Optional[int], typer.Option(min=0)] = None,
+    precision: Annotated[
+        Optional[str], typer.Option(help="float32, bfloat16 or auto: the faster one here.")
+    ] = None,
+    compile: Annotated[  # noqa: A002  (the option's name)
+        Optional[bool], typer.Option(help="Compile the network.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Log there too.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Learn the score by denoising score matching.
+
+    The folder holds model.safetensors (for --model), the run's state, loss.csv and loss.png.
+    Ctrl-C saves the run; --resume goes on with it.
+
+    Example: diffsde train --out runs/first --recipe mnist-tutorial --epochs 5
+    """
+    chosen = {
+        name: value
+        for name, value in {
+            "network": network,
+            "epochs": epochs,
+            "batch_size": batch_size,
+            "learning_rate": learning_rate,
+            "schedule": schedule,
+            "seed": seed,
+            "precision": precision,
+            "compile": compile,
+        }.items()
+        if value is not None
+    }
+    with _timed() as written:
+        if recipe not in RECIPES:
+            raise InputError(f"no recipe {recipe!r}: choose {' or '.join(RECIPES)}")
+        images = load_images(dataset, data, size=size)
+        wanted = None if resume and not chosen else replace(RECIPES[recipe], **chosen)
+        run_training(
+            out, images, wanted, resume=resume, tensorboard=tensorboard, progress=not quiet
+        )
+        written += [out / name for name in ("model.safetensors", "loss.csv", "loss.png")]
+
+
+def _model(name: str) -> ScoreModel:
+    """A model that ships, or one from a file."""
+    return load_pretrained(name) if name in PRETRAINED or not Path(name).exists() else load_model(name)
+
+
+def _solver(method: str, kind: str | None) -> Solver:
+    if kind is None:
+        kind = "sde" if any(row.name == method for row in list_solvers("sde")) else "ode"
+        if not any(row.name == method for row in list_solvers()):
+            kind = "sde"
+    if kind not in ("sde", "ode"):
+        raise InputError(f"--kind {kind}: expected sde or ode")
+    return find_solver(method, kind)
+
+
+@contextmanager
+def _timed() -> Iterator[list[Path]]:
+    """Collect what is written, and say so with the seconds it took."""
+    started = time.perf_counter()
+    written: list[Path] = []
+    yield written
+    for path in written:
+        print(f"wrote {path}")
+    print(f"in {time.perf_counter() - started:.1f} s")
+
+
+def _facts(row: Solver) -> dict[str, Any]:
+    """The fields of a row that say something to a reader."""
+    shown = [f.name for f in fields(row) if f.repr]
+    return {name: getattr(row, name) for name in shown}
+
+
+def _table(rows: list[Solver]) -> str:
+    head = ("name", "family", "order", "evaluations", "steps", "advice")
+    lines = [
+        (
+            row.name,
+            row.family,
+            f"{row.order:g}",
+            "varies" if row.evaluations is None else f"{row.evaluations:g}",
+            "its own" if row.adaptive else "fixed",
+            row.advice,
+        )
+        for row in rows
+    ]
+    widths = [max(len(line[i]) for line in [head, *lines]) for i in range(len(head) - 1)]
+    return "\n".join(
+        "  ".join([*(cell.ljust(w) for cell, w in zip(line, widths, strict=False)), line[-1]])
+        for line in [head, *lines]
+    )
