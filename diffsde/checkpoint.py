@@ -130,7 +130,7 @@ def _checked_description(description: Any) -> dict[str, Any]:
         part = parts.get(what)
         if not isinstance(part, dict) or part.keys() != {"name", "args"}:
             raise ValueError(f"{what}: expected a name and args, got {part!r:.80}")
-        if part["name"] not in registry:
+        if not isinstance(part["name"], str) or part["name"] not in registry:
             raise ValueError(f"no {what} {part['name']!r:.40}: {', '.join(registry)}")
         _check_args(what, part["args"])
     shape = parts.get("shape")

@@ -41,6 +41,7 @@ _SHIPPED = {
     "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
     "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
 }
+_MOST_PIXELS = 2**26  # of one image file: a small file may claim to be enormous
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
 
 
@@ -189,6 +190,8 @@ def _read_folder(root: str | os.PathLike[str] | None, size: int | None) -> Image
     if root is None:
         raise InputError("dataset='folder' needs root, the folder of images (--data FOLDER)")
     folder = Path(root)
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder of images")
     paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in _SUFFIXES)
     if not paths:
         raise DataError(
@@ -214,8 +217,13 @@ def _read_image(path: Path) -> Tensor:
     """uint8 of shape (1, H, W) for a grey image, (3, H, W) for any other."""
     try:
         with Image.open(path) as image:
+            if image.width * image.height > _MOST_PIXELS:
+                raise DataError(
+                    f"{path}: {image.width}×{image.height} pixels, more than the "
+                    f"{_MOST_PIXELS:,} that are read; make it smaller or remove it"
+                )
             return pil_to_tensor(image.convert("L" if image.mode in ("1", "L") else "RGB"))
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, EOFError) as error:
         raise DataError(f"{path}: not a readable image ({error}); repair or remove it") from error
 
 

@@ -1,0 +1,408 @@
+r"""Evaluation: are these images like the data?
+
+Images are compared by the 64 features of a small classifier of MNIST digits that ships
+with this package. The scores are those of the field, on those features:
+
+* FID (arXiv 1706.08500, eq. 6): the Fréchet distance between two Gaussians fitted to the
+  features of generated and of real images, ‖m₁ − m₂‖² + tr(C₁ + C₂ − 2 (C₁C₂)^½);
+* KID (arXiv 1801.01401): a squared maximum mean discrepancy, without bias;
+* precision and recall (arXiv 1904.06991): how many generated images lie among the real
+  ones, and how many real ones among the generated.
+
+The features are not Inception's: a score compares only with others made here, from as
+many images. Beside every FID stands its floor, the score of real training images.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from importlib import resources
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from diffsde.data import ImageData, load_images
+from diffsde.errors import CheckpointError, InputError, name_list
+from diffsde.integrate import solve
+from diffsde.reverse import ProbabilityFlow, ReverseSDE
+from diffsde.score import ScoreModel
+from diffsde.solvers import find_solver
+from diffsde.tensorfile import read_tensors, write_tensors
+
+__all__ = [
+    "Classifier",
+    "Evaluation",
+    "Sampler",
+    "evaluate",
+    "fid",
+    "kid",
+    "load_classifier",
+    "nearest_neighbours",
+    "precision_recall",
+    "sample_images",
+    "train_classifier",
+    "write_table",
+]
+
+FEATURES = 64
+_CONFIDENT = 0.95
+_CHUNK = 500  # images in one pass
+
+
+class Classifier(nn.Module):
+    """A small classifier of 28 × 28 grey images into ten classes.
+
+    `features` gives the 64 numbers before its last layer.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+
+        def level(c_in: int, c_out: int, stride: int) -> nn.Sequential:
+            conv = nn.Conv2d(c_in, c_out, 3, stride, 1, bias=False)
+            return nn.Sequential(conv, nn.BatchNorm2d(c_out), nn.ReLU())
+
+        self.body = nn.Sequential(
+            level(1, 32, 1), level(32, 32, 2), level(32, 64, 1), level(64, 64, 2), nn.Flatten()
+        )
+        self.feature = nn.Linear(64 * 49, FEATURES)
+        self.out = nn.Linear(FEATURES, 10)
+
+    def features(self, x: Tensor) -> Tensor:
+        """(B, 64) from images (B, 1, 28, 28) in [0, 1]."""
+        features: Tensor = self.feature(self.body(2 * x - 1))
+        return features
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (B, 10)."""
+        logits: Tensor = self.out(self.features(x).relu())
+        return logits
+
+
+def train_classifier(
+    path: str | os.PathLike[str], *, epochs: int = 4, seed: int = 0, progress: bool = True
+) -> float:
+    """Train the classifier on MNIST, write it to `path`, and return its test accuracy."""
+    train, test = load_images("mnist"), load_images("mnist", train=False)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = Classifier()
+    generator = torch.Generator().manual_seed(seed)
+    optimizer = torch.optim.AdamW(model.parameters(), weight_decay=1e-2)
+    updates = epochs * (len(train.images) // 100)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, updates)
+    for _ in range(epochs):
+        order = torch.randperm(len(train.images), generator=generator).split(100)
+        for index in tqdm(order, disable=not progress):
+            optimizer.zero_grad()
+            with torch.autocast("cpu", torch.bfloat16):
+                logits = model(train.batch(index))
+            nn.functional.cross_entropy(logits.float(), _labels(train)[index]).backward()
+            optimizer.step()
+            schedule.step()
+    guess = _looked_at(model.eval(), test.images.float() / 255)[1].argmax(1)
+    accuracy = (guess == _labels(test)).float().mean().item()
+    write_tensors(path, model.state_dict(), {"classifier": "mnist", "test_accuracy": accuracy})
+    return accuracy
+
+
+def _labels(data: ImageData) -> Tensor:
+    if data.labels is None:
+        raise InputError(f"{data.name} has no labels, and a classifier needs them")
+    return data.labels
+
+
+@cache
+def load_classifier() -> Classifier:
+    """The classifier that ships with the package, in evaluation mode."""
+    path = Path(str(resources.files("diffsde"))) / "assets" / "weights" / "mnist-classifier.safetensors"
+    tensors, _ = read_tensors(path)
+    model = Classifier()
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise CheckpointError(f"{path}: not this classifier's weights ({error})") from error
+    return model.eval().requires_grad_(False)
+
+
+def _looked_at(classifier: Classifier, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Features (N, 64) and class probabilities (N, 10) of images (N, 1, 28, 28) in [0, 1]."""
+    if images.shape[1:] != (1, 28, 28):
+        raise InputError(
+            f"images of shape {tuple(images.shape)}: the classifier looks at MNIST digits, "
+            "expected (N, 1, 28, 28) in [0, 1]"
+        )
+    if not torch.isfinite(images).all():
+        raise InputError("images hold numbers that are not finite, which cannot be scored")
+    features, classes = [], []
+    with torch.no_grad():
+        for chunk in images.float().clamp(0, 1).split(_CHUNK):
+            seen = classifier.features(chunk)
+            features.append(seen)
+            classes.append(classifier.out(seen.relu()).softmax(1))
+    return torch.cat(features), torch.cat(classes)
+
+
+# -- scores of features -------------------------------------------------------------
+
+
+class _Features(nn.Module):
+    """Stands where torchmetrics expects a network: what it is given are features already."""
+
+    num_features = FEATURES
+
+    def forward(self, features: Tensor) -> Tensor:
+        return features
+
+
+def fid(generated: Tensor, real: Tensor) -> float:
+    """Fréchet distance of two sets of features, (N, 64) and (M, 64)."""
+    image = _torchmetrics()
+    metric = image.fid.FrechetInceptionDistance(_Features())
+    metric.update(real, real=True)
+    metric.update(generated, real=False)
+    return float(metric.compute())
+
+
+def kid(generated: Tensor, real: Tensor, seed: int = 0) -> tuple[float, float]:
+    """Kernel distance of two sets of features, mean and std over subsets of at most 1,000."""
+    image = _torchmetrics()
+    size = min(1000, len(generated), len(real))
+    metric = image.kid.KernelInceptionDistance(_Features(), subsets=50, subset_size=size)
+    metric.update(real, real=True)
+    metric.update(generated, real=False)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        mean, std = metric.compute()
+    return float(mean), float(std)
+
+
+def precision_recall(generated: Tensor, real: Tensor, k: int = 3) -> tuple[float, float]:
+    """Precision and recall: shares that lie within a k-nearest-neighbour ball of the others."""
+    return _covered(generated, real, k), _covered(real, generated, k)
+
+
+def _covered(points: Tensor, centres: Tensor, k: int) -> float:
+    radius = torch.cat(
+        [torch.cdist(chunk, centres).kthvalue(k + 1, 1).values for chunk in centres.split(_CHUNK)]
+    )
+    inside = [(torch.cdist(chunk, centres) <= radius).any(1) for chunk in points.split(_CHUNK)]
+    return torch.cat(inside).float().mean().item()
+
+
+def _torchmetrics() -> object:
+    try:
+        from torchmetrics import image
+        from torchmetrics.image import fid, kid  # noqa: F401
+    except ImportError as error:
+        raise InputError(
+            "torchmetrics is not installed: pip install 'diffsde[metrics]'"
+        ) from error
+    return image
+
+
+def nearest_neighbours(images: Tensor, references: Tensor) -> tuple[Tensor, Tensor]:
+    """Distance to, and index of, the reference nearest in pixels (Euclidean), each (N,).
+
+    Args:
+        images: (N, C, H, W).
+        references: (M, C, H, W), on the same scale.
+    """
+    flat = references.flatten(1).float()
+    nearest = [torch.cdist(c.flatten(1).float(), flat).min(1) for c in images.split(_CHUNK)]
+    return torch.cat([n.values for n in nearest]), torch.cat([n.indices for n in nearest])
+
+
+# -- evaluation ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What `evaluate` finds.
+
+    Attributes:
+        count: images scored.
+        fid, fid_error: against the 10,000 test images, and its bootstrap standard error.
+        floor: FID of as many real training images (the first ones).
+        kid, kid_error: mean and std over subsets.
+        precision, recall: in [0, 1].
+        confident: share that the classifier is more than 95 % sure of.
+        classes: share of each digit, (10,).
+    """
+
+    count: int
+    fid: float
+    fid_error: float
+    floor: float
+    kid: float
+    kid_error: float
+    precision: float
+    recall: float
+    confident: float
+    classes: tuple[float, ...]
+
+    @property
+    def ratio(self) -> float:
+        """FID over its floor."""
+        return self.fid / self.floor
+
+
+def evaluate(images: Tensor, *, bootstraps: int = 50, seed: int = 0) -> Evaluation:
+    """Score images of digits against MNIST's test images.
+
+    Args:
+        images: (N, 1, 28, 28) in [0, 1]; what lies outside is cut off. N ≥ 100, and 10,000
+            for a score worth quoting: FID falls as N grows.
+        bootstraps: resamplings behind the error bar.
+        seed: of resampling.
+
+    Raises:
+        InputError: too few images, of another shape, or not finite.
+    """
+    if len(images) < 100:
+        raise InputError(f"{len(images)} images are too few for a score: expected 100 or more")
+    features, classes = _looked_at(load_classifier(), images)
+    real, floor = _real_features(len(images))
+    generator = torch.Generator().manual_seed(seed)
+    picks = [torch.randint(len(images), (len(images),), generator=generator) for _ in range(bootstraps)]
+    scores = torch.tensor([fid(features[pick], real) for pick in picks])
+    kernel, kernel_error = kid(features, real, seed)
+    precision, recall = precision_recall(features, real)
+    return Evaluation(
+        count=len(images),
+        fid=fid(features, real),
+        fid_error=float(scores.std()) if bootstraps > 1 else float("nan"),
+        floor=floor,
+        kid=kernel,
+        kid_error=kernel_error,
+        precision=precision,
+        recall=recall,
+        confident=(classes.amax(1) > _CONFIDENT).float().mean().item(),
+        classes=tuple(torch.bincount(classes.argmax(1), minlength=10).div(len(images)).tolist()),
+    )
+
+
+@cache
+def _real_features(count: int) -> tuple[Tensor, float]:
+    """Features of the test images, and the FID of the first `count` training images."""
+    test = load_images("mnist", train=False).images.float() / 255
+    train = load_images("mnist").images[:count].float() / 255
+    real = _looked_at(load_classifier(), test)[0]
+    return real, fid(_looked_at(load_classifier(), train)[0], real)
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """A way to draw images.
+
+    Attributes:
+        method: a solver by name.
+        kind: "sde" for the reverse SDE, "ode" for the probability flow: some names solve both.
+        steps: of the solver.
+        clock: in which the steps are even.
+        denoise: end with one more evaluation, which takes the last noise away.
+    """
+
+    method: str = "sde_dpmpp_2m"
+    kind: str = "sde"
+    steps: int = 20
+    clock: str = "karras"
+    denoise: bool = False
+
+    def __post_init__(self) -> None:
+        if self.kind not in _PROBLEMS:
+            raise InputError(f"kind = {self.kind!r}: {name_list(self.kind, _PROBLEMS)}")
+        find_solver(self.method, self.kind)
+
+    @property
+    def name(self) -> str:
+        end = "-denoised" if self.denoise else ""
+        return f"{self.kind}-{self.method}-{self.steps}-{self.clock}{end}"
+
+
+_PROBLEMS = {"sde": ReverseSDE, "ode": ProbabilityFlow}
+
+
+def sample_images(
+    model: ScoreModel,
+    sampler: Sampler,
+    count: int = 10_000,
+    *,
+    seed: int = 0,
+    out: str | os.PathLike[str] | None = None,
+    batch_size: int = 500,
+    progress: bool = True,
+) -> Tensor:
+    """Draw `count` images, (count, C, H, W) in [0, 1], on the CPU.
+
+    Args:
+        model: the score.
+        sampler: solver, steps and clock.
+        count: how many.
+        seed: image i depends on (seed, i) alone.
+        out: a folder that keeps the finished batches; a later call with the same arguments
+            goes on from there.
+        batch_size: images solved at a time.
+        progress: show a progress bar.
+    """
+    batches = []
+    firsts = range(0, count, batch_size)
+    for first in tqdm(firsts, desc=sampler.name, unit="batch", disable=not progress):
+        size = min(batch_size, count - first)
+        batches.append(_batch(model, sampler, first, size, seed, out))
+    return torch.cat(batches)
+
+
+def _batch(
+    model: ScoreModel,
+    sampler: Sampler,
+    first: int,
+    size: int,
+    seed: int,
+    out: str | os.PathLike[str] | None,
+) -> Tensor:
+    kept = None
+    if out is not None:
+        kept = Path(out) / f"{sampler.name}-seed{seed}-{first}-{size}.safetensors"
+        if kept.exists():
+            return read_tensors(kept)[0]["images"].float() / 255
+    problem = _PROBLEMS[sampler.kind](model.sde, model, model.shape)
+    x1 = model.sde.prior_sample((size, *model.shape), seed=seed, first=first)
+    path = solve(
+        problem,
+        x1,
+        sampler.method,
+        steps=sampler.steps,
+        clock=sampler.clock,
+        seed=seed,
+        first=first,
+        save="last",
+        denoise=sampler.denoise,
+    )
+    images = (path.final.clamp(0, 1) * 255).round().to(torch.uint8)
+    if kept is not None:
+        write_tensors(kept, {"images": images}, asdict(sampler))
+    return images.float() / 255
+
+
+def write_table(
+    rows: Iterable[tuple[str, Evaluation]], path: str | os.PathLike[str]
+) -> Sequence[dict[str, str]]:
+    """Write evaluations, each with its name, as a CSV file; returns its rows."""
+    table = []
+    for name, score in rows:
+        fields = {k: v for k, v in asdict(score).items() if k != "classes"}
+        shares = {f"class_{i}": share for i, share in enumerate(score.classes)}
+        numbers = {**fields, "ratio": score.ratio, **shares}
+        table.append({"sampler": name} | {k: f"{v:.6g}" for k, v in numbers.items()})
+    with Path(path).open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(table[0]) if table else ["sampler"])
+        writer.writeheader()
+        writer.writerows(table)
+    return table

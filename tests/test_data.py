@@ -1,0 +1,159 @@
+"""Data: MNIST from the package, folders of any colour, and damage that is named."""
+
+from __future__ import annotations
+
+import gzip
+import shutil
+import struct
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from torchvision import datasets
+
+from diffsde import data as data_module
+from diffsde.data import DATASETS, load_images
+from diffsde.errors import DataError, InputError
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache, so that the shipped files are unpacked anew."""
+    monkeypatch.setenv("DIFFSDE_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def small_set(root: Path, count: int = 20) -> Path:
+    """A FashionMNIST of a few images, in the files that torchvision reads."""
+    raw = root / "FashionMNIST" / "raw"
+    raw.mkdir(parents=True)
+    for stem in ("train", "t10k"):
+        pixels = bytes(i % 256 for i in range(count * 784))
+        head = struct.pack(">4B3I", 0, 0, 8, 3, count, 28, 28)
+        (raw / f"{stem}-images-idx3-ubyte").write_bytes(head + pixels)
+        head = struct.pack(">4BI", 0, 0, 8, 1, count)
+        (raw / f"{stem}-labels-idx1-ubyte").write_bytes(head + bytes(i % 10 for i in range(count)))
+    return raw
+
+
+def test_shipped_mnist_fills_an_empty_cache(cache: Path) -> None:
+    train = load_images("mnist")
+    assert train.images.shape == (60_000, 1, 28, 28) and train.images.dtype == torch.uint8
+    assert train.labels is not None and train.labels[:5].tolist() == [5, 0, 4, 1, 9]
+    test = load_images("mnist", train=False)
+    assert test.images.shape == (10_000, 1, 28, 28)
+    # The mean that the field quotes for MNIST.
+    assert train.images.float().mean().item() / 255 == pytest.approx(0.1307, abs=1e-4)
+    assert (cache / "MNIST" / "raw").is_dir()
+    batch = train.batch(torch.tensor([0, 3]))
+    assert batch.dtype == torch.float32 and 0 <= batch.min() and batch.max() == 1
+
+
+def test_damaged_package_is_named(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = cache.parent / "package"
+    shipped = Path(data_module.__file__).parent / "assets" / "mnist"
+    shutil.copytree(shipped, package / "assets" / "mnist")
+    broken = package / "assets" / "mnist" / "t10k-labels-idx1-ubyte.gz"
+    monkeypatch.setattr(data_module.resources, "files", lambda _: package)
+    for contents in (broken.read_bytes()[:3000], gzip.compress(b"others"), b"no gzip", None):
+        broken.unlink(missing_ok=True)
+        if contents is not None:
+            broken.write_bytes(contents)
+        with pytest.raises(DataError, match="t10k-labels.*missing or damaged.*install"):
+            load_images("mnist")
+        # Nothing half-made stays behind.
+        assert not (cache / "MNIST" / "raw").exists()
+
+
+def test_truncated_and_foreign_files_are_named(tmp_path: Path) -> None:
+    raw = small_set(tmp_path)
+    assert load_images("fashion-mnist", tmp_path).images.shape == (20, 1, 28, 28)
+    path = raw / "train-images-idx3-ubyte"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1])
+    with pytest.raises(DataError, match=r"train-images.*15695 bytes long.*asks for 15696"):
+        load_images("fashion-mnist", tmp_path)
+    for contents in (b"", b"PK\x03\x04 a zip file", whole[:6]):
+        path.write_bytes(contents)
+        with pytest.raises(DataError, match="train-images.*not an IDX file"):
+            load_images("fashion-mnist", tmp_path)
+
+
+def test_missing_set_that_cannot_be_downloaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_network(*args: object, **kwargs: object) -> None:
+        raise RuntimeError("Error downloading")
+
+    monkeypatch.setattr(datasets.MNIST, "download", no_network)
+    with pytest.raises(DataError, match="missing, and torchvision could not bring it"):
+        load_images("kmnist", tmp_path)
+
+
+def test_unknown_set() -> None:
+    with pytest.raises(InputError, match="did you mean 'mnist'.*folder"):
+        load_images("minst")
+
+
+def test_resized(tmp_path: Path) -> None:
+    small_set(tmp_path)
+    data = load_images("fashion-mnist", tmp_path, size=32)
+    assert data.shape == (1, 32, 32) and data.labels is not None
+
+
+def picture(path: Path, size: tuple[int, int] = (32, 32), mode: str = "RGB") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new(mode, size, "red" if mode == "RGB" else 128).save(path)
+    return path
+
+
+def test_folder_of_colour(tmp_path: Path) -> None:
+    picture(tmp_path / "a" / "one.png")
+    picture(tmp_path / "b" / "two.jpg")
+    picture(tmp_path / "grey.png", mode="L")
+    (tmp_path / "notes.txt").write_text("not an image")
+    data = load_images("folder", tmp_path)
+    assert data.images.shape == (3, 3, 32, 32) and data.labels is None
+    assert data.images[0, :, 0, 0].tolist() == [255, 0, 0]
+
+
+def test_folder_of_grey_stays_grey(tmp_path: Path) -> None:
+    picture(tmp_path / "grey.png", (28, 28), "L")
+    assert load_images("folder", tmp_path).shape == (1, 28, 28)
+
+
+def test_folder_of_many_sizes_needs_a_size(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png", (40, 30))
+    picture(tmp_path / "b.png", (64, 64))
+    with pytest.raises(DataError, match=r"b.png: 64×64 pixels.*a.png has 40×30.*--size"):
+        load_images("folder", tmp_path)
+    assert load_images("folder", tmp_path, size=32).images.shape == (2, 3, 32, 32)
+
+
+def test_bad_images_are_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no images found"):
+        load_images("folder", tmp_path)
+    whole = picture(tmp_path / "bad.png").read_bytes()
+    for contents in (whole[:60], b"", b"hello"):
+        (tmp_path / "bad.png").write_bytes(contents)
+        with pytest.raises(DataError, match="bad.png: not a readable image"):
+            load_images("folder", tmp_path)
+
+
+def test_folder_needs_a_root(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="needs root"):
+        load_images("folder")
+    with pytest.raises(DataError, match="no such folder"):
+        load_images("folder", tmp_path / "none")
+
+
+def test_enormous_image_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    picture(tmp_path / "huge.png", (300, 300))
+    monkeypatch.setattr(data_module, "_MOST_PIXELS", 10_000)
+    with pytest.raises(DataError, match="huge.png: 300×300 pixels"):
+        load_images("folder", tmp_path, size=32)
+
+
+def test_every_named_set_is_torchvisions() -> None:
+    assert all(issubclass(cls, datasets.MNIST) for cls in DATASETS.values())
