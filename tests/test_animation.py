@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from paths import images, noisy
 from PIL import Image
 
 from diffsde.animation import animate
 from diffsde.display import reached, shade_limits
 from diffsde.errors import InputError
 from diffsde.trajectory import Trajectory
+from tests.paths import images, noisy
 
 
 def frames_of(path: Path) -> tuple[list[np.ndarray], list[float]]:

@@ -2,7 +2,7 @@
 
 Whole pictures are compared with thumbnails of 40×24 pixels in `baseline/`, coarse enough
 that another release of matplotlib with other fonts gives the same. After a change that is
-meant, `python tests/test_plots.py` draws them again.
+meant, `python -m tests.test_plots` draws them again.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from paths import images, marginal_std, noisy
 from PIL import Image
 
 from diffsde import plots
 from diffsde.errors import InputError
 from diffsde.style import DARK, LIGHT
 from diffsde.trajectory import Trajectory
+from tests.paths import images, marginal_std, noisy
 
 BASELINE = Path(__file__).parent / "baseline"
 NORMAL_QUANTILES = np.array([-1.6449, -0.6745, 0, 0.6745, 1.6449])
@@ -89,7 +89,7 @@ def test_pictures_are_as_they_were(name: str, dark: bool) -> None:
     theme = "dark" if dark else "light"
     with Image.open(BASELINE / f"{name}_{theme}.png") as image:
         expected = np.asarray(image.convert("RGB"), dtype=float)
-    assert np.abs(drawn - expected).mean() < 3, "draw it and look: python tests/test_plots.py"
+    assert np.abs(drawn - expected).mean() < 3, "draw it and look: python -m tests.test_plots"
 
 
 @every_plot
