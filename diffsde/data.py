@@ -163,7 +163,7 @@ def _download(cls: type[datasets.MNIST], folder: Path, files: Sequence[Path]) ->
     except (RuntimeError, OSError, EOFError) as error:
         raise DataError(
             f"{', '.join(missing)}: missing, and torchvision could not bring it: {error}. Put "
-            f"the {cls.__name__} files (IDX format, unpacked or gzip) there, or connect to a network"
+            f"the {cls.__name__} files (IDX, unpacked or gzip) there, or connect to a network"
         ) from error
 
 

@@ -121,7 +121,12 @@ def _labels(data: ImageData) -> Tensor:
 @cache
 def load_classifier() -> Classifier:
     """The classifier that ships with the package, in evaluation mode."""
-    path = Path(str(resources.files("diffsde"))) / "assets" / "weights" / "mnist-classifier.safetensors"
+    path = (
+        Path(str(resources.files("diffsde")))
+        / "assets"
+        / "weights"
+        / "mnist-classifier.safetensors"
+    )
     tensors, _ = read_tensors(path)
     model = Classifier()
     try:
@@ -201,9 +206,7 @@ def _torchmetrics() -> object:
         from torchmetrics import image
         from torchmetrics.image import fid, kid  # noqa: F401
     except ImportError as error:
-        raise InputError(
-            "torchmetrics is not installed: pip install 'diffsde[metrics]'"
-        ) from error
+        raise InputError("torchmetrics is not installed: pip install 'diffsde[metrics]'") from error
     return image
 
 
@@ -270,7 +273,9 @@ def evaluate(images: Tensor, *, bootstraps: int = 50, seed: int = 0) -> Evaluati
     features, classes = _looked_at(load_classifier(), images)
     real, floor = _real_features(len(images))
     generator = torch.Generator().manual_seed(seed)
-    picks = [torch.randint(len(images), (len(images),), generator=generator) for _ in range(bootstraps)]
+    picks = [
+        torch.randint(len(images), (len(images),), generator=generator) for _ in range(bootstraps)
+    ]
     scores = torch.tensor([fid(features[pick], real) for pick in picks])
     kernel, kernel_error = kid(features, real, seed)
     precision, recall = precision_recall(features, real)

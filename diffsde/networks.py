@@ -255,9 +255,7 @@ class ResidualUNet(nn.Module):
         self.first = _Conv(4 * in_channels, half, 3)
         self.encoder = nn.ModuleList(_Residual(half, half, embed_dim) for _ in range(before))
         self.down = _Conv(half, quarter, 1)
-        self.middle = nn.ModuleList(
-            _Residual(quarter, quarter, embed_dim) for _ in range(inside)
-        )
+        self.middle = nn.ModuleList(_Residual(quarter, quarter, embed_dim) for _ in range(inside))
         self.attention = _Attention(quarter, quarter // _HEAD_WIDTH)
         self.up = _Conv(quarter, half, 1)
         self.decoder = nn.ModuleList(

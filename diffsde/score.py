@@ -211,9 +211,11 @@ class MixtureScore(nn.Module):
         """∇ log p_t(x), of x's shape (B, …)."""
         towards, variance, log_joint = self._components(x, t)
         pull = log_joint.softmax(1) / variance
-        return (expand(pull.flatten(), towards.flatten(0, 1)) * towards.flatten(0, 1)).reshape(
-            towards.shape
-        ).sum(1)
+        return (
+            (expand(pull.flatten(), towards.flatten(0, 1)) * towards.flatten(0, 1))
+            .reshape(towards.shape)
+            .sum(1)
+        )
 
     def log_prob(self, x: Tensor, t: Tensor | float) -> Tensor:
         """log p_t(x) in nats, of shape (B,)."""

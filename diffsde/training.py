@@ -6,11 +6,11 @@ Every objective here is a weighted error of the denoiser D at random times,
 
 summed over pixels; objectives differ in how t is drawn and in w (`OBJECTIVES`):
 
-| name         | t                                        | w(σ)            | source                  |
-|--------------|------------------------------------------|-----------------|-------------------------|
-| "uniform"    | uniform on [1e-5, T]                     | 1/σ²            | arXiv 2011.13456, eq. 7 |
-| "lognormal"  | ln σ ~ N(level_mean, level_std²)         | 1/σ² + 1/σ_data² | arXiv 2206.00364, table 1 |
-| "likelihood" | ln σ uniform over its range              | 1/σ²            | arXiv 2101.09258, sec. 4.3 |
+| name         | t                                | w(σ)             | source, arXiv         |
+|--------------|----------------------------------|------------------|-----------------------|
+| "uniform"    | uniform on [1e-5, T]             | 1/σ²             | 2011.13456, eq. 7     |
+| "lognormal"  | ln σ ~ N(level_mean, level_std²) | 1/σ² + 1/σ_data² | 2206.00364, table 1   |
+| "likelihood" | ln σ uniform over its range      | 1/σ²             | 2101.09258, sec. 4.3  |
 
 With the first, the loss is that of `score_matching_loss`. The third is the bound on the
 log-likelihood, λ(t) = g(t)², drawn by importance: since dσ²/dt = g²/a² for every linear
@@ -133,7 +133,7 @@ class Recipe:
                 raise InputError(f"{name} = {value!r}: {name_list(str(value), valid)}")
 
 
-def _constant(progress: float) -> float:
+def _constant(_progress: float) -> float:
     return 1.0
 
 
@@ -172,10 +172,12 @@ def _lognormal_times(
 
 
 def _loguniform_times(
-    recipe: Recipe, sde: SDE, count: int, generator: torch.Generator | None
+    _recipe: Recipe, sde: SDE, count: int, generator: torch.Generator | None
 ) -> Tensor:
     low, high = _log_level_range(sde)
-    return sde.time_of_noise_level((low + (high - low) * torch.rand(count, generator=generator)).exp())
+    return sde.time_of_noise_level(
+        (low + (high - low) * torch.rand(count, generator=generator)).exp()
+    )
 
 
 def _log_level_range(sde: SDE) -> tuple[float, float]:
@@ -183,7 +185,7 @@ def _log_level_range(sde: SDE) -> tuple[float, float]:
     return float(ends[0]), float(ends[1])
 
 
-def _noise_weight(recipe: Recipe, sigma: Tensor) -> Tensor:
+def _noise_weight(_recipe: Recipe, sigma: Tensor) -> Tensor:
     return 1 / sigma**2
 
 
@@ -574,7 +576,7 @@ def _stop_requested() -> Iterator[threading.Event]:
         return
     before = signal.getsignal(signal.SIGINT)
 
-    def handle(number: int, frame: Any) -> None:
+    def handle(_number: int, _frame: Any) -> None:
         stop.set()
         signal.signal(signal.SIGINT, before)
 

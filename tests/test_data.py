@@ -39,15 +39,19 @@ def small_set(root: Path, count: int = 20) -> Path:
 
 def test_shipped_mnist_fills_an_empty_cache(cache: Path) -> None:
     train = load_images("mnist")
-    assert train.images.shape == (60_000, 1, 28, 28) and train.images.dtype == torch.uint8
-    assert train.labels is not None and train.labels[:5].tolist() == [5, 0, 4, 1, 9]
+    assert train.images.shape == (60_000, 1, 28, 28)
+    assert train.images.dtype == torch.uint8
+    assert train.labels is not None
+    assert train.labels[:5].tolist() == [5, 0, 4, 1, 9]
     test = load_images("mnist", train=False)
     assert test.images.shape == (10_000, 1, 28, 28)
     # The mean that the field quotes for MNIST.
     assert train.images.float().mean().item() / 255 == pytest.approx(0.1307, abs=1e-4)
     assert (cache / "MNIST" / "raw").is_dir()
     batch = train.batch(torch.tensor([0, 3]))
-    assert batch.dtype == torch.float32 and 0 <= batch.min() and batch.max() == 1
+    assert batch.dtype == torch.float32
+    assert batch.min() >= 0
+    assert batch.max() == 1
 
 
 def test_damaged_package_is_named(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,7 +64,7 @@ def test_damaged_package_is_named(cache: Path, monkeypatch: pytest.MonkeyPatch) 
         broken.unlink(missing_ok=True)
         if contents is not None:
             broken.write_bytes(contents)
-        with pytest.raises(DataError, match="t10k-labels.*missing or damaged.*install"):
+        with pytest.raises(DataError, match=r"t10k-labels.*missing or damaged.*install"):
             load_images("mnist")
         # Nothing half-made stays behind.
         assert not (cache / "MNIST" / "raw").exists()
@@ -76,14 +80,14 @@ def test_truncated_and_foreign_files_are_named(tmp_path: Path) -> None:
         load_images("fashion-mnist", tmp_path)
     for contents in (b"", b"PK\x03\x04 a zip file", whole[:6]):
         path.write_bytes(contents)
-        with pytest.raises(DataError, match="train-images.*not an IDX file"):
+        with pytest.raises(DataError, match=r"train-images.*not an IDX file"):
             load_images("fashion-mnist", tmp_path)
 
 
 def test_missing_set_that_cannot_be_downloaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def no_network(*args: object, **kwargs: object) -> None:
+    def no_network(*_: object, **__: object) -> None:
         raise RuntimeError("Error downloading")
 
     monkeypatch.setattr(datasets.MNIST, "download", no_network)
@@ -92,14 +96,15 @@ def test_missing_set_that_cannot_be_downloaded(
 
 
 def test_unknown_set() -> None:
-    with pytest.raises(InputError, match="did you mean 'mnist'.*folder"):
+    with pytest.raises(InputError, match=r"did you mean 'mnist'.*folder"):
         load_images("minst")
 
 
 def test_resized(tmp_path: Path) -> None:
     small_set(tmp_path)
     data = load_images("fashion-mnist", tmp_path, size=32)
-    assert data.shape == (1, 32, 32) and data.labels is not None
+    assert data.shape == (1, 32, 32)
+    assert data.labels is not None
 
 
 def picture(path: Path, size: tuple[int, int] = (32, 32), mode: str = "RGB") -> Path:
@@ -114,7 +119,8 @@ def test_folder_of_colour(tmp_path: Path) -> None:
     picture(tmp_path / "grey.png", mode="L")
     (tmp_path / "notes.txt").write_text("not an image")
     data = load_images("folder", tmp_path)
-    assert data.images.shape == (3, 3, 32, 32) and data.labels is None
+    assert data.images.shape == (3, 3, 32, 32)
+    assert data.labels is None
     assert data.images[0, :, 0, 0].tolist() == [255, 0, 0]
 
 
@@ -137,7 +143,7 @@ def test_bad_images_are_named(tmp_path: Path) -> None:
     whole = picture(tmp_path / "bad.png").read_bytes()
     for contents in (whole[:60], b"", b"hello"):
         (tmp_path / "bad.png").write_bytes(contents)
-        with pytest.raises(DataError, match="bad.png: not a readable image"):
+        with pytest.raises(DataError, match=r"bad.png: not a readable image"):
             load_images("folder", tmp_path)
 
 
@@ -151,7 +157,7 @@ def test_folder_needs_a_root(tmp_path: Path) -> None:
 def test_enormous_image_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     picture(tmp_path / "huge.png", (300, 300))
     monkeypatch.setattr(data_module, "_MOST_PIXELS", 10_000)
-    with pytest.raises(DataError, match="huge.png: 300×300 pixels"):
+    with pytest.raises(DataError, match=r"huge.png: 300×300 pixels"):
         load_images("folder", tmp_path, size=32)
 
 

@@ -43,7 +43,7 @@ def test_any_channels_and_both_sizes(name: str, channels: int, size: int) -> Non
 def test_sizes_that_do_not_fit_are_refused() -> None:
     with pytest.raises(InputError, match="at least 18×18"):
         ScoreUNet()(torch.randn(1, 1, 17, 28), torch.ones(1))
-    with pytest.raises(InputError, match="30×28.*multiples of 4"):
+    with pytest.raises(InputError, match=r"30×28.*multiples of 4"):
         ResidualUNet(**SMALL)(torch.randn(1, 1, 30, 28), torch.ones(1))
     with pytest.raises(InputError, match="multiple of 32"):
         ResidualUNet(channels=(16, 40))
@@ -74,7 +74,8 @@ def test_residual_network_hears_the_noise_level_and_every_pixel() -> None:
     out = network(x.expand(2, -1, -1, -1), labels)
     assert (out[0] - out[1]).abs().mean() > 1e-3
     out[0, 0, 14, 14].backward()
-    assert x.grad is not None and (x.grad != 0).all()
+    assert x.grad is not None
+    assert (x.grad != 0).all()
 
 
 def test_samples_of_a_batch_do_not_mix() -> None:

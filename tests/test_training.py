@@ -1,0 +1,351 @@
+"""Training: the same run however often it is interrupted, and no run that goes astray silently."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from diffsde import training as training_module
+from diffsde.checkpoint import load_model
+from diffsde.data import ImageData
+from diffsde.errors import CheckpointError, InputError, TrainingError
+from diffsde.preconditioning import EDM
+from diffsde.score import GaussianScore, ScoreModel, score_matching_loss
+from diffsde.sde import VESDE, VPSDE
+from diffsde.tensorfile import read_tensors
+from diffsde.training import (
+    OBJECTIVES,
+    RECIPES,
+    SCHEDULES,
+    Recipe,
+    learning_rate,
+    train,
+    training_loss,
+)
+
+TINY = Recipe(
+    network="ResidualUNet",
+    preconditioning="edm",
+    objective="lognormal",
+    epochs=2,
+    batch_size=8,
+    held_out=8,
+    averages=(0.9, 0.99),
+    precision="float32",
+)
+
+
+@pytest.fixture(autouse=True)
+def small_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Networks of the same kinds with fewer channels: the loop is under test, not they."""
+    make = training_module.make_network
+
+    def small(name: str, sde: VESDE, **config: object) -> nn.Module:
+        sizes = {"channels": (8, 32), "blocks": (1, 1, 1), "embed_dim": 8}
+        return make(name, sde, **config, **(sizes if name == "ResidualUNet" else {}))
+
+    monkeypatch.setattr(training_module, "make_network", small)
+
+
+def images(count: int = 40, channels: int = 1, size: int = 28) -> ImageData:
+    generator = torch.Generator().manual_seed(3)
+    pixels = torch.randint(0, 256, (count, channels, size, size), generator=generator)
+    return ImageData("noise", pixels.to(torch.uint8), None)
+
+
+def weights(folder: Path) -> dict[str, Tensor]:
+    return read_tensors(folder / "state.safetensors")[0]
+
+
+def interrupt_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Send Ctrl-C to this process in the middle of that update."""
+    update = training_module._Run._update
+
+    def interrupted(run: training_module._Run, index: Tensor) -> None:
+        if run.step == step:
+            os.kill(os.getpid(), signal.SIGINT)
+        update(run, index)
+
+    monkeypatch.setattr(training_module._Run, "_update", interrupted)
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        TINY,
+        replace(TINY, optimizer="muon", schedule="trapezoid", precision="bfloat16"),
+        replace(TINY, network="ScoreUNet", preconditioning="score", objective="uniform"),
+    ],
+    ids=["adam", "muon", "tutorial"],
+)
+def test_interrupted_and_resumed_is_the_same_run_bit_for_bit(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(tmp_path / "whole", images(), recipe, progress=False)
+    for step in (2, 5):  # in the middle of the first epoch, and of the second
+        with monkeypatch.context() as patch:
+            interrupt_at(step, patch)
+            with pytest.raises(KeyboardInterrupt):
+                train(tmp_path / "cut", images(), recipe, resume=step > 2, progress=False)
+        # What an interruption leaves behind can be used as it is.
+        load_model(tmp_path / "cut" / "model.safetensors")
+        notes = read_tensors(tmp_path / "cut" / "state.safetensors")[1]
+        assert notes["step"] == step + 1
+    train(tmp_path / "cut", images(), resume=True, progress=False)
+    whole, cut = weights(tmp_path / "whole"), weights(tmp_path / "cut")
+    assert whole.keys() == cut.keys()
+    for name, tensor in whole.items():
+        assert torch.equal(tensor, cut[name]), name
+    for file in ("model.safetensors", "loss.csv", "loss.png"):
+        assert (tmp_path / "cut" / file).stat().st_size > 0
+
+
+def test_ctrl_c_does_what_it_did_before_once_training_is_over(tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    train(tmp_path, images(), replace(TINY, epochs=1), progress=False)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_run_is_neither_overwritten_nor_changed(tmp_path: Path) -> None:
+    recipe = replace(TINY, epochs=1)
+    train(tmp_path, images(), recipe, progress=False)
+    with pytest.raises(TrainingError, match="already holds a run"):
+        train(tmp_path, images(), recipe)
+    with pytest.raises(InputError, match=r"batch_size = 8, not 4.*only epochs may change"):
+        train(tmp_path, images(), replace(recipe, batch_size=4), resume=True)
+    with pytest.raises(CheckpointError, match="no such file"):
+        train(tmp_path / "none", images(), resume=True)
+    model_only = tmp_path / "model.safetensors"
+    (tmp_path / "state.safetensors").write_bytes(model_only.read_bytes())
+    with pytest.raises(CheckpointError, match="not the state of a training run"):
+        train(tmp_path, images(), resume=True)
+
+
+def test_a_run_can_be_made_longer(tmp_path: Path) -> None:
+    recipe = replace(TINY, epochs=1, schedule="constant")
+    train(tmp_path / "a", images(), recipe, progress=False)
+    train(tmp_path / "a", images(), replace(recipe, epochs=2), resume=True, progress=False)
+    train(tmp_path / "b", images(), replace(recipe, epochs=2), progress=False)
+    a, b = weights(tmp_path / "a"), weights(tmp_path / "b")
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_training_learns(tmp_path: Path) -> None:
+    """Constant images: the loss falls far below the 784 of a network that returns zero."""
+    flat = ImageData("flat", torch.full((72, 1, 28, 28), 90, dtype=torch.uint8), None)
+    recipe = replace(TINY, epochs=8, learning_rate=1e-2, averages=(0.8,))
+    model = train(tmp_path, flat, recipe, progress=False)
+    with (tmp_path / "loss.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert float(rows[-1]["loss"]) < 0.8 * 784
+    x = flat.batch(torch.arange(8))
+    with torch.no_grad():
+        clean = model.denoise(x + 0.5 * torch.randn(x.shape), VESDE().time_of_noise_level(0.5))
+    assert (clean - x).std() < 0.25
+
+
+def test_divergence_stops_and_leaves_the_run_from_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loss_of = training_module._loss
+    calls = []
+
+    def poisoned(model: ScoreModel, *args: object) -> Tensor:
+        if torch.is_grad_enabled():
+            calls.append(1)
+        loss: Tensor = loss_of(model, *args)  # type: ignore[arg-type]
+        return loss * float("nan") if len(calls) == 6 else loss
+
+    monkeypatch.setattr(training_module, "_loss", poisoned)
+    with pytest.raises(TrainingError, match=r"at update 5 the loss is nan.*images.*learning rate"):
+        train(tmp_path, images(), TINY, progress=False)
+    # The epoch's end, four updates in, was saved; everything in it is finite.
+    assert read_tensors(tmp_path / "state.safetensors")[1]["step"] == 4
+    assert all(t.isfinite().all() for t in weights(tmp_path).values() if t.is_floating_point())
+
+
+def test_a_long_gradient_is_shortened() -> None:
+    run = training_module._Run.start(images(), replace(TINY, clip=2.0), VESDE())
+    run._update(torch.arange(8))
+    usual = run.norm
+    for p in run.model.network.parameters():
+        p.grad = torch.full_like(p, 1e3)
+    run._clip(1.0, torch.arange(8))
+    grads = [p.grad for p in run.model.network.parameters() if p.grad is not None]
+    assert nn.utils.get_total_norm(grads).item() == pytest.approx(2 * usual, rel=1e-4)
+
+
+def test_a_loss_above_the_trivial_one_warns() -> None:
+    run = training_module._Run.start(images(), TINY, VESDE())
+    run.step, run.pending = 1000, [2000.0] * 50
+    with pytest.warns(UserWarning, match="more than the 784"):
+        run._log(training_module.tqdm(disable=True), None)
+
+
+def test_the_best_average_is_kept(tmp_path: Path) -> None:
+    # Short averages: longer ones are the same while they warm up.
+    train(tmp_path, images(), replace(TINY, averages=(0.1, 0.5)), progress=False)
+    tensors, notes = read_tensors(tmp_path / "state.safetensors")
+    losses = notes["held_out"][-1][1]
+    best = losses.index(min(losses))
+    kept = read_tensors(tmp_path / "model.safetensors")[0]
+    assert len(losses) == 2
+    assert losses[0] != losses[1]
+    for name, tensor in kept.items():
+        assert torch.equal(tensor, tensors[f"average{best}.module.{name}"])
+
+
+def test_held_out_images_are_never_trained_on() -> None:
+    run = training_module._Run.start(images(), TINY, VESDE())
+    seen = {int(i) for epoch in range(3) for batch in run._batches(epoch) for i in batch}
+    assert seen == set(range(32))
+    assert run._batches(0)[0].tolist() != run._batches(1)[0].tolist()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("size", [28, 32])
+def test_any_images(channels: int, size: int, tmp_path: Path) -> None:
+    data = images(24, channels, size)
+    model = train(tmp_path, data, replace(TINY, epochs=1), sde=VPSDE(), progress=False)
+    assert model.shape == (channels, size, size)
+    assert load_model(tmp_path / "model.safetensors").shape == model.shape
+
+
+def test_tensorboard_holds_the_loss(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    train(tmp_path, images(), replace(TINY, epochs=1), tensorboard=True, progress=False)
+    assert list((tmp_path / "tensorboard").glob("events*"))
+
+
+# -- recipes ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"epochs": 0}, "epochs = 0"),
+        ({"learning_rate": -1.0}, "learning_rate"),
+        ({"averages": (0.9, 1.0)}, "averages"),
+        ({"schedule": "cosin"}, "did you mean 'cosine'"),
+        ({"objective": "lognormel"}, "did you mean 'lognormal'"),
+        ({"network": "UNet"}, "ResidualUNet"),
+        ({"optimizer": "sgd"}, "adam, muon"),
+        ({"precision": "half"}, "bfloat16"),
+        ({"clip": -1.0}, "clip = -1"),
+    ],
+)
+def test_recipes_are_checked(change: dict[str, object], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        replace(TINY, **change)  # type: ignore[arg-type]
+
+
+def test_too_few_images() -> None:
+    with pytest.raises(InputError, match="12 images, 8 of them held out"):
+        training_module._Run.start(images(12), TINY, VESDE())
+
+
+def test_muon_needs_matrices() -> None:
+    recipe = replace(TINY, network="ScoreUNet", preconditioning="score", optimizer="muon")
+    run = training_module._Run.start(images(), recipe, VESDE())
+    # The tutorial's convolutions are no matrices: Muon takes its dense layers, Adam the rest.
+    assert [type(o).__name__ for o in run.optimizers] == ["Muon", "Adam"]
+
+
+def test_schedules() -> None:
+    for name in SCHEDULES:
+        rates = [learning_rate(replace(TINY, schedule=name), i, 2000) for i in range(2000)]
+        assert max(rates) <= TINY.learning_rate
+        assert rates[0] == pytest.approx(TINY.learning_rate / 200, rel=1e-3)
+        assert rates[250] == pytest.approx(max(rates), rel=0.05)
+        if name != "constant":
+            assert rates[-1] < 0.01 * TINY.learning_rate
+    flat = [learning_rate(replace(TINY, schedule="trapezoid"), i, 2000) for i in (200, 1399)]
+    assert flat == [TINY.learning_rate] * 2
+
+
+def test_recipes_by_name_can_be_run() -> None:
+    assert RECIPES["mnist-tutorial"].network == "ScoreUNet"
+    assert RECIPES["mnist-tutorial"].objective == "uniform"
+    assert RECIPES["mnist"].preconditioning == "edm"
+
+
+# -- objectives ---------------------------------------------------------------------
+
+
+class _Zero(nn.Module):
+    def forward(self, x: Tensor, _t: Tensor) -> Tensor:
+        return torch.zeros_like(x)
+
+
+def test_uniform_objective_is_the_score_matching_loss() -> None:
+    model, x = ScoreModel(_Zero(), VESDE(), (1, 8, 8)), torch.rand(64, 1, 8, 8)
+    recipe = replace(TINY, objective="uniform")
+    losses = [
+        loss.item()
+        for loss in (
+            training_loss(model, x, recipe, torch.Generator().manual_seed(0)),
+            score_matching_loss(model, x, torch.Generator().manual_seed(0)),
+        )
+    ]
+    assert losses[0] == losses[1]
+
+
+def test_losses_of_a_network_that_returns_zero() -> None:
+    x = 0.33 * torch.randn(4000, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+    for objective, model in (
+        ("likelihood", ScoreModel(_Zero(), VESDE(), (1, 8, 8))),
+        ("lognormal", ScoreModel(_Zero(), VESDE(), (1, 8, 8), EDM(0.33))),
+    ):
+        loss = training_loss(
+            model, x, replace(TINY, objective=objective), torch.Generator().manual_seed(0)
+        )
+        assert loss.item() == pytest.approx(64, rel=0.02)
+
+
+@pytest.mark.parametrize("sde", [VESDE(), VPSDE()], ids=lambda sde: type(sde).__name__)
+def test_noise_levels_follow_their_law(sde: VESDE) -> None:
+    generator = torch.Generator().manual_seed(0)
+    draw, _ = OBJECTIVES["lognormal"]
+    log_level = sde.noise_level(draw(TINY, sde, 20_000, generator)).log()
+    middle = log_level.sort().values[[3173, 10_000, 16_827]]
+    expected = TINY.level_mean + TINY.level_std * torch.tensor([-1.0, 0.0, 1.0])
+    torch.testing.assert_close(middle, expected, rtol=0, atol=0.05)
+    draw, _ = OBJECTIVES["likelihood"]
+    log_level = sde.noise_level(draw(TINY, sde, 20_000, generator).double()).log()
+    low, high = sde.noise_level(torch.tensor([1e-5, sde.T], dtype=torch.float64)).log()
+    share = (log_level - low) / (high - low)
+    assert -1e-3 < share.min() < 1e-3
+    assert 0.999 < share.max() < 1.001
+    assert share.mean() == pytest.approx(0.5, abs=0.01)
+
+
+def test_likelihood_objective_is_the_integral_with_weight_g_squared() -> None:
+    """arXiv 2101.09258, eq. 7: E over t of g² ‖score − target‖², here by plain sampling of t."""
+    sde, x = VESDE(eps=1e-3), 0.3 * torch.randn(200_000, 1, 1, 1)
+    score = GaussianScore(sde, 0.0, 0.5)
+
+    class Wrong(nn.Module):
+        def forward(self, x: Tensor, t: Tensor) -> Tensor:
+            value: Tensor = score(x, t)
+            return value
+
+    model = ScoreModel(Wrong(), sde, (1, 1, 1))
+    generator = torch.Generator().manual_seed(0)
+    ours = training_loss(model, x, replace(TINY, objective="likelihood"), generator).item()
+    # Split the time axis evenly in ln σ but weigh by dt g²/s²: the density that was drawn from.
+    level = sde.noise_level(torch.tensor([1e-5, 1.0], dtype=torch.float64)).log()
+    edges = torch.linspace(float(level[0]), float(level[1]), 400, dtype=torch.float64).exp()
+    times = sde.time_of_noise_level(edges)
+    t = 0.5 * (times[1:] + times[:-1])
+    s2, g2 = sde.marginal_std(t) ** 2, sde.diffusion(t) ** 2
+    error = (s2 * 0.3**2 + 0.5**4) / (0.5**2 + s2) ** 2  # E ‖s score + z‖² for these Gaussians
+    weight = g2 / s2 * (times[1:] - times[:-1])
+    expected = float((weight * error).sum() / weight.sum())
+    assert ours == pytest.approx(expected, rel=0.02)
