@@ -53,6 +53,14 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def row(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Few images, which stand in one row."""
+    sol = noisy(images(4), 3)
+    sol.denoised = sol.ys
+    return write_html([sol, sol], tmp_path_factory.mktemp("explorer") / "row.html")
+
+
+@pytest.fixture(scope="module")
 def tab(browser: Any) -> Any:
     context = browser.new_context(has_touch=True)
     return context.new_page()
@@ -226,3 +234,20 @@ def test_light_and_dark(page: Any) -> None:
     settle(page)
     assert (light, paper()) == ("rgb(255, 255, 255)", "rgb(20, 23, 27)")
     assert picture(page, "#chart") != chart
+
+
+@pytest.mark.parametrize("which", ["file", "row"])
+def test_nothing_lies_over_anything_else(
+    page: Any, which: str, request: pytest.FixtureRequest
+) -> None:
+    page.goto(request.getfixturevalue(which).as_uri())
+    settle(page)
+    boxes = [
+        element.bounding_box()
+        for element in page.locator("button, select, input:visible, figure canvas, #chart").all()
+    ]
+    for i, a in enumerate(boxes):
+        for b in boxes[:i]:
+            across = min(a["x"] + a["width"], b["x"] + b["width"]) - max(a["x"], b["x"])
+            down = min(a["y"] + a["height"], b["y"] + b["height"]) - max(a["y"], b["y"])
+            assert across <= 1 or down <= 1
