@@ -1,0 +1,116 @@
+"""Images a second in training, against the tutorial's loop as written.
+
+    python tests/benchmarks/training.py
+
+Each way is timed in turn, several rounds over, so that whatever else the machine does falls
+on all of them alike; the median over rounds and the median of the paired ratios are printed.
+The tutorial's loop: float32, a data loader with one PIL image at a time, Adam. The data
+pipeline's share is the time that a batch takes to be drawn, over the time of an update.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torchvision import datasets, transforms
+
+from diffsde.data import cache_folder, load_images
+from diffsde.networks import ScoreUNet
+from diffsde.score import ScoreModel, score_matching_loss
+from diffsde.sde import VESDE
+from diffsde.training import RECIPES, Recipe, _Run
+
+BATCH = 128
+
+
+def tutorial_loop() -> Callable[[], None]:
+    """One update of the tutorial's loop, with its own data loader."""
+    sde = VESDE()
+    model = ScoreModel(ScoreUNet(sde), sde, (1, 28, 28))
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-4)
+    load_images("mnist")  # fills the cache that torchvision reads
+    data = datasets.MNIST(cache_folder(), transform=transforms.ToTensor())
+    batches = _for_ever(DataLoader(data, batch_size=BATCH, shuffle=True))
+
+    def update() -> None:
+        loss = score_matching_loss(model, next(batches))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    return update
+
+
+def _for_ever(loader: DataLoader[tuple[Tensor, Tensor]]) -> Iterator[Tensor]:
+    while True:
+        for x, _ in loader:
+            yield x
+
+
+def ours(recipe: Recipe) -> Callable[[], None]:
+    """One update of this package's loop."""
+    run = _Run.start(load_images("mnist"), replace(recipe, batch_size=BATCH), VESDE())
+    batches = iter(run._batches(0) * 20)
+    return lambda: run._update(next(batches))
+
+
+def data_share(updates: int) -> float:
+    """Seconds that drawing one batch takes."""
+    data = load_images("mnist")
+    order = torch.randperm(len(data.images)).split(BATCH)
+    started = time.perf_counter()
+    for index in order[:updates]:
+        data.batch(index)
+    return (time.perf_counter() - started) / updates
+
+
+WAYS: dict[str, Callable[[], Callable[[], None]]] = {
+    "tutorial's loop, float32": tutorial_loop,
+    "ScoreUNet, float32": lambda: ours(replace(RECIPES["mnist-tutorial"], precision="float32")),
+    "ScoreUNet, bfloat16": lambda: ours(replace(RECIPES["mnist-tutorial"], precision="bfloat16")),
+    "ScoreUNet, bfloat16, compiled": lambda: ours(
+        replace(RECIPES["mnist-tutorial"], precision="bfloat16", compile=True)
+    ),
+    "ResidualUNet, bfloat16": lambda: ours(
+        replace(RECIPES["mnist"], precision="bfloat16", compile=False)
+    ),
+    "ResidualUNet, bfloat16, compiled": lambda: ours(
+        replace(RECIPES["mnist"], precision="bfloat16", compile=True)
+    ),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--updates", type=int, default=8)
+    args = parser.parse_args()
+    updates = {name: make() for name, make in WAYS.items()}
+    for update in updates.values():  # compile, and warm up
+        update()
+        update()
+    seconds: dict[str, list[float]] = {name: [] for name in updates}
+    for _ in range(args.rounds):
+        for name, update in updates.items():
+            started = time.perf_counter()
+            for _ in range(args.updates):
+                update()
+            seconds[name].append((time.perf_counter() - started) / args.updates)
+    base = seconds["tutorial's loop, float32"]
+    share = data_share(100)
+    for name, times in seconds.items():
+        ratio = statistics.median(b / t for b, t in zip(base, times, strict=True))
+        middle = statistics.median(times)
+        drawn = "" if times is base else f", data {share / middle:6.2%} of an update"
+        print(f"{name:34} {BATCH / middle:6.0f} images/s, {ratio:5.2f} × the tutorial's{drawn}")
+
+
+if __name__ == "__main__":
+    main()
