@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import csv
 import os
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -178,8 +179,11 @@ def fid(generated: Tensor, real: Tensor) -> float:
 def kid(generated: Tensor, real: Tensor, seed: int = 0) -> tuple[float, float]:
     """Kernel distance of two sets of features, mean and std over subsets of at most 1,000."""
     image = _torchmetrics()
-    size = min(1000, len(generated), len(real))
-    metric = image.kid.KernelInceptionDistance(_Features(), subsets=50, subset_size=size)
+    size = min(1000, len(generated) // 2, len(real) // 2)
+    with warnings.catch_warnings():
+        # It keeps all features in memory, and says so; here they are few.
+        warnings.filterwarnings("ignore", "Metric `Kernel Inception Distance`")
+        metric = image.kid.KernelInceptionDistance(_Features(), subsets=50, subset_size=size)
     metric.update(real, real=True)
     metric.update(generated, real=False)
     with torch.random.fork_rng():
@@ -190,13 +194,18 @@ def kid(generated: Tensor, real: Tensor, seed: int = 0) -> tuple[float, float]:
 
 def precision_recall(generated: Tensor, real: Tensor, k: int = 3) -> tuple[float, float]:
     """Precision and recall: shares that lie within a k-nearest-neighbour ball of the others."""
-    return _covered(generated, real, k), _covered(real, generated, k)
+    precision = _covered(generated, real, _radii(real, k))
+    return precision, _covered(real, generated, _radii(generated, k))
 
 
-def _covered(points: Tensor, centres: Tensor, k: int) -> float:
-    radius = torch.cat(
-        [torch.cdist(chunk, centres).kthvalue(k + 1, 1).values for chunk in centres.split(_CHUNK)]
-    )
+def _radii(centres: Tensor, k: int) -> Tensor:
+    """Distance from each point to its k-th nearest neighbour, (N,)."""
+    # The nearest of all is the point itself.
+    near = [torch.cdist(c, centres).topk(k + 1, largest=False) for c in centres.split(_CHUNK)]
+    return torch.cat([n.values[:, -1] for n in near])
+
+
+def _covered(points: Tensor, centres: Tensor, radius: Tensor) -> float:
     inside = [(torch.cdist(chunk, centres) <= radius).any(1) for chunk in points.split(_CHUNK)]
     return torch.cat(inside).float().mean().item()
 
@@ -271,7 +280,7 @@ def evaluate(images: Tensor, *, bootstraps: int = 50, seed: int = 0) -> Evaluati
     if len(images) < 100:
         raise InputError(f"{len(images)} images are too few for a score: expected 100 or more")
     features, classes = _looked_at(load_classifier(), images)
-    real, floor = _real_features(len(images))
+    real = _test_features()
     generator = torch.Generator().manual_seed(seed)
     picks = [
         torch.randint(len(images), (len(images),), generator=generator) for _ in range(bootstraps)
@@ -283,7 +292,7 @@ def evaluate(images: Tensor, *, bootstraps: int = 50, seed: int = 0) -> Evaluati
         count=len(images),
         fid=fid(features, real),
         fid_error=float(scores.std()) if bootstraps > 1 else float("nan"),
-        floor=floor,
+        floor=_floor(len(images)),
         kid=kernel,
         kid_error=kernel_error,
         precision=precision,
@@ -294,12 +303,16 @@ def evaluate(images: Tensor, *, bootstraps: int = 50, seed: int = 0) -> Evaluati
 
 
 @cache
-def _real_features(count: int) -> tuple[Tensor, float]:
-    """Features of the test images, and the FID of the first `count` training images."""
-    test = load_images("mnist", train=False).images.float() / 255
-    train = load_images("mnist").images[:count].float() / 255
-    real = _looked_at(load_classifier(), test)[0]
-    return real, fid(_looked_at(load_classifier(), train)[0], real)
+def _test_features() -> Tensor:
+    """Features of the 10,000 test images."""
+    return _looked_at(load_classifier(), load_images("mnist", train=False).images.float() / 255)[0]
+
+
+@cache
+def _floor(count: int) -> float:
+    """FID of the first `count` training images: what perfect samples would score."""
+    images = load_images("mnist").images[:count].float() / 255
+    return fid(_looked_at(load_classifier(), images)[0], _test_features())
 
 
 @dataclass(frozen=True)
