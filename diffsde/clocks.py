@@ -7,7 +7,7 @@ in t: with t = t(τ), the equation dx = b(x, t) dt + c(t) dw becomes
 
 which is an equation of the same kind. So any solver, fixed or adaptive, runs in any clock,
 and a schedule of noise levels needs no solver of its own. With the noise level
-σ(t) = s(t) / a(t), whose derivative follows from dσ²/dt = g² / a²:
+σ(t) = s(t) / a(t), which rises with dσ²/dt = g² / a²:
 
     "t"          τ = t
     "sigma"      τ = σ
@@ -72,7 +72,9 @@ class Clock:
 
     def time(self, u: Tensor) -> Tensor:
         """t at the solver's time u, of u's shape, in float64."""
-        t = self._t_of_tau(self._first + self._sign * u.double())
+        # An adaptive solver's first guess may lie beyond the end, where τ is no noise level.
+        u = u.double().clamp(0, self.duration)
+        t = self._t_of_tau(self._first + self._sign * u)
         low, high = sorted((self.start, self.end))
         return t.clamp(low, high)
 
@@ -121,9 +123,7 @@ def _noise_clock(
     """A clock τ = τ(σ) with dσ/dτ = slope(σ)."""
 
     def rate(t: Tensor) -> Tensor:
-        level = sde.noise_level(t)
-        # dσ/dt = g² / (2 σ a²)
-        return slope(level) * 2 * level * (sde.marginal_scale(t) / sde.diffusion(t)) ** 2
+        return slope(sde.noise_level(t)) / sde.noise_level_slope(t)
 
     return Clock(
         start,

@@ -115,7 +115,8 @@ class GaussianScore(nn.Module):
     def __init__(self, sde: SDE, mean: Tensor | float, std: Tensor | float) -> None:
         super().__init__()
         self.sde = sde
-        pair = torch.broadcast_tensors(*(torch.as_tensor(v).double() for v in (mean, std)))
+        numbers = [torch.as_tensor(v, dtype=torch.float64) for v in (mean, std)]
+        pair = torch.broadcast_tensors(*numbers)
         if not (pair[1] > 0).all():
             raise InputError(f"std = {std}: expected positive numbers")
         self.register_buffer("mean", pair[0].clone())
@@ -175,12 +176,12 @@ class MixtureScore(nn.Module):
     ) -> None:
         super().__init__()
         self.sde = sde
-        means = torch.as_tensor(means).double()
+        means = torch.as_tensor(means, dtype=torch.float64)
         if means.dim() < 2:
             raise InputError(f"means has shape {tuple(means.shape)}: expected (K, …)")
         count = len(means)
-        stds = torch.as_tensor(stds).double()
-        w = torch.ones(count) if weights is None else torch.as_tensor(weights)
+        stds = torch.as_tensor(stds, dtype=torch.float64)
+        w = torch.as_tensor([1.0] * count if weights is None else weights, dtype=torch.float64)
         if stds.shape not in ((), (count,)) or w.shape != (count,):
             raise InputError(
                 f"{count} means, stds of shape {tuple(stds.shape)}, weights of shape "
