@@ -76,7 +76,7 @@ def animate(
         speed: saved states per frame: 2 leaves out every other one, 0.5 shows each twice.
         hold: seconds that the last frame stays; by default a quarter of the length.
         ping_pong: after the hold, play back to the start.
-        columns: images in a row; by default up to six stand in one row, more in a square.
+        columns: images in a row; by default up to six stand in one row, more in a block.
         zoom: screen pixels per image pixel; by default what fits about 450 across.
         title: write t, the noise's standard deviation s(t), solver and score evaluations.
         denoised: show `sol.denoised`, on [0, 1], beside the states, if it is there.
@@ -105,9 +105,9 @@ def animate(
         _colour_map(cmap),
     )
     timeline = _timeline(len(base), fps, speed, hold, ping_pong)
-    with open_movie(target, fps, len(timeline), film.palette, film.samples) as write:
+    with open_movie(target, fps, len(timeline), film.palette, _SHADES, film.samples) as write:
         for index, ticks in timeline:
-            write(film.draw(index), ticks)
+            write(film.draw(index), ticks, exact=index == len(base) - 1)
     return target
 
 

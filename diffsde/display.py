@@ -120,8 +120,9 @@ def reached(ts: Tensor, t: float) -> int:
 
 
 def default_columns(count: int) -> int:
-    """A few images stand in a row; more make a square."""
-    return count if count <= _ROW else math.ceil(math.sqrt(count))
+    """A few images stand in a row; more make the squarest block that leaves the least empty."""
+    side = math.ceil(math.sqrt(count))
+    return count if count <= _ROW else min(range(side, side + 3), key=lambda c: -count % c)
 
 
 def mosaic(images: NDArray[Any], columns: int, gap: int, fill: Any) -> NDArray[Any]:

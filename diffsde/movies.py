@@ -33,9 +33,9 @@ Palette = NDArray[np.uint8]
 
 
 class Write(Protocol):
-    """Append a frame that stays for a number of ticks."""
+    """Append a frame that stays for a number of ticks; `exact` if it will be looked at."""
 
-    def __call__(self, frame: Frame, ticks: int) -> None: ...
+    def __call__(self, frame: Frame, ticks: int, exact: bool) -> None: ...
 
 
 _CODECS = {".mp4": "libx264", ".webm": "libvpx-vp9"}
@@ -44,6 +44,7 @@ SUFFIXES = (".gif", ".png", ".apng", *_CODECS)
 _GIF_FPS = 50.0  # players slow down what asks for more
 _LONGEST = 65535  # a delay is 16 bits wide
 _LZW_BITS = 8
+_LAG = 2  # shades by which a pixel of a GIF may differ from its state before it is drawn anew
 _PNG_UP = 2  # the filter that subtracts the row above: magnified rows repeat, so they vanish
 
 
@@ -78,6 +79,7 @@ def open_movie(
     fps: float,
     count: int,
     palette: Palette | None,
+    shades: int,
     samples: Callable[[], list[Frame]],
 ) -> Iterator[Write]:
     """Give a function that appends frames to `path`, which appears once all are written.
@@ -86,7 +88,10 @@ def open_movie(
         path: its suffix, one of `SUFFIXES`, chooses the format.
         fps: ticks per second.
         count: how many frames will be written.
-        palette: (N, 3) colours that frames of indices index; None for frames of colours.
+        palette: (N, 3) colours, N < 256, that frames of indices index; None for frames of
+            colours.
+        shades: how many of the palette's first colours are a scale, on which neighbours look
+            alike.
         samples: gives some frames of colours, for a GIF to choose its one palette from.
     """
     suffix = path.suffix.lower()
@@ -100,36 +105,57 @@ def open_movie(
                 yield _Apng(file, fps, count, palette)
                 file.write(_chunk(b"IEND", b""))
             else:
-                gif = _Gif(file, fps, palette) if palette is not None else None
+                gif = None if palette is None else _Gif(file, fps, palette, shades)
                 yield gif or _quantised(file, fps, samples())
                 file.write(b";")
 
 
 class _Gif:
-    """A GIF with one global palette of at most 256 colours."""
+    """A GIF with one global palette.
 
-    def __init__(self, file: BinaryIO, fps: float, palette: Palette) -> None:
-        self.file, self.fps, self.palette = file, fps, palette
+    A frame holds only the pixels that changed, the others are transparent. On the scale of
+    shades a change of up to `_LAG` shades waits, unless the frame is to be exact: noise
+    that moves a little at every step makes up most of a file, and nobody sees it.
+    """
+
+    def __init__(self, file: BinaryIO, fps: float, palette: Palette, shades: int) -> None:
+        self.file, self.fps, self.palette, self.shades = file, fps, palette, shades
         self.ticks = self.written = 0  # so far, in ticks and in hundredths of a second
-        self.started = False
+        self.shown: Frame | None = None
 
-    def __call__(self, frame: Frame, ticks: int) -> None:
+    def __call__(self, frame: Frame, ticks: int, exact: bool) -> None:
         height, width = frame.shape
-        if not self.started:
-            self._start(width, height)
-        self.file.write(struct.pack("<BBBBHBB", 0x21, 0xF9, 4, 1 << 2, self._delay(ticks), 0, 0))
-        self.file.write(struct.pack("<BHHHHBB", 0x2C, 0, 0, width, height, 0, _LZW_BITS))
+        clear = len(self.palette)  # the index that stands for no colour
+        delay = self._delay(ticks)
+        pixels = self._changes(frame, exact)
+        # "1 << 2": the next frame is drawn over this one; "| 1": with transparent pixels.
+        control = struct.pack("<BBBBHBB", 0x21, 0xF9, 4, 1 << 2 | 1, delay, clear, 0)
+        corner = struct.pack("<BHHHHBB", 0x2C, 0, 0, width, height, 0, _LZW_BITS)
         # "gif" is Pillow's LZW encoder: mode, bits a pixel, not interlaced.
-        self.file.write(Image.fromarray(frame).tobytes("gif", "L", _LZW_BITS, 0) + b"\0")
+        data = Image.fromarray(pixels).tobytes("gif", "L", _LZW_BITS, 0)
+        self.file.write(control + corner + data + b"\0")
 
-    def _start(self, width: int, height: int) -> None:
-        bits = max(1, (len(self.palette) - 1).bit_length())
+    def _changes(self, frame: Frame, exact: bool) -> Frame:
+        """The frame where it differs from what is shown, and the clear index elsewhere."""
+        if self.shown is None:
+            self._start(*frame.shape)
+            self.shown = frame.copy()
+            return frame
+        difference = frame - self.shown  # of bytes, so it wraps around: −1 is 255
+        same = difference == 0
+        if not exact:
+            alike = difference + np.uint8(_LAG) <= 2 * _LAG
+            same |= alike & (frame < self.shades) & (self.shown < self.shades)
+        np.copyto(self.shown, frame, where=~same)
+        return np.where(same, np.uint8(len(self.palette)), frame)
+
+    def _start(self, height: int, width: int) -> None:
+        bits = max(1, len(self.palette).bit_length())
         table = np.zeros((2**bits, 3), np.uint8)
         table[: len(self.palette)] = self.palette
         self.file.write(b"GIF89a" + struct.pack("<HHBBB", width, height, 0xF0 | (bits - 1), 0, 0))
         self.file.write(table.tobytes())
         self.file.write(b"\x21\xff\x0bNETSCAPE2.0\x03\x01\0\0\0")  # play for ever
-        self.started = True
 
     def _delay(self, ticks: int) -> int:
         """Hundredths of a second, rounded so that errors do not add up."""
@@ -142,14 +168,14 @@ class _Gif:
 def _quantised(file: BinaryIO, fps: float, samples: list[Frame]) -> Write:
     """A GIF writer for frames of colours: one palette, chosen from some of them."""
     sheet = np.concatenate([s.reshape(-1, 3) for s in samples])[None]
-    chosen = Image.fromarray(sheet).quantize(256).getpalette() or [0, 0, 0]
+    chosen = Image.fromarray(sheet).quantize(255).getpalette() or [0, 0, 0]
     palette = np.array(chosen, np.uint8).reshape(-1, 3)
     nearest = _nearest(palette)
-    gif = _Gif(file, fps, palette)
+    gif = _Gif(file, fps, palette, shades=0)
 
-    def write(frame: Frame, ticks: int) -> None:
+    def write(frame: Frame, ticks: int, exact: bool) -> None:
         red, green, blue = np.moveaxis(frame >> 3, -1, 0).astype(np.uint16)
-        gif(nearest[(red << 10) | (green << 5) | blue], ticks)
+        gif(nearest[(red << 10) | (green << 5) | blue], ticks, exact)
 
     return write
 
@@ -171,7 +197,7 @@ class _Apng:
         self.sequence = 0
         self.started = False
 
-    def __call__(self, frame: Frame, ticks: int) -> None:
+    def __call__(self, frame: Frame, ticks: int, exact: bool) -> None:
         height, width = frame.shape[:2]
         first = not self.started
         if first:
@@ -222,7 +248,7 @@ def _video(path: Path, fps: float, codec: str, palette: Palette | None) -> Itera
         stream: Any = file
         stream.init_video_stream(codec, fps=fps)
 
-        def write(frame: Frame, ticks: int) -> None:
+        def write(frame: Frame, ticks: int, exact: bool) -> None:
             colours = _even(frame if palette is None else palette[frame])
             for _ in range(ticks):
                 stream.write_frame(colours)

@@ -77,7 +77,7 @@ def plot_images(
     Args:
         x: (B, C, H, W) with C = 1 or 3, shown on [0, 1].
         path: where to write the figure, too.
-        columns: images in a row; by default up to six stand in one row, more in a square.
+        columns: images in a row; by default up to six stand in one row, more in a block.
 
     Raises:
         InputError: x is not such a batch.
