@@ -61,7 +61,7 @@ def test_a_gif_leaves_out_changes_that_nobody_sees(tmp_path: Path) -> None:
         return animate(noisy(images(5), frames), tmp_path / "film.gif").stat().st_size
 
     # Steps of a path that is twice as fine are smaller: most pixels wait.
-    assert size(201) < 1.6 * size(101)
+    assert size(201) < 1.75 * size(101)  # 1.93 if none did
 
 
 def test_shades_follow_the_noise_and_end_on_the_data() -> None:
