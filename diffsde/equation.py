@@ -22,7 +22,7 @@ from diffsde.errors import InputError
 from diffsde.reverse import ReverseProblem
 from diffsde.sde import SDE
 
-__all__ = ["Equation", "EvaluationError", "Limit", "Meter", "make_equation"]
+__all__ = ["Equation", "EvaluationError", "Limit", "Meter", "kind_of", "make_equation"]
 
 
 class EvaluationError(Exception):
@@ -181,10 +181,19 @@ def make_equation(
             f"problem = {type(problem).__name__}: expected a ReverseSDE, a ProbabilityFlow, an "
             "SDE, a torchsde object with f, g, noise_type and sde_type, or a function (t, x)"
         )
-    made = make_clock(clock, *interval, None)
+    # An equation made from a diffusion, such as that of its likelihood, names it: `sde`.
+    sde = getattr(problem, "sde", None)
+    made = make_clock(clock, *interval, sde if isinstance(sde, SDE) else None)
     return Equation(
         problem, made, meter, None, meter, stochastic=is_torchsde(problem), **parts
     )
+
+
+def kind_of(problem: Any) -> str:
+    """Which of the registry's solvers a problem takes: "sde" or "ode"."""
+    if isinstance(problem, ReverseProblem):
+        return "sde" if problem.stochastic else "ode"
+    return "sde" if isinstance(problem, SDE) or is_torchsde(problem) else "ode"
 
 
 def is_torchsde(problem: Any) -> bool:

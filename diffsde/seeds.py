@@ -25,7 +25,15 @@ from diffsde.errors import InputError
 __all__ = ["PURPOSES", "NormalTable", "checked_seed", "fresh_seed"]
 
 # What a number is used for: two purposes never share any.
-PURPOSES = {"prior": 0, "brownian": 1, "corrector": 2, "path": 3, "churn": 4}
+PURPOSES = {
+    "prior": 0,
+    "brownian": 1,
+    "corrector": 2,
+    "path": 3,
+    "churn": 4,
+    "probe": 5,
+    "dequantise": 6,
+}
 
 _WORD = 2**64
 
