@@ -52,7 +52,7 @@ def describe_model(model: ScoreModel) -> dict[str, Any]:
     }
 
 
-def _name_and_args(part: Any, registry: Mapping[str, type], where: str) -> dict[str, Any]:
+def _name_and_args(part: Any, registry: Mapping[str, type[Any]], where: str) -> dict[str, Any]:
     for name, cls in registry.items():
         if type(part) is cls:
             return {"name": name, "args": part.config()}

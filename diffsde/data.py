@@ -222,10 +222,14 @@ def _read_image(path: Path) -> Tensor:
                     f"{path}: {image.width}×{image.height} pixels, more than the "
                     f"{_MOST_PIXELS:,} that are read; make it smaller or remove it"
                 )
-            return pil_to_tensor(image.convert("L" if image.mode in ("1", "L") else "RGB"))
+            pixels: Tensor = pil_to_tensor(
+                image.convert("L" if image.mode in ("1", "L") else "RGB")
+            )
+            return pixels
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, EOFError) as error:
         raise DataError(f"{path}: not a readable image ({error}); repair or remove it") from error
 
 
 def _to_size(images: Tensor, size: int) -> Tensor:
-    return center_crop(resize(images, [size], antialias=True), [size, size])
+    cropped: Tensor = center_crop(resize(images, [size], antialias=True), [size, size])
+    return cropped

@@ -23,6 +23,7 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -169,8 +170,7 @@ class _Features(nn.Module):
 
 def fid(generated: Tensor, real: Tensor) -> float:
     """Fréchet distance of two sets of features, (N, 64) and (M, 64)."""
-    image = _torchmetrics()
-    metric = image.fid.FrechetInceptionDistance(_Features())
+    metric = _torchmetrics().fid.FrechetInceptionDistance(_Features())
     metric.update(real, real=True)
     metric.update(generated, real=False)
     return float(metric.compute())
@@ -210,7 +210,7 @@ def _covered(points: Tensor, centres: Tensor, radius: Tensor) -> float:
     return torch.cat(inside).float().mean().item()
 
 
-def _torchmetrics() -> object:
+def _torchmetrics() -> Any:
     try:
         from torchmetrics import image
         from torchmetrics.image import fid, kid  # noqa: F401

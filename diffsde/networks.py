@@ -127,7 +127,8 @@ class ScoreUNet(nn.Module):
         h = self.up3(torch.cat([h, h3], 1), e, h2.shape[-2:])
         h = self.up2(torch.cat([h, h2], 1), e, h1.shape[-2:])
         h = self.up1(torch.cat([h, h1], 1))
-        return h.to(x.dtype) / expand(self.sde.marginal_std(t), x)
+        score: Tensor = h.to(x.dtype) / expand(self.sde.marginal_std(t), x)
+        return score
 
     def config(self) -> dict[str, Any]:
         """The arguments, beside the SDE, that build this network again."""
@@ -205,7 +206,8 @@ class _Attention(nn.Module):
         q, k, v = qkv.permute(2, 0, 3, 1, 4)
         weights = torch.softmax(q @ k.transpose(-1, -2) / math.sqrt(c // self.heads), -1)
         y = (weights @ v).permute(0, 2, 1, 3).reshape(b, h, w, c).permute(0, 3, 1, 2)
-        return x + self.out(y)
+        attended: Tensor = x + self.out(y)
+        return attended
 
 
 _GROUPS = 8

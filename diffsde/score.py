@@ -89,12 +89,14 @@ def score_matching_loss(
     averaged over the batch, so a network that returns zero scores C·H·W on
     average (784 on 28 × 28). Source: arXiv 2011.13456, eq. 7 with λ = s².
     """
-    options = {"generator": generator, "dtype": x.dtype, "device": x.device}
-    t = SMALLEST_TIME + (model.sde.T - SMALLEST_TIME) * torch.rand(len(x), **options)
-    z = torch.randn(x.shape, **options)
+    # Drawn on the CPU, like all noise here, so that a seed means the same on every device.
+    share = torch.rand(len(x), generator=generator, dtype=x.dtype).to(x.device)
+    t = SMALLEST_TIME + (model.sde.T - SMALLEST_TIME) * share
+    z = torch.randn(x.shape, generator=generator, dtype=x.dtype).to(x.device)
     mean, std = model.sde.marginal_prob(x, t)
     error = std * model(mean + std * z, t) + z
-    return error.square().flatten(1).sum(1).mean()
+    loss: Tensor = error.square().flatten(1).sum(1).mean()
+    return loss
 
 
 class GaussianScore(nn.Module):

@@ -32,6 +32,7 @@ from __future__ import annotations
 import csv
 import math
 import os
+import shutil
 import signal
 import threading
 import time
@@ -40,7 +41,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -53,7 +54,7 @@ from diffsde.errors import CheckpointError, InputError, TrainingError, name_list
 from diffsde.networks import NETWORKS, make_network
 from diffsde.plots import plot_losses
 from diffsde.preconditioning import PRECONDITIONINGS, make_preconditioning
-from diffsde.score import SMALLEST_TIME, ScoreModel, score_matching_loss
+from diffsde.score import SMALLEST_TIME, ScoreModel
 from diffsde.sde import SDE, VESDE, expand
 from diffsde.tensorfile import read_tensors, write_tensors
 
@@ -61,6 +62,7 @@ __all__ = [
     "OBJECTIVES",
     "RECIPES",
     "SCHEDULES",
+    "Objective",
     "Recipe",
     "learning_rate",
     "train",
@@ -96,7 +98,8 @@ class Recipe:
         held_out: training images kept apart, to choose among the averages.
         seed: of initial weights, order of images, times and noise.
         precision: "float32", "bfloat16" (autocast), or "auto": whichever is faster here.
-        compile: compile the network (needs a C++ compiler; a minute at the start).
+        compile: compile the network: faster updates for a minute at the start. Without a C++
+            compiler the run goes on uncompiled, with a warning.
     """
 
     network: str = "ScoreUNet"
@@ -163,6 +166,12 @@ def learning_rate(recipe: Recipe, step: int, steps: int) -> float:
 # -- objectives --------------------------------------------------------------------
 
 
+def _uniform_times(
+    _recipe: Recipe, sde: SDE, count: int, generator: torch.Generator | None
+) -> Tensor:
+    return SMALLEST_TIME + (sde.T - SMALLEST_TIME) * torch.rand(count, generator=generator)
+
+
 def _lognormal_times(
     recipe: Recipe, sde: SDE, count: int, generator: torch.Generator | None
 ) -> Tensor:
@@ -193,11 +202,17 @@ def _edm_weight(recipe: Recipe, sigma: Tensor) -> Tensor:
     return 1 / sigma**2 + 1 / recipe.sigma_data**2
 
 
-# How times are drawn, and the weight w(σ).
-OBJECTIVES: dict[str, tuple[Any, Any]] = {
-    "uniform": (None, _noise_weight),
-    "lognormal": (_lognormal_times, _edm_weight),
-    "likelihood": (_loguniform_times, _noise_weight),
+class Objective(NamedTuple):
+    """How times are drawn, (recipe, sde, count, generator) -> (count,), and the weight w(σ)."""
+
+    times: Callable[[Recipe, SDE, int, torch.Generator | None], Tensor]
+    weight: Callable[[Recipe, Tensor], Tensor]
+
+
+OBJECTIVES: dict[str, Objective] = {
+    "uniform": Objective(_uniform_times, _noise_weight),
+    "lognormal": Objective(_lognormal_times, _edm_weight),
+    "likelihood": Objective(_loguniform_times, _noise_weight),
 }
 
 _CHOICES: dict[str, Any] = {
@@ -228,14 +243,14 @@ def training_loss(
     model: ScoreModel, x: Tensor, recipe: Recipe, generator: torch.Generator | None = None
 ) -> Tensor:
     """The recipe's objective on a batch x of shape (B, C, H, W): a scalar, in pixels."""
-    if recipe.objective == "uniform":
-        return score_matching_loss(model, x, generator)
-    draw, weight = OBJECTIVES[recipe.objective]
-    t = draw(recipe, model.sde, len(x), generator)
+    objective = OBJECTIVES[recipe.objective]
+    t = objective.times(recipe, model.sde, len(x), generator)
     z = torch.randn(x.shape, generator=generator, dtype=x.dtype)
     mean, std = model.sde.marginal_prob(x, t)
     error = model.denoise(mean + std * z, t) - x
-    weighted: Tensor = expand(weight(recipe, model.sde.noise_level(t)), x) * error.square()
+    weighted: Tensor = (
+        expand(objective.weight(recipe, model.sde.noise_level(t)), x) * error.square()
+    )
     return weighted.flatten(1).sum(1).mean()
 
 
@@ -309,7 +324,7 @@ class _Run:
         self.losses: list[tuple[int, float]] = []
         self.held_out: list[tuple[int, list[float]]] = []
         self.pending: list[float] = []
-        if recipe.compile:
+        if recipe.compile and _can_compile():
             model.network.compile()
 
     # -- beginning ---------------------------------------------------------------
@@ -585,6 +600,13 @@ def _stop_requested() -> Iterator[threading.Event]:
         yield stop
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def _can_compile() -> bool:
+    if shutil.which(os.environ.get("CXX", "g++")) or shutil.which("clang++"):
+        return True
+    warnings.warn("no C++ compiler was found: training goes on uncompiled", stacklevel=2)
+    return False
 
 
 def _loss(
