@@ -36,6 +36,7 @@ from diffsde.seeds import NormalTable, checked_seed
 __all__ = ["BoundBrownian", "BrownianPath", "SequentialBrownian"]
 
 _DEPTH = 18  # halvings: beneath 4e-6 of the interval the path is a smooth bridge
+_ROUNDED = 40  # binary digits of a time
 
 
 class BoundBrownian(BaseBrownian):
@@ -210,7 +211,8 @@ class _Tree(BoundBrownian):
         """W and ∫ W from 0 to t, in the unit interval. The last answer is kept: steps share ends."""
         if self._last is not None and torch.equal(self._last[0], t):
             return self._last[1]
-        r = (t / self.duration).clamp(0, 1)
+        # Rounded, so that a dyadic time is one: the way to it ends where it is hit.
+        r = ((t / self.duration).clamp(0, 1) * 2**_ROUNDED).round() / 2**_ROUNDED
         value = _bridge(self._descend(r), r, self._numbers)
         self._last = (t, value)
         return value

@@ -129,4 +129,5 @@ def _with_saved(grid: Grid, clock: Clock, save: int | Sequence[float] | Tensor) 
     ts = torch.cat([grid.ts, saved_ts[new]])
     kept = torch.cat([kept, torch.ones(int(new.sum()), dtype=torch.bool)])
     order = us.argsort()
+    order = order[: int(kept[order].nonzero()[-1]) + 1]  # nothing is seen after the last one
     return Grid(us[order], ts[order], kept[order])

@@ -20,7 +20,14 @@ from diffsde import samplers, torchdiffeq_methods, torchsde_methods  # noqa: F40
 from diffsde.adaptive import ADAPTIVE_OPTIONS, walk_adaptive
 from diffsde.brownian import BrownianPath, SequentialBrownian
 from diffsde.dense import dense_output
-from diffsde.equation import Equation, EvaluationError, Limit, is_torchsde, make_equation
+from diffsde.equation import (
+    Equation,
+    EvaluationError,
+    Limit,
+    is_torchsde,
+    kind_of,
+    make_equation,
+)
 from diffsde.errors import DiffSDEError, InputError, SolveError, name_list
 from diffsde.grids import Grid, Save, checked_times, make_grid
 from diffsde.reverse import ReverseProblem
@@ -99,7 +106,8 @@ def solve(
         adaptive: True gives any SDE solver its own steps; False takes an adaptive ODE
             method's step on the fixed grid. The method's own way if left out.
         save: "all" states, the "last", a number of them (even in the clock, with both
-            ends), or at the given times. Saved times are stepped on, never interpolated.
+            ends), or at the given times, with the last of which the solve ends. Saved times
+            are stepped on, never interpolated.
         chunk: solve so many samples at a time, to bound memory; the samples are the same.
         first: index of the first sample, where the batch is part of a larger one.
         callback: called as (t, x, stats) after each step; a true answer ends the solve.
@@ -110,7 +118,7 @@ def solve(
             E[x(0) | x(ε)], as a frame at t = 0. The tutorial's loops do so silently.
         grad: keep the graph, for back-propagation through the solve.
         progress: show a progress bar.
-        options: for the method itself, such as {"max_order": 4} for explicit_adams.
+        options: for the method itself, such as {"max_order": 4} for implicit_adams.
 
     Returns:
         The path, with times in t in the order solved, from start to end.
@@ -120,7 +128,7 @@ def solve(
         SolveError: the solve stopped before its end; its `trajectory` is the path so far.
     """
     _check_state(x, problem)
-    kind = _kind(problem)
+    kind = kind_of(problem)
     solver = find_solver(_DEFAULT_METHOD[kind] if method is None else method, kind)
     plan = _Plan(
         problem=problem,
@@ -390,7 +398,8 @@ class _Path:
     def trajectory(self, *, dense: bool) -> Trajectory:
         """The path so far, ending with the last good state."""
         self._count()
-        if not self.us or float(self.us[-1]) != float(self.last.u):
+        unfinished = self._node < len(self.grid.us) - 1
+        if unfinished and (not self.us or float(self.us[-1]) != float(self.last.u)):
             self._keep(self.last)
         us = torch.stack(self.us)
         ts, states = self._times(us), list(self.states)
@@ -465,12 +474,6 @@ def _joined(parts: list[Trajectory]) -> Trajectory:
 
 
 # -- checks ------------------------------------------------------------------------
-
-
-def _kind(problem: Any) -> str:
-    if isinstance(problem, ReverseProblem):
-        return "sde" if problem.stochastic else "ode"
-    return "sde" if isinstance(problem, SDE) or is_torchsde(problem) else "ode"
 
 
 def _is_flat(problem: Any) -> bool:
