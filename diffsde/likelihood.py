@@ -226,8 +226,9 @@ def dequantise(images: Tensor, *, seed: int | None = None, first: int = 0) -> Te
     normal = NormalTable(checked_seed(seed), "dequantise").rows(
         samples, 0, images.shape[1:], torch.float64
     )
-    uniform = torch.special.ndtr(normal).to(images)
-    return ((LEVELS - 1) * images + uniform) / LEVELS
+    uniform: Tensor = torch.special.ndtr(normal).to(images)
+    shifted: Tensor = (LEVELS - 1) * images + uniform
+    return shifted / LEVELS
 
 
 # -- a whole data set --------------------------------------------------------------------
