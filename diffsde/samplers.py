@@ -258,8 +258,10 @@ _native(
     source=_LU, multistep=True, advice="The best for the flow at 10 to 40 steps, clock='karras'.",
 )  # fmt: skip
 _native(
-    "dpmpp_3m", "ode", 3, 1, one_step=lambda run: _Exponential(run, 3, "dpmpp_3m"),
-    source=_LU, multistep=True, advice="As dpmpp_2m, from 20 steps, clock='log_sigma'.",
+    # Its first two steps know less, so that it converges with their order.
+    "dpmpp_3m", "ode", 2, 1, one_step=lambda run: _Exponential(run, 3, "dpmpp_3m"),
+    source=_LU, multistep=True,
+    advice="As dpmpp_2m, with three values of the denoiser: order 3 but for its first steps.",
 )  # fmt: skip
 _native(
     "heun_edm", "ode", 2, 2, one_step=_HeunEDM,
