@@ -33,9 +33,12 @@ Palette = NDArray[np.uint8]
 
 
 class Write(Protocol):
-    """Append a frame that stays for a number of ticks; `exact` if it will be looked at."""
+    """Append a frame that stays for a number of ticks; `exact` if it will be looked at.
 
-    def __call__(self, frame: Frame, ticks: int, exact: bool) -> None: ...
+    Formats that are exact always do not ask.
+    """
+
+    def __call__(self, frame: Frame, ticks: int, *, exact: bool) -> None: ...
 
 
 _CODECS = {".mp4": "libx264", ".webm": "libvpx-vp9"}
@@ -44,6 +47,7 @@ SUFFIXES = (".gif", ".png", ".apng", *_CODECS)
 _GIF_FPS = 50.0  # players slow down what asks for more
 _LONGEST = 65535  # a delay is 16 bits wide
 _LZW_BITS = 8
+_MOST_COLOURS = 255  # and one index for no colour
 _LAG = 2  # shades by which a pixel of a GIF may differ from its state before it is drawn anew
 _PNG_UP = 2  # the filter that subtracts the row above: magnified rows repeat, so they vanish
 
@@ -123,7 +127,7 @@ class _Gif:
         self.ticks = self.written = 0  # so far, in ticks and in hundredths of a second
         self.shown: Frame | None = None
 
-    def __call__(self, frame: Frame, ticks: int, exact: bool) -> None:
+    def __call__(self, frame: Frame, ticks: int, *, exact: bool) -> None:
         height, width = frame.shape
         clear = len(self.palette)  # the index that stands for no colour
         delay = self._delay(ticks)
@@ -168,14 +172,14 @@ class _Gif:
 def _quantised(file: BinaryIO, fps: float, samples: list[Frame]) -> Write:
     """A GIF writer for frames of colours: one palette, chosen from some of them."""
     sheet = np.concatenate([s.reshape(-1, 3) for s in samples])[None]
-    chosen = Image.fromarray(sheet).quantize(255).getpalette() or [0, 0, 0]
-    palette = np.array(chosen, np.uint8).reshape(-1, 3)
+    chosen = Image.fromarray(sheet).quantize(_MOST_COLOURS).getpalette() or [0, 0, 0]
+    palette = np.array(chosen, np.uint8).reshape(-1, 3)[:_MOST_COLOURS]
     nearest = _nearest(palette)
     gif = _Gif(file, fps, palette, shades=0)
 
-    def write(frame: Frame, ticks: int, exact: bool) -> None:
+    def write(frame: Frame, ticks: int, *, exact: bool) -> None:
         red, green, blue = np.moveaxis(frame >> 3, -1, 0).astype(np.uint16)
-        gif(nearest[(red << 10) | (green << 5) | blue], ticks, exact)
+        gif(nearest[(red << 10) | (green << 5) | blue], ticks, exact=exact)
 
     return write
 
@@ -197,7 +201,7 @@ class _Apng:
         self.sequence = 0
         self.started = False
 
-    def __call__(self, frame: Frame, ticks: int, exact: bool) -> None:
+    def __call__(self, frame: Frame, ticks: int, **_: bool) -> None:
         height, width = frame.shape[:2]
         first = not self.started
         if first:
@@ -248,9 +252,9 @@ def _video(path: Path, fps: float, codec: str, palette: Palette | None) -> Itera
         stream: Any = file
         stream.init_video_stream(codec, fps=fps)
 
-        def write(frame: Frame, ticks: int, exact: bool) -> None:
+        def write(frame: Frame, ticks: int, **_: bool) -> None:
             colours = _even(frame if palette is None else palette[frame])
-            for _ in range(ticks):
+            for _tick in range(ticks):
                 stream.write_frame(colours)
 
         yield write

@@ -676,7 +676,9 @@ def _sheet(
     height, width = sheet.shape[:2]
     if ax is None:
         zoom = min(max(_SHEET_SIDE // max(height, width), 1), 8)
-        figure = look.figure(width * zoom / 100, height * zoom / 100 + heading)
+        # A little more than whole pixels, which matplotlib would else cut off.
+        inches = [(side * zoom + 0.01) / 100 for side in (width, height)]
+        figure = look.figure(inches[0], inches[1] + heading)
         figure.set_layout_engine("none")
         figure.set_dpi(100)
         filled = height * zoom / (height * zoom + 100 * heading)
