@@ -63,6 +63,14 @@ def test_untrained_residual_network_returns_zero() -> None:
     torch.testing.assert_close(model.denoise(x, t), 0.33**2 / (0.33**2 + s**2) * x)
 
 
+def test_every_residual_branch_begins_at_zero() -> None:
+    network = ResidualUNet(**SMALL)
+    x = torch.randn(2, 32, 7, 7)
+    for block in network.middle:
+        assert torch.equal(block(x, torch.randn(2, 32)), x)
+    assert torch.equal(network.attention(x), x)
+
+
 def test_residual_network_hears_the_noise_level_and_every_pixel() -> None:
     torch.manual_seed(0)
     network = ResidualUNet(**SMALL)
