@@ -76,11 +76,12 @@ def _stretch(
 ) -> tuple[Tensor, Tensor]:
     """Take every sample from one node to the next."""
     x, h, u = x.clone(), h.clone(), torch.full_like(h, ends[0])
+    part = run
     while True:
         going = (u[:, 0] < ends[1]).nonzero()[:, 0]
         if not len(going):
             return x, h
-        part = _part(run, going)
+        part = _part(run, part, going)
         tried = h[going].clamp(min=control.smallest)
         u0, x0 = u[going], x[going]
         # A remainder of less than a smallest step is taken along.
@@ -98,22 +99,19 @@ def _stretch(
         run.steps[going] += accepted[:, 0].cpu()
 
 
-def _part(run: Run, going: Tensor) -> Run:
+def _part(run: Run, last: Run, going: Tensor) -> Run:
     """The run of those samples that are not there yet, with their own noise."""
     samples = [run.samples[i] for i in going.tolist()]
-    if run.noise is not None and list(run.noise.samples) == samples:
-        return run
+    if last.noise is not None and list(last.noise.samples) == samples:
+        return last
     if run.path is None:
         raise InputError("adaptive steps need a BrownianPath")
     size = (len(samples), run.x[0].numel())
     noise = run.path.bind(size, run.equation.duration, samples, torch.float64, run.x.device)
-    part = replace(run, noise=noise, samples=samples)
-    return part
+    return replace(run, noise=noise, samples=samples)
 
 
-def _attempt(
-    solver: Solver, run: Run, u0: Tensor, u1: Tensor, x: Tensor
-) -> tuple[Tensor, Tensor]:
+def _attempt(solver: Solver, run: Run, u0: Tensor, u1: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
     """The state after two halves of the step, and the error against the whole one."""
     method = solver.one_step(run)  # type: ignore[misc]
     middle = 0.5 * (u0 + u1)

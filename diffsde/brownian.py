@@ -23,7 +23,7 @@ Duvenaud, arXiv 2001.01328 (the virtual tree).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -106,8 +106,15 @@ class SequentialBrownian(BoundBrownian):
     a step; another grid with the same seed has other paths. (`BrownianPath` keeps them.)
     """
 
-    def __init__(self, seed: int | None, size: Sequence[int], **rest: object) -> None:
-        super().__init__(seed, "brownian", size, **rest)  # type: ignore[arg-type]
+    def __init__(
+        self,
+        seed: int | None,
+        size: Sequence[int],
+        samples: Sequence[int] | None = None,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        super().__init__(seed, "brownian", size, samples, dtype, device)
         self._interval = (0.0, 0.0)
         self._count = 0
 
@@ -208,7 +215,7 @@ class _Tree(BoundBrownian):
         return self._table.rows(self.samples, node, shape, torch.float64).transpose(0, 1)
 
     def _value(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """W and ∫ W from 0 to t, in the unit interval. The last answer is kept: steps share ends."""
+        """W and ∫ W from 0 to t, in the unit interval; the last is kept, as steps share ends."""
         if self._last is not None and torch.equal(self._last[0], t):
             return self._last[1]
         # Rounded, so that a dyadic time is one: the way to it ends where it is hit.
@@ -245,9 +252,7 @@ def _child(node: int | list[int], right: Tensor) -> int | list[int]:
     return [2 * n + int(bit) for n, bit in zip(nodes, rights, strict=True)]
 
 
-def _half(
-    parent: _Interval, node: int | list[int], right: Tensor, numbers: Tensor
-) -> _Interval:
+def _half(parent: _Interval, node: int | list[int], right: Tensor, numbers: Tensor) -> _Interval:
     """One half of an interval, drawn given the whole."""
     h = parent.h
     z, n = math.sqrt(h / 16) * numbers[0], math.sqrt(h / 12) * numbers[1]
@@ -267,7 +272,7 @@ def _half(
 
 
 def _bridge(
-    interval: _Interval, r: Tensor, draw: object
+    interval: _Interval, r: Tensor, draw: Callable[[int | list[int]], Tensor]
 ) -> tuple[Tensor, Tensor]:
     """W and ∫ W from 0 to r, which lies in the interval: the bridge at an uneven point."""
     h, h1 = interval.h, r - interval.start
@@ -278,7 +283,7 @@ def _bridge(
     a = h1**3.5 * h2**0.5 / (2 * h * d)
     b = h1**0.5 * h2**3.5 / (2 * h * d)
     c = math.sqrt(3) * (h1 * h2) ** 1.5 / (6 * d)
-    x1, x2 = draw(interval.node)  # type: ignore[operator]
+    x1, x2 = draw(interval.node)
     w = h1 / h * interval.w + 6 * h1 * h2 / h**2 * interval.area + 2 * (a + b) / h * x1
     # h1 H, so that nothing is divided by an h1 of zero.
     scaled_area = h1**3 / h**2 * interval.area - a * x1 + c * x2

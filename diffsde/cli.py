@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any
 
 import typer
 
@@ -28,7 +28,8 @@ from diffsde.plots import plot_images, plot_paths
 from diffsde.reverse import ProbabilityFlow, ReverseSDE
 from diffsde.score import ScoreModel
 from diffsde.solvers import Solver, find_solver, list_solvers
-from diffsde.training import RECIPES, train as run_training
+from diffsde.training import RECIPES
+from diffsde.training import train as run_training
 
 __all__ = ["app", "main"]
 
@@ -102,7 +103,7 @@ def gallery(
 def sample(
     method: Annotated[str, typer.Option(help="A solver's name: see `diffsde solvers`.")] = "euler",
     steps: Annotated[
-        Optional[int], typer.Option(min=1, help="Steps; an adaptive solver needs none.")
+        int | None, typer.Option(min=1, help="Steps; an adaptive solver needs none.")
     ] = None,
     n: Annotated[int, typer.Option("--n", min=1, help="How many images.")] = 16,
     seed: Seed = 0,
@@ -110,10 +111,12 @@ def sample(
     model: Model = "mnist",
     clock: Annotated[str, typer.Option(help="t, sigma, log_sigma or karras.")] = "t",
     kind: Annotated[
-        Optional[str], typer.Option(help="sde or ode, for a name that both have (sde if not given).")
+        str | None, typer.Option(help="sde or ode, for a name that both have (sde if not given).")
     ] = None,
     chunk: Annotated[int, typer.Option(min=1, help="Images solved at a time.")] = 256,
-    animation: Annotated[bool, typer.Option("--animate", help="Also the film of the path.")] = False,
+    animation: Annotated[
+        bool, typer.Option("--animate", help="Also the film of the path.")
+    ] = False,
     paths: Annotated[bool, typer.Option("--paths", help="Also every pixel's path.")] = False,
     denoise: Annotated[bool, typer.Option(help="End with the estimate without noise.")] = True,
     quiet: Quiet = False,
@@ -157,7 +160,7 @@ def sample(
 
 @app.command()
 def solvers(
-    kind: Annotated[Optional[str], typer.Argument(help="sde or ode; both if left out.")] = None,
+    kind: Annotated[str | None, typer.Argument(help="sde or ode; both if left out.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """The table of solvers: order, cost for each step, source and advice.
@@ -180,22 +183,18 @@ def train(
     out: Out,
     recipe: Annotated[str, typer.Option(help=f"Start from: {', '.join(RECIPES)}.")] = "mnist",
     dataset: Annotated[str, typer.Option(help="mnist, fashion-mnist, kmnist or folder.")] = "mnist",
-    data: Annotated[
-        Optional[Path], typer.Option(help="Folder of the data set, or of images.")
-    ] = None,
-    size: Annotated[Optional[int], typer.Option(min=1, help="Bring images to this size.")] = None,
-    network: Annotated[Optional[str], typer.Option(help="The network's name.")] = None,
-    epochs: Annotated[Optional[int], typer.Option(min=1)] = None,
-    batch_size: Annotated[Optional[int], typer.Option(min=1)] = None,
-    learning_rate: Annotated[Optional[float], typer.Option(help="At its highest.")] = None,
-    schedule: Annotated[Optional[str], typer.Option(help="Of the learning rate.")] = None,
-    seed: Annotated[Optional[int], typer.Option(min=0)] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder of the data set, or of images.")] = None,
+    size: Annotated[int | None, typer.Option(min=1, help="Bring images to this size.")] = None,
+    network: Annotated[str | None, typer.Option(help="The network's name.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1)] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1)] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="At its highest.")] = None,
+    schedule: Annotated[str | None, typer.Option(help="Of the learning rate.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0)] = None,
     precision: Annotated[
-        Optional[str], typer.Option(help="float32, bfloat16 or auto: the faster one here.")
+        str | None, typer.Option(help="float32, bfloat16 or auto: the faster one here.")
     ] = None,
-    compile: Annotated[  # noqa: A002  (the option's name)
-        Optional[bool], typer.Option(help="Compile the network.")
-    ] = None,
+    compile: Annotated[bool | None, typer.Option(help="Compile the network.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Log there too.")] = False,
     quiet: Quiet = False,
@@ -207,7 +206,7 @@ def train(
 
     Example: diffsde train --out runs/first --recipe mnist-tutorial --epochs 5
     """
-    chosen = {
+    chosen: dict[str, Any] = {
         name: value
         for name, value in {
             "network": network,
@@ -234,7 +233,9 @@ def train(
 
 def _model(name: str) -> ScoreModel:
     """A model that ships, or one from a file."""
-    return load_pretrained(name) if name in PRETRAINED or not Path(name).exists() else load_model(name)
+    return (
+        load_pretrained(name) if name in PRETRAINED or not Path(name).exists() else load_model(name)
+    )
 
 
 def _solver(method: str, kind: str | None) -> Solver:

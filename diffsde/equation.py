@@ -124,11 +124,15 @@ class Equation:
     def _at(self, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """t, |dt/du| and g at u; the last answer is kept, since f and g are asked together."""
         if self._coefficients and self._coefficients[0] is u:
-            return self._coefficients[1]  # type: ignore[no-any-return]
+            return self._coefficients[1]
         place = torch.as_tensor(u, dtype=torch.float64)
         t, rate = self.clock.time(place), self.clock.rate(place)
         g = rate.sqrt() * self._diffusion(t) if self._diffusion is not None else rate
-        found = (self._cast(t).flatten() if t.dim() else self._cast(t), self._cast(rate), self._cast(g))
+        found = (
+            self._cast(t).flatten() if t.dim() else self._cast(t),
+            self._cast(rate),
+            self._cast(g),
+        )
         self._coefficients = (u, found)
         return found
 
@@ -184,9 +188,7 @@ def make_equation(
     # An equation made from a diffusion, such as that of its likelihood, names it: `sde`.
     sde = getattr(problem, "sde", None)
     made = make_clock(clock, *interval, sde if isinstance(sde, SDE) else None)
-    return Equation(
-        problem, made, meter, None, meter, stochastic=is_torchsde(problem), **parts
-    )
+    return Equation(problem, made, meter, None, meter, stochastic=is_torchsde(problem), **parts)
 
 
 def kind_of(problem: Any) -> str:

@@ -86,9 +86,7 @@ def gallery(
 
 
 def _pictures(sol: Trajectory, folder: Path, name: str) -> list[Path]:
-    images, film, paths = (
-        folder / f"{name}{end}" for end in ("_images.png", ".gif", "_paths.png")
-    )
+    images, film, paths = (folder / f"{name}{end}" for end in ("_images.png", ".gif", "_paths.png"))
     plot_images(sol.images(), images)
     animate(sol, film)
     plot_paths(sol, paths)

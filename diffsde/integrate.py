@@ -216,9 +216,7 @@ class _Plan:
 
     def solve(self, x: Tensor, first: int) -> Trajectory:
         """The trajectory of samples first, …, first + B − 1."""
-        equation = make_equation(
-            self.problem, x, self.interval, self.clock, self.limits.max_nfe
-        )
+        equation = make_equation(self.problem, x, self.interval, self.clock, self.limits.max_nfe)
         grid = self.grid(equation)
         flat = x if not _is_flat(self.problem) else x.reshape(len(x), -1)
         run = self.run(equation, grid, flat, first)
@@ -244,12 +242,11 @@ class _Plan:
         )
         if self.solver.kind == "ode":
             return run
-        parts = {"samples": samples, "dtype": x.dtype, "device": x.device}
         if self.adaptive or self.noise is not None:
             run.path = self.noise or BrownianPath(self.seed)
-            run.noise = run.path.bind(x.shape, equation.duration, **parts)
+            run.noise = run.path.bind(x.shape, equation.duration, samples, x.dtype, x.device)
         else:
-            run.noise = SequentialBrownian(self.seed, x.shape, **parts)
+            run.noise = SequentialBrownian(self.seed, x.shape, samples, x.dtype, x.device)
         return run
 
     def walk(self, run: Run) -> Iterator[Move]:
@@ -377,12 +374,14 @@ class _Path:
     def _failure(self, error: BaseException) -> SolveError:
         self._count()
         t = self._time(self.last.u)
-        words = {Limit: "", EvaluationError: ""}.get(type(error), f"{type(error).__name__}: ")
-        if isinstance(error, KeyboardInterrupt):
+        words = f"{type(error).__name__}: {error}"
+        if isinstance(error, (Limit, EvaluationError)):
+            words = str(error)
+        elif isinstance(error, KeyboardInterrupt):
             words = "interrupted"
         return SolveError(
             f"{self.plan.solver.name} stopped after {self.stats.steps} steps at t = {t:.6g}, "
-            f"where the state was last good: {words}{error}. "
+            f"where the state was last good: {words}. "
             "The path so far is in this error's trajectory",
             self.trajectory(dense=False),
         )
@@ -441,12 +440,12 @@ def _curves(problem: Any, ts: Tensor) -> tuple[Tensor | None, Tensor | None]:
 
 def _in_chunks(plan: _Plan, x: Tensor, first: int, size: int) -> Trajectory:
     """Solve part after part; the noise of a sample does not depend on its part."""
-    if plan.adaptive and plan.solver.kind == "ode" and plan.steps is None and plan.ts is None:
-        if plan.save == "all":
-            raise InputError(
-                f"chunk with {plan.solver.name}: every part would have times of its own. "
-                "Give steps=, ts=, or save= with a number of times"
-            )
+    own_steps = plan.adaptive and plan.solver.kind == "ode"
+    if own_steps and plan.steps is None and plan.ts is None and plan.save == "all":
+        raise InputError(
+            f"chunk with {plan.solver.name}: every part would have times of its own. "
+            "Give steps=, ts=, or save= with a number of times"
+        )
     done: list[Trajectory] = []
     for start in range(0, len(x), size):
         done.append(plan.solve(x[start : start + size], first + start))

@@ -27,7 +27,6 @@ from torch import Tensor
 
 from diffsde.errors import InputError
 from diffsde.reverse import ReverseProblem
-from diffsde.sde import expand
 from diffsde.seeds import NormalTable
 from diffsde.solvers import Run, Solver, register
 
@@ -57,8 +56,9 @@ class _EulerMaruyama:
         self.run = _additive(run, "em")
 
     def step(self, u0: Tensor, u1: Tensor, x: Tensor) -> Tensor:
-        equation, noise = self.run.equation, self.run.noise
-        return x + (u1 - u0) * equation.f(u0, x) + equation.g(u0) * noise(u0, u1)  # type: ignore[misc]
+        equation = self.run.equation
+        dw = self.run.increment(u0, u1)
+        return x + (u1 - u0) * equation.f(u0, x) + equation.g(u0) * dw
 
 
 class _PredictorCorrector:
@@ -115,7 +115,7 @@ class _Exponential:
         y = y + self._slopes(denoised, h)
         self._past.appendleft((h, denoised))
         if self.dial:
-            z = self.run.noise(u0, u1) / (u1 - u0).sqrt()  # type: ignore[misc, operator]
+            z = self.run.increment(u0, u1) / (u1 - u0).sqrt()
             y = y + sigma1 * torch.sqrt(-torch.expm1(-2 * self.dial * h)) * z
         return sde.marginal_scale(t1) * y
 
@@ -197,8 +197,8 @@ class _SOSRA:
 
     def step(self, u0: Tensor, u1: Tensor, x: Tensor) -> Tensor:
         equation, h = self.run.equation, u1 - u0
-        w, u = self.run.noise(u0, u1, return_U=True)  # type: ignore[misc]
-        v = u / h
+        w, integral = self.run.increment_and_integral(u0, u1)
+        v = integral / h
         g = [equation.g(u0 + c * h) for c in self.c1]
         slopes: list[Tensor] = []
         for c, a_row, b_row in zip(self.c0, self.a0, self.b0, strict=True):

@@ -39,7 +39,7 @@ _WORD = 2**64
 
 
 def fresh_seed() -> int:
-    """A seed nobody chose, drawn from torch's global generator (so `torch.manual_seed` rules it)."""
+    """A seed nobody chose, from torch's global generator (so that `torch.manual_seed` rules it)."""
     return int(torch.randint(2**31 - 1, ()).item())
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Protocol
 
-
+import torch
 from torch import Tensor
 
 from diffsde.brownian import BoundBrownian, BrownianPath
@@ -72,6 +72,20 @@ class Run:
     seed: int = 0
     rejected: int = 0
     steps: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.long))
+
+    def increment(self, u0: Tensor, u1: Tensor) -> Tensor:
+        """The Brownian increment W over [u0, u1], (B, D)."""
+        return self._noise().increment(u0, u1, area=False)[0]
+
+    def increment_and_integral(self, u0: Tensor, u1: Tensor) -> tuple[Tensor, Tensor]:
+        """W over [u0, u1], and the integral of W from u0 to u1, both (B, D)."""
+        w, integral = self._noise().increment(u0, u1, area=True)
+        return w, w if integral is None else integral
+
+    def _noise(self) -> BoundBrownian:
+        if self.noise is None:
+            raise InputError("this equation has no noise")
+        return self.noise
 
 
 class OneStep(Protocol):
@@ -175,5 +189,3 @@ def walk_fixed(solver: Solver, run: Run) -> Iterator[Move]:
     for u0, u1 in pairwise(run.nodes.unbind()):
         x = method.step(u0, u1, x)
         yield Move(u1, x)
-
-

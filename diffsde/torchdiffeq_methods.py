@@ -206,9 +206,7 @@ def _ways(name: str, cls: type) -> dict[str, Any]:
 
 
 def _row(name: str, cls: type) -> Solver:
-    order, evaluations, source, advice = _FACTS.get(
-        name, (getattr(cls, "order", 1), *_UNKNOWN[1:])
-    )
+    order, evaluations, source, advice = _FACTS.get(name, (getattr(cls, "order", 1), *_UNKNOWN[1:]))
     facts: dict[str, Any] = {"evaluations": evaluations, "source": source, "advice": advice}
     return Solver(name, "ode", "torchdiffeq", order, **facts, **_kind_of(cls), **_ways(name, cls))
 

@@ -34,7 +34,12 @@ _FACTS: dict[str, tuple[float, int, str, str]] = {
         "Rößler, SIAM J. Numer. Anal. 48 (2010), SRA1",
         "The highest strong order of torchsde; good with clock='karras'.",
     ),
-    "midpoint": (1.0, 2, "Kloeden, Platen, 1992", "Two evaluations a step; good in clock='karras'."),
+    "midpoint": (
+        1.0,
+        2,
+        "Kloeden, Platen, 1992",
+        "Two evaluations a step; good in clock='karras'.",
+    ),
     "heun": (1.0, 2, "Burrage, Burrage, Tian, Proc. R. Soc. A 460 (2004)", "As midpoint."),
     "euler_heun": (1.0, 1, "Kloeden, Platen, 1992", "euler, with g averaged over the step."),
     "reversible_heun": (
@@ -137,8 +142,8 @@ def _make(name: str, equation: Equation) -> Any:
     cls = methods.select(name, problem.sde_type)
     if cls.sde_type != problem.sde_type:
         raise InputError(
-            f"{name} solves {cls.sde_type} SDEs, but {type(problem).__name__} is {problem.sde_type} "
-            "and its noise may depend on the state, so the two differ"
+            f"{name} solves {cls.sde_type} SDEs, but {type(problem).__name__} is "
+            f"{problem.sde_type} and its noise may depend on the state, so the two differ"
         )
     return cls
 

@@ -14,7 +14,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from diffsde.errors import CheckpointError, InputError
@@ -124,13 +123,18 @@ class Trajectory:
         tensors, description = read_tensors(path)
         try:
             notes = description["trajectory"]
+            unknown = tensors.keys() - {"ts", "ys", *_OPTIONAL}
+            if unknown:
+                raise ValueError(f"unknown tensors {sorted(unknown)}")
             return cls(
-                tensors.pop("ts"),
-                tensors.pop("ys"),
+                tensors["ts"],
+                tensors["ys"],
                 _text(notes["method"]),
                 Stats(**notes["stats"]),
                 tuple(int(n) for n in notes["shape"]),
-                **tensors,
+                tensors.get("diffusion"),
+                tensors.get("std"),
+                tensors.get("denoised"),
             )._checked()
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise CheckpointError(

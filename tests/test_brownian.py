@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -40,7 +41,7 @@ def test_increments_and_areas_have_their_law(make: object) -> None:
 def test_disjoint_increments_are_independent(make: object) -> None:
     noise = make()  # type: ignore[operator]
     drawn = [noise(a, b) for a, b in INTERVALS]
-    for one, other in zip(drawn, drawn[1:]):
+    for one, other in itertools.pairwise(drawn):
         assert abs(correlation(one, other)) < 5 / math.sqrt(one.numel())
 
 

@@ -56,8 +56,9 @@ def test_torchdiffeq_takes_it_as_it_is(method: str, shape: tuple[int, ...]) -> N
 
 def test_a_problem_takes_flat_states_and_images() -> None:
     rev = ReverseSDE(SDE, SCORE, SHAPE)
-    image, flat = solve(rev, X1, "srk", steps=20, seed=0), solve(
-        rev, X1.flatten(1), "srk", steps=20, seed=0
+    image, flat = (
+        solve(rev, X1, "srk", steps=20, seed=0),
+        solve(rev, X1.flatten(1), "srk", steps=20, seed=0),
     )
     assert torch.equal(image.ys.flatten(2), flat.ys)
 

@@ -7,8 +7,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from diffsde import CheckpointError, InputError, Trajectory, VESDE, save_model, solve
-from diffsde import ScoreModel, ScoreUNet
+from diffsde import (
+    VESDE,
+    CheckpointError,
+    InputError,
+    ScoreModel,
+    ScoreUNet,
+    Trajectory,
+    save_model,
+    solve,
+)
 from diffsde.tensorfile import write_tensors
 
 from .problems import flow, gaussian
