@@ -128,8 +128,7 @@ def slerp(z0: Tensor, z1: Tensor, weights: Tensor) -> Tensor:
     """
     if z0.shape != z1.shape:
         raise InputError(f"ends of shapes {tuple(z0.shape)}, {tuple(z1.shape)}: expected one")
-    ends = [z.flatten(1) for z in (z0, z1)]
-    cosine = torch.cosine_similarity(*ends).clamp(-1, 1)
+    cosine = torch.cosine_similarity(z0.flatten(1), z1.flatten(1)).clamp(-1, 1)
     angle = expand(torch.acos(cosine), z0)
     w = weights.to(z0).reshape(-1, *[1] * z0.dim())
     sine = torch.sin(angle)

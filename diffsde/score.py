@@ -118,7 +118,7 @@ class GaussianScore(nn.Module):
         super().__init__()
         self.sde = sde
         numbers = [torch.as_tensor(v, dtype=torch.float64) for v in (mean, std)]
-        pair = torch.broadcast_tensors(*numbers)  # type: ignore[no-untyped-call]
+        pair = torch.broadcast_tensors(*numbers)
         if not (pair[1] > 0).all():
             raise InputError(f"std = {std}: expected positive numbers")
         self.register_buffer("mean", pair[0].clone())
