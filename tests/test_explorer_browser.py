@@ -208,6 +208,9 @@ def test_runs_are_aligned_by_time(page: Any) -> None:
         settle(page)
         pictures.append(flow())
     assert pictures[0] == pictures[1] != pictures[2]
+    page.locator("#time").fill(str(FRAMES - 1))
+    settle(page)
+    assert flow() not in pictures
 
 
 def test_the_estimate_can_be_hidden(page: Any) -> None:
