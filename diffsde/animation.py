@@ -69,6 +69,10 @@ def animate(
     Several trajectories are shown side by side, each as far as it has got by the time t of
     the one with the most saved times. From the same x and seed, they share their noise.
 
+    In a GIF of images with one channel, a pixel is drawn anew once it has changed by more than
+    3 % of the interval that the shades span, which makes the file a third as large; the last
+    state is exact. The other formats keep every change.
+
     Args:
         sol: a trajectory of images with one channel or three, or a list of them.
         path: .gif, .png (or .apng), .mp4 or .webm; the last two need the extra `video`.
