@@ -44,6 +44,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from tqdm.auto import tqdm
@@ -280,7 +281,8 @@ def train(
 
     Raises:
         KeyboardInterrupt: on Ctrl-C, after the update under way, when the run is saved.
-        TrainingError: the loss is no longer finite, or `out` holds another run.
+        TrainingError: the loss is no longer finite, `out` holds another run, or cannot be
+            written to.
         CheckpointError: there is nothing to resume from, or it is damaged.
     """
     folder = Path(out)
@@ -343,21 +345,21 @@ class _Run:
     @classmethod
     def load(cls, path: Path, data: ImageData, recipe: Recipe | None) -> _Run:
         tensors, notes = read_tensors(path)
+        saved, model, trained_on = _read_notes(notes, path)
+        if trained_on != list(data.images.shape):
+            raise InputError(
+                f"{path} was trained on images of shape {tuple(trained_on)}, not "
+                f"{tuple(data.images.shape)}: resume with the data set it began with"
+            )
         try:
-            saved = Recipe(**notes["recipe"])
-            if recipe is not None:
-                saved = _extended(saved, recipe, path)
-            run = cls(data, saved, build_model(notes["model"]))
+            run = cls(data, _extended(saved, recipe or saved, path), model)
             run._load_tensors(tensors)
             run.step, run.seconds, run.norm = notes["step"], notes["seconds"], notes["norm"]
             run.losses = [(step, loss) for step, loss in notes["losses"]]
             run.held_out = [(step, losses) for step, losses in notes["held_out"]]
             run.pending = notes["pending"]
         except (KeyError, TypeError, RuntimeError) as error:
-            raise CheckpointError(
-                f"{path}: not the state of a training run on such images "
-                f"({type(error).__name__}: {error})"
-            ) from error
+            raise _not_a_run(path, error) from error
         return run
 
     def _load_tensors(self, tensors: dict[str, Tensor]) -> None:
@@ -497,8 +499,21 @@ class _Run:
         self.held_out.append((self.step, losses))
 
     def save(self, folder: Path) -> None:
-        """Write model, state and losses."""
+        """Write model, state and losses; what was saved before stays whole if that fails."""
         self._measure_held_out()
+        tensors, notes = self._state()
+        try:
+            write_tensors(folder / "state.safetensors", tensors, notes)
+            save_model(self.averaged(), folder / "model.safetensors", **self._card())
+            self._write_losses(folder)
+        except (OSError, SafetensorError) as error:
+            raise TrainingError(
+                f"{folder}: the run could not be saved at update {self.step} ({error}). What was "
+                "saved before is whole: make room or allow writing there, then resume (--resume)"
+            ) from error
+
+    def _state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """All that is needed to go on."""
         tensors = {f"network.{k}": v for k, v in self.model.network.state_dict().items()}
         for i, average in enumerate(self.averages):
             tensors |= {f"average{i}.{k}": v for k, v in average.state_dict().items()}
@@ -509,6 +524,7 @@ class _Run:
         notes = {
             "recipe": asdict(self.recipe),
             "model": describe_model(self.model),
+            "images": list(self.data.images.shape),
             "step": self.step,
             "seconds": self.seconds,
             "norm": self.norm,
@@ -516,9 +532,7 @@ class _Run:
             "held_out": self.held_out,
             "pending": self.pending,
         }
-        write_tensors(folder / "state.safetensors", tensors, notes)
-        save_model(self.averaged(), folder / "model.safetensors", **self._card())
-        self._write_losses(folder)
+        return tensors, notes
 
     def _card(self) -> dict[str, Any]:
         return {
@@ -642,7 +656,21 @@ def _extended(saved: Recipe, given: Recipe, path: Path) -> Recipe:
                 f"{path} was trained with {field.name} = {old!r}, not {new!r}: resume without "
                 f"that option (only {', '.join(_EXTENDABLE)} may change), or start a new run"
             )
-    return replace(saved, epochs=given.epochs)
+    return replace(saved, **{name: getattr(given, name) for name in _EXTENDABLE})
+
+
+def _read_notes(notes: Any, path: Path) -> tuple[Recipe, ScoreModel, list[int]]:
+    """Recipe, model with fresh weights, and the shape of the images of a saved run."""
+    try:
+        return Recipe(**notes["recipe"]), build_model(notes["model"]), notes["images"]
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise _not_a_run(path, error) from error
+
+
+def _not_a_run(path: Path, error: Exception) -> CheckpointError:
+    return CheckpointError(
+        f"{path}: not the state of a training run ({type(error).__name__}: {error})"
+    )
 
 
 def _tensorboard_writer(folder: Path) -> Any:

@@ -122,6 +122,8 @@ def test_a_run_is_neither_overwritten_nor_changed(tmp_path: Path) -> None:
         train(tmp_path, images(), replace(recipe, batch_size=4), resume=True)
     with pytest.raises(CheckpointError, match="no such file"):
         train(tmp_path / "none", images(), resume=True)
+    with pytest.raises(InputError, match=r"shape \(40, 1, 28, 28\), not \(48, 1, 28, 28\)"):
+        train(tmp_path, images(48), resume=True)
     model_only = tmp_path / "model.safetensors"
     (tmp_path / "state.safetensors").write_bytes(model_only.read_bytes())
     with pytest.raises(CheckpointError, match="not the state of a training run"):
@@ -169,6 +171,22 @@ def test_divergence_stops_and_leaves_the_run_from_before(
     # The epoch's end, four updates in, was saved; everything in it is finite.
     assert read_tensors(tmp_path / "state.safetensors")[1]["step"] == 4
     assert all(t.isfinite().all() for t in weights(tmp_path).values() if t.is_floating_point())
+
+
+def test_a_full_disk_leaves_what_was_saved_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = replace(TINY, epochs=1)
+    train(tmp_path, images(), recipe, progress=False)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("diffsde.tensorfile.save_file", full)
+    with pytest.raises(TrainingError, match=r"not be saved at update 8 .*No space left.*resume"):
+        train(tmp_path, images(), replace(recipe, epochs=2), resume=True, progress=False)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_a_long_gradient_is_shortened() -> None:
