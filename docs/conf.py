@@ -1,0 +1,50 @@
+"""Sphinx: the site's settings, and the parts of it that are made from the code."""
+
+from __future__ import annotations
+
+from importlib import metadata
+from pathlib import Path
+
+from diffsde import list_solvers
+from diffsde.solvers import Solver
+
+project = "diffsde"
+release = metadata.version("diffsde")
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.doctest",
+    "sphinx.ext.mathjax",
+    "sphinx.ext.napoleon",
+]
+myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence"]
+myst_heading_anchors = 3
+exclude_patterns = ["_build", "generated"]
+html_theme = "furo"
+html_title = "diffsde"
+autodoc_member_order = "bysource"
+autodoc_typehints = "none"
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+
+HEAD = ["name", "library", "order", "score evaluations a step", "steps", "source", "advice"]
+
+
+def _cells(row: Solver) -> list[str]:
+    cost = "varies" if row.evaluations is None else f"{row.evaluations:g}"
+    steps = "its own" if row.adaptive else "fixed"
+    return [
+        f"`{row.name}`", row.family, f"{row.order:g}", cost, steps, row.source, row.advice
+    ]  # fmt: skip
+
+
+def _table(kind: str) -> str:
+    lines = [HEAD, ["---"] * len(HEAD), *(_cells(row) for row in list_solvers(kind))]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+# The tables of solvers are written from the registry, so they cannot fall behind it.
+_generated = Path(__file__).parent / "generated"
+_generated.mkdir(exist_ok=True)
+for _kind in ("sde", "ode"):
+    (_generated / f"{_kind}.md").write_text(_table(_kind), encoding="utf-8")
