@@ -134,6 +134,18 @@ def test_bits_per_dim_of_uniform_noise_is_eight() -> None:
     assert surer.bits_per_dim.tolist() == pytest.approx([7.0] * 3)
 
 
+def test_no_image_costs_less_than_the_noise_at_epsilon() -> None:
+    """A point mass, at its very point: 8 + log₂(√(2π) s(ε)) bits/dim, for any ε asked for."""
+    sde = VESDE()
+    flow = ProbabilityFlow(sde, GaussianScore(sde, torch.zeros(3), 1e-7), (3,))
+    for eps in (1e-3, 1e-5):
+        found = log_likelihood(flow, torch.zeros(1, 3).double(), exact=True, eps=eps)
+        std = float(sde.marginal_std(torch.tensor(eps).double()))
+        floor = 8 + math.log2(math.sqrt(2 * math.pi) * std)
+        assert float(found.bits_per_dim) == pytest.approx(floor, abs=1e-3)
+    assert floor == pytest.approx(1.03, abs=0.01)
+
+
 def test_images_and_flat_states_have_one_likelihood() -> None:
     sde = VESDE()
     flow = ProbabilityFlow(sde, GaussianScore(sde, torch.zeros(1, 2, 2), 0.3), (1, 2, 2))

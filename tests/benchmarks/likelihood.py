@@ -1,9 +1,10 @@
 """Bits/dim of MNIST's test images under a shipped model, and what the number is made of.
 
-    python tests/benchmarks/likelihood.py [--model mnist] [--images 256] [--budget 16]
+    python tests/benchmarks/likelihood.py [--model mnist] [--images 256] [--eps 1e-5] [--budget 16]
 
 The convention is that of `diffsde.likelihood`: 256 levels, uniform dequantisation, x taken at
-t = ε, one Rademacher probe an image, dopri5 in log σ with rtol = atol = 1e-5.
+t = ε, one Rademacher probe an image, dopri5 in log σ. ε is the tutorial's for likelihoods, 1e-5:
+at the 1e-3 at which samples end, the noise alone costs 4.35 bits/dim.
 """
 
 from __future__ import annotations
@@ -29,17 +30,20 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=256)
     parser.add_argument("--budget", type=int, default=16)
     parser.add_argument("--chunk", type=int, default=64)
+    parser.add_argument("--eps", type=float, default=1e-5)
+    parser.add_argument("--tolerance", type=float, default=1e-5)
     args = parser.parse_args()
     model = diffsde.load_pretrained(args.model).requires_grad_(False)
     flow = diffsde.ProbabilityFlow(model.sde, model, model.shape)
     images = test_images(args.images)
     began = time.perf_counter()
-    found = evaluate_likelihood(flow, images, chunk=args.chunk, progress=True)
+    settings = {"eps": args.eps, "rtol": args.tolerance, "atol": args.tolerance}
+    found = evaluate_likelihood(flow, images, chunk=args.chunk, progress=True, **settings)
     seconds = time.perf_counter() - began
     print(f"{args.model}: {found}, {found.nfe} evaluations, {seconds:.0f} s")
     few = dequantise(images[: args.budget], seed=0)
     if args.budget:
-        parts = error_budget(flow, few)
+        parts = error_budget(flow, few, **settings)
         print(", ".join(f"{name} {value:+.4f}" for name, value in parts.items()), "bits/dim")
         for tol in (1e-3, 1e-5):
             trip = round_trip(flow, few, rtol=tol, atol=tol)
