@@ -12,8 +12,10 @@ the trajectory is looked at:
 
 from diffsde.animation import animate
 from diffsde.brownian import BrownianPath
+from diffsde.check import check
 from diffsde.checkpoint import load_model, load_pretrained, save_model
 from diffsde.data import load_images
+from diffsde.ensemble import ensemble
 from diffsde.errors import (
     CheckpointError,
     DataError,
@@ -24,20 +26,23 @@ from diffsde.errors import (
     UnknownSolverError,
 )
 from diffsde.integrate import solve
+from diffsde.likelihood import log_likelihood
 from diffsde.networks import ScoreUNet
-from diffsde.plots import plot_images, plot_paths
+from diffsde.plots import film_strip, plot_bands, plot_images, plot_paths
 from diffsde.reverse import ProbabilityFlow, ReverseSDE
 from diffsde.score import GaussianScore, MixtureScore, ScoreModel, score_matching_loss
-from diffsde.sde import SDE, VESDE
+from diffsde.sde import SDE, VESDE, VPSDE, SubVPSDE
 from diffsde.solvers import list_solvers
 from diffsde.training import train
 from diffsde.trajectory import Trajectory
+from diffsde.work_precision import work_precision
 
 __version__ = "0.1.0"
 
 __all__ = [
     "SDE",
     "VESDE",
+    "VPSDE",
     "BrownianPath",
     "CheckpointError",
     "DataError",
@@ -50,18 +55,25 @@ __all__ = [
     "ScoreModel",
     "ScoreUNet",
     "SolveError",
+    "SubVPSDE",
     "TrainingError",
     "Trajectory",
     "UnknownSolverError",
     "animate",
+    "check",
+    "ensemble",
+    "film_strip",
     "list_solvers",
     "load_images",
     "load_model",
     "load_pretrained",
+    "log_likelihood",
+    "plot_bands",
     "plot_images",
     "plot_paths",
     "save_model",
     "score_matching_loss",
     "solve",
     "train",
+    "work_precision",
 ]

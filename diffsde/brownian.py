@@ -94,6 +94,10 @@ class BoundBrownian(BaseBrownian):
         """W and, if `area`, U over [ta, tb]."""
         raise NotImplementedError
 
+    def step(self, k: int, h: float, area: bool) -> tuple[Tensor, Tensor | None]:
+        """W and, if `area`, U over the k-th of even steps of length h, k = 0, 1, … in any order."""
+        return self.increment(k * h, (k + 1) * h, area)
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}(size={tuple(self.shape)})"
 
@@ -131,13 +135,14 @@ class SequentialBrownian(BoundBrownian):
                 )
             self._interval = interval
             self._count += 1
-        h = interval[1] - interval[0]
-        w = math.sqrt(h) * self._numbers(0)
-        u = h * (0.5 * w + math.sqrt(h / 12) * self._numbers(1)) if area else None
+        return self.step(self._count - 1, interval[1] - interval[0], area)
+
+    def step(self, k: int, h: float, area: bool) -> tuple[Tensor, Tensor | None]:
+        w = math.sqrt(h) * self._numbers(2 * k + 2)
+        u = h * (0.5 * w + math.sqrt(h / 12) * self._numbers(2 * k + 3)) if area else None
         return w, u
 
-    def _numbers(self, which: int) -> Tensor:
-        node = 2 * self._count + which
+    def _numbers(self, node: int) -> Tensor:
         return self._table.rows(self.samples, node, self.shape[1:], self.dtype).to(self.device)
 
 

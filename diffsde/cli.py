@@ -17,19 +17,22 @@ from typing import Annotated, Any
 
 import typer
 
-from diffsde import __version__
+from diffsde import __version__, metrics
 from diffsde.animation import animate
 from diffsde.checkpoint import PRETRAINED, load_model, load_pretrained
 from diffsde.data import load_images
 from diffsde.errors import DiffSDEError, InputError
+from diffsde.explorer import write_html
 from diffsde.gallery import gallery as write_gallery
 from diffsde.integrate import solve
-from diffsde.plots import plot_images, plot_paths
+from diffsde.likelihood import evaluate_likelihood
+from diffsde.plots import plot_images, plot_paths, plot_work_precision
 from diffsde.reverse import ProbabilityFlow, ReverseSDE
 from diffsde.score import ScoreModel
 from diffsde.solvers import Solver, find_solver, list_solvers
 from diffsde.training import RECIPES
 from diffsde.training import train as run_training
+from diffsde.work_precision import work_precision as compare_work
 
 __all__ = ["app", "main"]
 
@@ -159,6 +162,136 @@ def sample(
 
 
 @app.command()
+def explore(
+    method: Annotated[
+        list[str] | None, typer.Option(help="A solver; twice for two side by side.")
+    ] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Of each solver; times of each path.")] = 200,
+    n: Annotated[int, typer.Option("--n", min=1, help="How many images.")] = 16,
+    seed: Seed = 0,
+    clock: Annotated[str, typer.Option(help="t, sigma, log_sigma or karras.")] = "t",
+    out: Annotated[Path, typer.Option(help="The HTML file.")] = Path("explore.html"),
+    model: Model = "mnist",
+    quiet: Quiet = False,
+) -> None:
+    """Write a page to explore paths in: scrub over t, play, follow a pixel.
+
+    Example: diffsde explore --method euler --method heun2
+    """
+    with _timed() as written:
+        score = _model(model)
+        x1 = score.sde.prior_sample((n, *score.shape), seed=seed)
+        sols = []
+        for name in method or ["euler"]:
+            kind = ReverseSDE if _solver(name, None).kind == "sde" else ProbabilityFlow
+            problem = kind(score.sde, score, score.shape)
+            sols.append(
+                solve(problem, x1, name, steps=steps, clock=clock, seed=seed, progress=not quiet)
+            )
+        written.append(write_html(sols, out))
+
+
+@app.command()
+def evaluate(
+    method: Annotated[str, typer.Option(help="A solver's name.")] = "sde_dpmpp_2m",
+    steps: Annotated[int, typer.Option(min=1)] = 20,
+    clock: Annotated[str, typer.Option(help="t, sigma, log_sigma or karras.")] = "karras",
+    kind: Annotated[str | None, typer.Option(help="sde or ode.")] = None,
+    n: Annotated[int, typer.Option("--n", min=100, help="How many images.")] = 10_000,
+    seed: Seed = 0,
+    model: Model = "mnist",
+    out: Out = Path("evaluation"),
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Score samples of digits against MNIST's test images (extra: metrics).
+
+    Finished batches are kept in --out: the same command goes on where it was stopped.
+
+    Example: diffsde evaluate --method dpmpp_2m --steps 20
+    """
+    with _timed(as_json) as written:
+        row = _solver(method, kind)
+        sampler = metrics.Sampler(method, row.kind, steps, clock)
+        # The kept batches belong to a model and a seed; a folder for each keeps them apart.
+        kept = out / Path(model).stem
+        images = metrics.sample_images(
+            _model(model), sampler, n, seed=seed, out=kept, progress=not quiet
+        )
+        score = metrics.evaluate(images)
+        table = metrics.write_table([(sampler.name, score)], out / f"{sampler.name}.csv")
+        written.append(out / f"{sampler.name}.csv")
+        _print_row(table[0], as_json)
+
+
+@app.command()
+def likelihood(
+    n: Annotated[
+        int | None, typer.Option("--n", min=1, help="Test images; all if left out.")
+    ] = None,
+    probes: Annotated[int, typer.Option(min=1, help="Of Hutchinson's estimator.")] = 1,
+    tolerance: Annotated[float, typer.Option(help="rtol and atol of the solve.")] = 1e-3,
+    chunk: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 64,
+    dataset: Annotated[str, typer.Option(help="mnist, fashion-mnist or kmnist.")] = "mnist",
+    data: Annotated[Path | None, typer.Option(help="Folder of the data set.")] = None,
+    seed: Seed = 0,
+    model: Model = "mnist",
+    out: Annotated[Path, typer.Option(help="File of the results.")] = Path(
+        "likelihood.safetensors"
+    ),
+    quiet: Quiet = False,
+) -> None:
+    """Bits per dimension of the test images, under the probability flow.
+
+    The results file is written after every chunk; the same command goes on from it.
+
+    Example: diffsde likelihood --n 256
+    """
+    with _timed() as written:
+        score = _model(model)
+        images = load_images(dataset, data, train=False).images[:n].float() / 255
+        flow = ProbabilityFlow(score.sde, score, score.shape)
+        print(
+            evaluate_likelihood(
+                flow, images, path=out, chunk=chunk, seed=seed, progress=not quiet,
+                probes=probes, rtol=tolerance, atol=tolerance,
+            )
+        )  # fmt: skip
+        written.append(out)
+
+
+@app.command("work-precision")
+def work_precision(
+    method: Annotated[list[str], typer.Option(help="A solver; several times for several.")],
+    budget: Annotated[list[int] | None, typer.Option(help="Evaluations (10, 20, 40).")] = None,
+    clock: Annotated[list[str] | None, typer.Option(help="A clock, or several.")] = None,
+    n: Annotated[int, typer.Option("--n", min=1, help="Images.")] = 16,
+    seed: Seed = 0,
+    model: Model = "mnist",
+    out: Out = Path("work-precision"),
+) -> None:
+    """Error against score evaluations, on one noise, as a table and a picture.
+
+    Example: diffsde work-precision --method heun2 --method dpmpp_2m --clock karras
+    """
+    with _timed() as written:
+        score = _model(model)
+        kinds = {_solver(name, None).kind for name in method}
+        if len(kinds) > 1:
+            raise InputError("work-precision: give methods of one kind (see `diffsde solvers`)")
+        problem = (ReverseSDE if kinds == {"sde"} else ProbabilityFlow)(
+            score.sde, score, score.shape
+        )
+        table = compare_work(
+            problem, method, budget or (10, 20, 40), n=n, seed=seed, clock=clock or "karras"
+        )
+        print(table)
+        written.append(table.save(out / "table.csv"))
+        plot_work_precision(table, out / "table.png")
+        written.append(out / "table.png")
+
+
+@app.command()
 def solvers(
     kind: Annotated[str | None, typer.Argument(help="sde or ode; both if left out.")] = None,
     as_json: AsJson = False,
@@ -249,14 +382,24 @@ def _solver(method: str, kind: str | None) -> Solver:
 
 
 @contextmanager
-def _timed() -> Iterator[list[Path]]:
-    """Collect what is written, and say so with the seconds it took."""
+def _timed(as_json: bool = False) -> Iterator[list[Path]]:
+    """Collect what is written, and say so with the seconds it took (not among JSON)."""
     started = time.perf_counter()
     written: list[Path] = []
     yield written
+    if as_json:
+        return
     for path in written:
         print(f"wrote {path}")
     print(f"in {time.perf_counter() - started:.1f} s")
+
+
+def _print_row(row: dict[str, str], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(row))
+        return
+    for name, value in row.items():
+        print(f"{name:>12}  {value}")
 
 
 def _facts(row: Solver) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from tqdm.auto import tqdm
 
 from diffsde import samplers, torchdiffeq_methods, torchsde_methods  # noqa: F401  (fill the registry)
 from diffsde.adaptive import ADAPTIVE_OPTIONS, walk_adaptive
+from diffsde.adjoint import check_adjoint, walk_adjoint
 from diffsde.brownian import BrownianPath, SequentialBrownian
 from diffsde.dense import dense_output
 from diffsde.equation import (
@@ -79,7 +80,8 @@ def solve(
     max_nfe: int | None = None,
     max_seconds: float | None = None,
     denoise: bool = False,
-    grad: bool = False,
+    estimates: bool = False,
+    grad: bool | str = False,
     progress: bool = False,
     options: Mapping[str, Any] | None = None,
 ) -> Trajectory:
@@ -116,7 +118,11 @@ def solve(
         denoise: end a reverse problem with one more evaluation: the state at ε, which still
             holds noise of std s(ε), is followed by the best guess at the image without it,
             E[x(0) | x(ε)], as a frame at t = 0. The tutorial's loops do so silently.
-        grad: keep the graph, for back-propagation through the solve.
+        estimates: keep E[x(0) | x(t)], what the score takes the clean image to be, beside each
+            saved state, as `denoised`; one more evaluation for each.
+        grad: True keeps the graph, for back-propagation through the solve; "adjoint" solves
+            for the gradient backwards instead, in the memory of one step (see
+            `diffsde.adjoint`; torchsde's and torchdiffeq's methods, even steps).
         progress: show a progress bar.
         options: for the method itself, such as {"max_order": 4} for implicit_adams.
 
@@ -149,8 +155,9 @@ def solve(
             callback,
             event,
         ),
-        denoise=_checked_denoise(denoise, problem),
-        grad=grad,
+        denoise=_checked_denoiser(denoise, "denoise", problem),
+        estimates=_checked_denoiser(estimates, "estimates", problem),
+        grad=_checked_grad(grad, solver, _adaptive(solver, adaptive)),
         progress=progress,
         options=_checked_options(options, solver, _adaptive(solver, adaptive)),
     )
@@ -177,7 +184,8 @@ class _Plan:
     save: Save
     limits: Limits
     denoise: bool
-    grad: bool
+    estimates: bool
+    grad: bool | str
     progress: bool
     options: Mapping[str, Any]
 
@@ -220,12 +228,14 @@ class _Plan:
         grid = self.grid(equation)
         flat = x if not _is_flat(self.problem) else x.reshape(len(x), -1)
         run = self.run(equation, grid, flat, first)
-        with torch.set_grad_enabled(self.grad):
+        with torch.set_grad_enabled(bool(self.grad)):
             path = _Path(self, equation, run, grid, x.shape)
             path.walk(self.walk(run))
+            if self.estimates:
+                path.estimate()
             if self.denoise:
                 path.denoise()
-        return path.trajectory(dense=not self.denoise)
+        return path.trajectory(dense=not self.denoise and self.grad != "adjoint")
 
     def run(self, equation: Equation, grid: Grid, x: Tensor, first: int) -> Run:
         samples = range(first, first + len(x))
@@ -251,6 +261,8 @@ class _Plan:
 
     def walk(self, run: Run) -> Iterator[Move]:
         """The states after each step."""
+        if self.grad == "adjoint":
+            return walk_adjoint(self.solver, run)
         if self.adaptive and self.solver.kind == "sde":
             return walk_adaptive(self.solver, run)
         if self.solver.walk is not None and (self.adaptive or self.solver.one_step is None):
@@ -275,12 +287,13 @@ class _Path:
         self.states: list[Tensor] = []
         self.last = Move(self.grid.us[0], self.run.x)
         self.clean: Tensor | None = None
+        self.estimates: list[Tensor] | None = None
         self._node = 0
         # A reverse problem ends near the data: a state this large is an unstable solver.
         problem = self.plan.problem
         self.bound: float | None = None
         if isinstance(problem, ReverseProblem):
-            self.bound = 100 * max(float(self.run.x.abs().max()), problem.sde.prior_std)
+            self.bound = 100 * max(float(self.run.x.detach().abs().max()), problem.sde.prior_std)
         if self.grid.kept[0]:
             self._keep(self.last)
 
@@ -302,12 +315,13 @@ class _Path:
             raise
         except (Exception, KeyboardInterrupt) as error:
             raise self._failure(error) from error
+        self._end()
 
     def _take(self, move: Move) -> None:
         if not bool(torch.isfinite(move.x).all()):
             self.stats.steps += 1
             raise EvaluationError(f"the state is not finite any more. {self._advice()}")
-        if self.bound is not None and float(move.x.abs().max()) > self.bound:
+        if self.bound is not None and float(move.x.detach().abs().max()) > self.bound:
             raise EvaluationError(
                 f"the state has blown up (beyond {self.bound:g}, a hundred times where it "
                 f"started). {self._advice()}"
@@ -343,8 +357,23 @@ class _Path:
 
     def denoise(self) -> None:
         """Follow the last state with the clean image, at t = 0."""
-        t = self.last.u.new_tensor(self._time(self.last.u))
-        self.clean = self.equation.problem.denoise(self.last.x, t.to(self.last.x))
+        self.equation.meter.limit = None
+        self.clean = self._clean(self.last.u, self.last.x)
+
+    def estimate(self) -> None:
+        """The clean image as seen from each saved state."""
+        self.equation.meter.limit = None
+        pairs = zip(self.us, self.states, strict=True)
+        self.estimates = [self._clean(u, x) for u, x in pairs]
+
+    def _clean(self, u: Tensor, x: Tensor) -> Tensor:
+        return self.equation.problem.denoise(x, torch.tensor(self._time(u)).to(x))
+
+    def _end(self) -> None:
+        """Keep the last good state, also where the path ends early."""
+        unfinished = self._node < len(self.grid.us) - 1
+        if unfinished and (not self.us or float(self.us[-1]) != float(self.last.u)):
+            self._keep(self.last)
 
     def _wants_to_stop(self) -> bool:
         limits = self.plan.limits
@@ -373,6 +402,7 @@ class _Path:
 
     def _failure(self, error: BaseException) -> SolveError:
         self._count()
+        self._end()
         t = self._time(self.last.u)
         words = f"{type(error).__name__}: {error}"
         if isinstance(error, (Limit, EvaluationError)):
@@ -395,11 +425,8 @@ class _Path:
         return x.reshape(self.shape)
 
     def trajectory(self, *, dense: bool) -> Trajectory:
-        """The path so far, ending with the last good state."""
+        """The path so far."""
         self._count()
-        unfinished = self._node < len(self.grid.us) - 1
-        if unfinished and (not self.us or float(self.us[-1]) != float(self.last.u)):
-            self._keep(self.last)
         us = torch.stack(self.us)
         ts, states = self._times(us), list(self.states)
         if self.clean is not None:
@@ -414,8 +441,15 @@ class _Path:
             tuple(getattr(self.plan.problem, "shape", self.shape[1:])),
             diffusion,
             std,
+            self._estimates(),
             _dense=self._dense(us) if dense else None,
         )
+
+    def _estimates(self) -> Tensor | None:
+        if self.estimates is None:
+            return None
+        last = [] if self.clean is None else [self.clean]
+        return torch.stack([*self.estimates, *last]).reshape(-1, *self.shape)
 
     def _dense(self, us: Tensor) -> Callable[[float], Tensor]:
         self.equation.meter.limit = None
@@ -460,6 +494,7 @@ def _joined(parts: list[Trajectory]) -> Trajectory:
         sum(p.stats.seconds for p in parts),
     )
     one = parts[0]
+    estimates = [p.denoised for p in parts if p.denoised is not None]
     return Trajectory(
         one.ts,
         torch.cat([p.ys for p in parts], dim=1),
@@ -468,6 +503,7 @@ def _joined(parts: list[Trajectory]) -> Trajectory:
         one.shape,
         one.diffusion,
         one.std,
+        torch.cat(estimates, dim=1) if estimates else None,
         _dense=lambda t: torch.cat([p(t) for p in parts]),
     )
 
@@ -500,10 +536,18 @@ def _check_state(x: Tensor, problem: Any) -> None:
         raise InputError("x holds numbers that are not finite")
 
 
-def _checked_denoise(denoise: bool, problem: Any) -> bool:
-    if denoise and not isinstance(problem, ReverseProblem):
-        raise InputError("denoise: only a ReverseSDE or a ProbabilityFlow knows clean images")
-    return denoise
+def _checked_denoiser(wanted: bool, name: str, problem: Any) -> bool:
+    if wanted and not isinstance(problem, ReverseProblem):
+        raise InputError(f"{name}: only a ReverseSDE or a ProbabilityFlow knows clean images")
+    return wanted
+
+
+def _checked_grad(grad: bool | str, solver: Solver, adaptive: bool) -> bool | str:
+    if grad == "adjoint":
+        check_adjoint(solver, adaptive)
+    elif not isinstance(grad, bool):
+        raise InputError(f"grad = {grad!r}: expected True, False or 'adjoint'")
+    return grad
 
 
 def _adaptive(solver: Solver, wanted: bool | None) -> bool:

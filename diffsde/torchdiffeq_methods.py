@@ -28,7 +28,7 @@ from diffsde.equation import Equation, EvaluationError
 from diffsde.errors import InputError, name_list
 from diffsde.solvers import Move, Run, Solver, register
 
-__all__: list[str] = []
+__all__ = ["OWN_DEFAULTS"]
 
 _HAIRER = "Hairer, Nørsett, Wanner, Solving Ordinary Differential Equations I"
 
@@ -62,6 +62,12 @@ _FACTS: dict[str, tuple[int, int | None, str, str]] = {
     ),
 }
 _UNKNOWN = (1, None, "the installed torchdiffeq", "")
+
+# Options that differ from torchdiffeq's own defaults.
+OWN_DEFAULTS: dict[str, dict[str, Any]] = {
+    "explicit_adams": {"max_order": 5},
+    "scipy_solver": {"solver": "RK45"},
+}
 
 
 class _Function:
@@ -97,8 +103,7 @@ class _FixedGrid:
 
     def __init__(self, name: str, run: Run) -> None:
         self._function = _Function(run.equation)
-        stable = {"max_order": 5} if name == "explicit_adams" else {}
-        run = replace(run, options={**stable, **run.options})
+        run = replace(run, options={**OWN_DEFAULTS.get(name, {}), **run.options})
         self._solver = _make(name, run, self._function)
 
     def step(self, u0: Tensor, u1: Tensor, x: Tensor) -> Tensor:
@@ -150,8 +155,8 @@ def _walk_adaptive(name: str, run: Run) -> Iterator[Move]:
 
 def _walk_scipy(run: Run) -> Iterator[Move]:
     """SciPy's steppers, one for each stretch between two nodes."""
-    options = dict(run.options)
-    cls = _scipy_class(options.pop("solver", "RK45"))
+    options = {**OWN_DEFAULTS["scipy_solver"], **run.options}
+    cls = _scipy_class(options.pop("solver"))
     x, first_step = run.x, options.pop("first_step", None)
     shape, like = run.x.shape, run.x
 

@@ -113,6 +113,12 @@ class Trajectory:
         notes = {"method": self.method, "stats": asdict(self.stats), "shape": list(self.shape)}
         return write_tensors(path, tensors, {"trajectory": notes})
 
+    def to_html(self, path: str | os.PathLike[str], **options: Any) -> Path:
+        """Write the explorer: one HTML file to look at the path in (see `diffsde.explorer`)."""
+        from diffsde.explorer import write_html  # which reads trajectories
+
+        return write_html(self, path, **options)
+
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Trajectory:
         """Read what `save` wrote.

@@ -41,7 +41,7 @@ __all__ = ["MEASURES", "WorkPrecision", "WorkRow", "work_precision"]
 _FINER = 4  # steps of an SDE's reference, in the most steps that any method takes
 # Method and tolerance of a flow's reference; in float32 less is lost in rounding.
 _FINE = {torch.float64: ("dopri8", 1e-10)}
-_FINE_ELSE = ("dopri5", 1e-6)
+_FINE_ELSE = ("dopri5", 1e-5)
 _PROBE = 12  # steps from which the cost of a step is read where the registry has none
 
 
@@ -150,7 +150,7 @@ def work_precision(
             no budget.
         reference: (B, …), final states to compare with. If left out, they are solved for,
             in each clock for an SDE, because a Brownian path belongs to a clock: by `srk`
-            with four times the most steps that any method takes; a flow by `dopri5` to 1e-6,
+            with four times the most steps that any method takes; a flow by `dopri5` to 1e-5,
             or by `dopri8` to 1e-10 where states and score are in float64.
         measure: "strong" or "weak", see above.
         repeats: solves of each row, of whose times the median is taken.

@@ -110,6 +110,18 @@ def test_denoise_adds_the_clean_image() -> None:
     assert torch.allclose(sol.final, REV.denoise(plain.final, SDE.eps))
 
 
+def test_estimates_stand_beside_the_states() -> None:
+    sol = solve(REV, X1, "euler", steps=10, seed=0, save=3, estimates=True, denoise=True, chunk=2)
+    assert sol.denoised is not None
+    assert sol.denoised.shape == sol.ys.shape == (4, *X1.shape)
+    assert sol.stats.nfe == 10 + 3 + 1
+    for k in range(3):
+        assert torch.allclose(sol.denoised[k], REV.denoise(sol.ys[k], sol.ts[k].float()), atol=1e-5)
+    assert torch.equal(sol.denoised[3], sol.final)
+    with pytest.raises(InputError, match="estimates: only a ReverseSDE"):
+        solve(SDE, X1, ts=[0.0, 1.0], steps=2, estimates=True)
+
+
 # -- what is saved -----------------------------------------------------------------
 
 
