@@ -41,8 +41,8 @@ def main() -> None:
     found = evaluate_likelihood(flow, images, chunk=args.chunk, progress=True, **settings)
     seconds = time.perf_counter() - began
     print(f"{args.model}: {found}, {found.nfe} evaluations, {seconds:.0f} s")
-    few = dequantise(images[: args.budget], seed=0)
     if args.budget:
+        few = dequantise(images[: args.budget], seed=0)
         parts = error_budget(flow, few, **settings)
         print(", ".join(f"{name} {value:+.4f}" for name, value in parts.items()), "bits/dim")
         for tol in (1e-3, 1e-5):
