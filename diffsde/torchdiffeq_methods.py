@@ -150,7 +150,8 @@ def _walk_adaptive(name: str, run: Run) -> Iterator[Move]:
             ) from error
         run.rejected = function.rejected
         if solver.rk_state.t1 > before:
-            yield Move(solver.rk_state.t1, solver.rk_state.y1)
+            # The length of a step depends on the states; its end is a number all the same.
+            yield Move(solver.rk_state.t1.detach(), solver.rk_state.y1)
 
 
 def _walk_scipy(run: Run) -> Iterator[Move]:

@@ -1,0 +1,237 @@
+"""The same method in azula, diffusers and k-diffusion: seconds over ours, and how near the two are.
+
+    pip install azula diffusers k-diffusion
+    OMP_NUM_THREADS=1 python tests/benchmarks/libraries.py
+
+One network, one noise, one schedule (Karras et al., from s(1) to s(ε)), the same number of
+evaluations. Whatever of the three is installed takes part. Ours saves the last state only,
+as theirs do. Each pair is timed in turn, some rounds over; a ratio above 1: theirs is slower.
+The last column is the rms difference of the final states, where both are deterministic.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.util
+import statistics
+import sys
+import time
+import types
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from diffsde import ProbabilityFlow, ReverseSDE, ScoreModel, load_pretrained, solve
+
+RHO = 7.0
+
+
+@dataclass(frozen=True)
+class Theirs:
+    """A sampler of another library.
+
+    Attributes:
+        cost: evaluations a step.
+        run: called as (model, x, steps) for the final states.
+        ours: the same method here, as (kind, name, clock), if there is one.
+    """
+
+    cost: int
+    run: Callable[[ScoreModel, Tensor, int], Tensor]
+    ours: tuple[str, str, str] | None = None
+
+
+def karras(model: ScoreModel, steps: int) -> Tensor:
+    """steps + 1 noise levels from s(1) down to s(ε), (steps + 1,)."""
+    high, low = levels(model)
+    ramp = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
+    return ((1 - ramp) * high ** (1 / RHO) + ramp * low ** (1 / RHO)) ** RHO
+
+
+def levels(model: ScoreModel) -> tuple[float, float]:
+    times = torch.tensor([model.sde.T, model.sde.eps], dtype=torch.float64)
+    high, low = model.sde.noise_level(times).tolist()
+    return high, low
+
+
+def denoised(model: ScoreModel, x: Tensor, sigma: Tensor) -> Tensor:
+    """D(x; σ), the clean image, as all three libraries ask for it."""
+    return model.denoise(x, model.sde.time_of_noise_level(sigma))
+
+
+# -- k-diffusion -----------------------------------------------------------------------
+
+
+def k_diffusion() -> Mapping[str, Theirs]:
+    spec = importlib.util.find_spec("k_diffusion")
+    if spec is None or spec.submodule_search_locations is None:
+        return {}
+    # The package itself imports CLIP, wandb and more; its samplers need none of them.
+    package = types.ModuleType("k_diffusion")
+    package.__path__ = list(spec.submodule_search_locations)
+    sys.modules.setdefault("k_diffusion", package)
+    sampling = importlib.import_module("k_diffusion.sampling")
+
+    def sampler(name: str, cost: int, ours: tuple[str, str, str] | None, **how: Any) -> Theirs:
+        def run(model: ScoreModel, x: Tensor, steps: int) -> Tensor:
+            sigmas = karras(model, steps).to(x)
+            given = dict(how)
+            if given.pop("noise", False):  # plain normals: its default is a Brownian tree
+                given["noise_sampler"] = lambda *_: torch.randn_like(x)
+            call = getattr(sampling, name)
+            return call(lambda y, s: denoised(model, y, s), x, sigmas, disable=True, **given)
+
+        return Theirs(cost, run, ours)
+
+    flow = {"s_noise": 0.0, "eta": 0.0, "noise": True}
+    return {
+        "k-diffusion euler": sampler("sample_euler", 1, ("ode", "ddim", "karras")),
+        "k-diffusion euler_ancestral": sampler(
+            "sample_euler_ancestral", 1, ("sde", "ddim", "karras"), noise=True
+        ),
+        "k-diffusion heun": sampler("sample_heun", 2, ("ode", "heun_edm", "karras")),
+        "k-diffusion dpm_2": sampler("sample_dpm_2", 2, None),
+        "k-diffusion lms": sampler("sample_lms", 1, None),
+        "k-diffusion dpmpp_2m": sampler("sample_dpmpp_2m", 1, ("ode", "dpmpp_2m", "karras")),
+        "k-diffusion dpmpp_2m_sde": sampler(
+            "sample_dpmpp_2m_sde", 1, ("sde", "sde_dpmpp_2m", "karras"), noise=True
+        ),
+        "k-diffusion dpmpp_3m": sampler("sample_dpmpp_3m_sde", 1, None, **flow),
+    }
+
+
+# -- diffusers -------------------------------------------------------------------------
+
+
+def diffusers() -> Mapping[str, Theirs]:
+    if importlib.util.find_spec("diffusers") is None:
+        return {}
+    library = importlib.import_module("diffusers")
+
+    def sampler(name: str, ours: tuple[str, str, str] | None = None, **how: Any) -> Theirs:
+        def run(model: ScoreModel, x: Tensor, steps: int) -> Tensor:
+            """In its variance-preserving coordinates α x, α = 1 / √(1 + σ²)."""
+            scheduler = getattr(library, name)(prediction_type="sample", **how)
+            scheduler.set_timesteps(steps)
+            scheduler.sigmas = karras(model, steps).float()
+            scheduler.timesteps = torch.arange(steps)
+            scheduler.set_begin_index(0)
+            alphas = 1 / (1 + scheduler.sigmas**2).sqrt()
+            y = alphas[0] * x
+            for k, t in enumerate(scheduler.timesteps):
+                clean = denoised(model, y / alphas[k], scheduler.sigmas[k])
+                y = scheduler.step(clean, t, y, return_dict=False)[0]
+            return y / alphas[-1]
+
+        return Theirs(1, run, ours)
+
+    dpm = "DPMSolverMultistepScheduler"
+    return {
+        "diffusers dpmpp_1": sampler(dpm, ("ode", "ddim", "karras"), solver_order=1),
+        "diffusers dpmpp_2m": sampler(dpm, ("ode", "dpmpp_2m", "karras"), solver_order=2),
+        "diffusers dpmpp_3m": sampler(dpm, solver_order=3),
+        "diffusers sde_dpmpp_2m": sampler(
+            dpm, ("sde", "sde_dpmpp_2m", "karras"), algorithm_type="sde-dpmsolver++"
+        ),
+        "diffusers unipc_2": sampler("UniPCMultistepScheduler", solver_order=2),
+        "diffusers unipc_3": sampler("UniPCMultistepScheduler", solver_order=3),
+        "diffusers unipc_3 bh1": sampler(
+            "UniPCMultistepScheduler", solver_order=3, solver_type="bh1"
+        ),
+        "diffusers deis": sampler("DEISMultistepScheduler", solver_order=3),
+    }
+
+
+# -- azula -----------------------------------------------------------------------------
+
+
+def azula() -> Mapping[str, Theirs]:
+    if importlib.util.find_spec("azula") is None:
+        return {}
+    sample = importlib.import_module("azula.sample")
+    posterior = importlib.import_module("azula.denoise").DiracPosterior
+
+    class Denoiser(torch.nn.Module):
+        """Our network in azula's terms, its time running along Karras's schedule."""
+
+        def __init__(self, model: ScoreModel) -> None:
+            super().__init__()
+            self.model = model
+
+        def schedule(self, t: Tensor) -> tuple[Tensor, Tensor]:
+            high, low = levels(self.model)
+            ramp = t * high ** (1 / RHO) + (1 - t) * low ** (1 / RHO)
+            return torch.ones_like(t), ramp**RHO
+
+        def forward(self, x: Tensor, t: Tensor) -> Any:
+            return posterior(denoised(self.model, x, self.schedule(t)[1]))
+
+    def sampler(
+        name: str, cost: int, ours: tuple[str, str, str] | None = None, **how: Any
+    ) -> Theirs:
+        def run(model: ScoreModel, x: Tensor, steps: int) -> Tensor:
+            return getattr(sample, name)(Denoiser(model), steps=steps, silent=True, **how)(x)
+
+        return Theirs(cost, run, ours)
+
+    return {
+        "azula ddpm": sampler("DDPMSampler", 1, ("sde", "ddim", "karras")),
+        "azula ddim": sampler("DDIMSampler", 1, ("ode", "ddim", "karras")),
+        "azula euler": sampler("EulerSampler", 1, ("ode", "ddim", "karras")),
+        "azula heun": sampler("HeunSampler", 2, ("ode", "heun_edm", "karras")),
+        "azula zab": sampler("zABSampler", 1),
+        "azula zeab": sampler("zEABSampler", 1),
+        "azula xeab": sampler("xEABSampler", 1),
+    }
+
+
+def installed() -> dict[str, Theirs]:
+    return {**k_diffusion(), **diffusers(), **azula()}
+
+
+def our_solve(model: ScoreModel, x: Tensor, ours: tuple[str, str, str], steps: int) -> Tensor:
+    kind, name, clock = ours
+    build = ReverseSDE if kind == "sde" else ProbabilityFlow
+    problem = build(model.sde, model, model.shape)
+    return solve(problem, x, name, steps=steps, clock=clock, seed=0, save="last").final
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--batch", type=int, nargs="+", default=[64, 1])
+    parser.add_argument("--cpu", action="store_true", help="CPU seconds instead of seconds")
+    given = parser.parse_args()
+    clock = time.process_time if given.cpu else time.perf_counter
+    model = load_pretrained("mnist")
+    for batch in given.batch:
+        x = model.sde.prior_sample((batch, *model.shape), seed=0)
+        our_solve(model, x, ("ode", "ddim", "karras"), 2)
+        print(f"\nbatch {batch}, {given.steps} steps")
+        print(f"{'theirs':30}{'ours':20}{'theirs / ours':>14}{'difference':>12}")
+        for name, theirs in installed().items():
+            if theirs.ours is None:
+                continue
+            ratios = []
+            for _ in range(given.rounds):
+                times = [clock()]
+                with torch.no_grad():
+                    other = theirs.run(model, x, given.steps)
+                times.append(clock())
+                own = our_solve(model, x, theirs.ours, given.steps)
+                times.append(clock())
+                ratios.append((times[1] - times[0]) / (times[2] - times[1]))
+            gap = float((own - other).square().mean().sqrt())
+            shown = f"{gap:.1e}" if theirs.ours[0] == "ode" else "–"
+            median = statistics.median(ratios)
+            label = " ".join(theirs.ours[:2])
+            print(f"{name:30}{label:20}{median:14.3f}{shown:>12}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
