@@ -14,7 +14,8 @@ method. They are registered for both kinds of problem.
 
 Sources: Song et al., arXiv 2011.13456 (em, pc); Karras et al., arXiv 2206.00364, algorithm
 2 (heun_edm); Song, Meng, Ermon, arXiv 2010.02502 (ddim); Lu et al., arXiv 2211.01095
-(dpmpp_2m, sde_dpmpp_2m); Rackauckas, Nie, arXiv 1804.04344 (sosra).
+(dpmpp_2m, sde_dpmpp_2m); Zhao et al., arXiv 2302.04867 (unipc); Rackauckas, Nie, arXiv
+1804.04344 (sosra).
 """
 
 from __future__ import annotations
@@ -137,6 +138,59 @@ class _Exponential:
         return phi2 * (slope + 0.5 * (h1 / h) * bend) + phi3 * bend
 
 
+class _UniPC:
+    """UniPC of order 3: predict with the last denoisers, correct once the next one is known.
+
+    The corrector costs nothing: the denoiser at the predicted state is what the next step
+    begins with. It also mends the first steps, whose predictors know less, so that the
+    whole converges with order 3. With the exact integrals of the polynomials, in λ; only
+    the last step is not corrected.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self.run, self.problem = run, _reverse_problem(run, "unipc")
+        # Denoisers and steps in λ, the newest first; y before the newest step.
+        self._past: deque[tuple[Tensor, Tensor]] = deque(maxlen=2)
+        self._before: Tensor | None = None
+
+    def step(self, u0: Tensor, u1: Tensor, x: Tensor) -> Tensor:
+        sde, equation = self.problem.sde, self.run.equation
+        t0, t1 = equation.clock.time(u0), equation.clock.time(u1)
+        h = torch.log(sde.noise_level(t0) / sde.noise_level(t1))
+        denoised = self.problem.denoise(x.to(equation.dtype), equation.t(u0))
+        y = x / sde.marginal_scale(t0)
+        if self._before is not None:
+            h1, d1 = self._past[0]
+            slope, bend = self._differences(denoised)
+            y = _integrated(h1, self._before, d1, slope - h1 * bend, 2 * bend)
+        slope, bend = self._differences(denoised)
+        lag = self._past[0][0] if self._past else 0.0
+        self._past.appendleft((h, denoised))
+        self._before = y
+        return sde.marginal_scale(t1) * _integrated(h, y, denoised, slope + lag * bend, 2 * bend)
+
+    def _differences(self, newest: Tensor) -> tuple[Tensor | float, Tensor | float]:
+        """First and second divided differences of the denoiser over the last nodes."""
+        if not self._past:
+            return 0.0, 0.0
+        h1, d1 = self._past[0]
+        slope = (newest - d1) / h1
+        if len(self._past) < 2:
+            return slope, 0.0
+        h2, d2 = self._past[1]
+        return slope, (slope - (d1 - d2) / h2) / (h1 + h2)
+
+
+def _integrated(
+    h: Tensor, y: Tensor, d: Tensor, slope: Tensor | float, bend: Tensor | float
+) -> Tensor:
+    """e^{−h} y + ∫₀ʰ e^{r−h} (d + slope r + ½ bend r²) dr."""
+    decay = torch.expm1(-h)
+    phi2 = 1 + decay / h
+    phi3 = 0.5 - phi2 / h
+    return y + decay * (y - d) + h * phi2 * slope + h**2 * phi3 * bend
+
+
 class _HeunEDM:
     """EDM's stochastic Heun step: raise the noise a little (churn), then Heun in σ.
 
@@ -255,13 +309,18 @@ _native(
 )  # fmt: skip
 _native(
     "dpmpp_2m", "ode", 2, 1, one_step=lambda run: _Exponential(run, 2, "dpmpp_2m"),
-    source=_LU, multistep=True, advice="The best for the flow at 10 to 40 steps, clock='karras'.",
+    source=_LU, multistep=True,
+    advice="Two values of the denoiser: robust at 10 steps, clock='karras'.",
 )  # fmt: skip
 _native(
     # Its first two steps know less, so that it converges with their order.
     "dpmpp_3m", "ode", 2, 1, one_step=lambda run: _Exponential(run, 3, "dpmpp_3m"),
     source=_LU, multistep=True,
     advice="As dpmpp_2m, with three values of the denoiser: order 3 but for its first steps.",
+)  # fmt: skip
+_native(
+    "unipc", "ode", 3, 1, one_step=_UniPC, source="Zhao et al., arXiv 2302.04867",
+    multistep=True, advice="The best for the flow at 10 to 40 steps, clock='log_sigma'.",
 )  # fmt: skip
 _native(
     "heun_edm", "ode", 2, 2, one_step=_HeunEDM,
