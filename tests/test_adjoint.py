@@ -84,7 +84,9 @@ ADJOINT = [row for row in ROWS if row.family in ("torchsde", "torchdiffeq")]
 TIGHT = {"rtol": 1e-8, "atol": 1e-8}
 EXACT = {"reversible_heun": 1e-10}  # its steps are undone
 # explicit_adams starts anew between two nodes on the way back, and implicit_adams iterates.
+# A scheme of order 1 for the SDE has an adjoint that is off by its step, here 1/80.
 LOOSE = {"euler": 0.1, "euler_heun": 0.1, "milstein": 0.1, "srk": 0.1}
+LOOSE |= {"heun": 0.03, "midpoint": 0.03, "log_ode": 0.03}
 
 
 @pytest.mark.parametrize("row", ADJOINT, ids=[f"{row.kind}-{row.name}" for row in ADJOINT])
@@ -124,7 +126,9 @@ def test_the_adjoint_s_path_is_that_of_the_solve(row: Solver) -> None:
             solve(problem, x, row.name, seed=1, grad=g, **how) for g in (False, "adjoint")
         )
         assert torch.equal(adjoint.ts, plain.ts)
-        assert torch.allclose(adjoint.ys, plain.ys, atol=atol), row.name
+        # torchdiffeq's wrapper of SciPy interpolates between steps, to the tolerance's order.
+        near = 1e-4 if row.name == "scipy_solver" else atol
+        assert torch.allclose(adjoint.ys, plain.ys, atol=max(near, atol)), row.name
 
 
 def test_the_adjoint_on_a_brownian_path() -> None:
