@@ -77,13 +77,13 @@ class Classifier(nn.Module):
         self.out = nn.Linear(FEATURES, 10)
 
     def features(self, x: Tensor) -> Tensor:
-        """(B, 64) from images (B, 1, 28, 28) in [0, 1]."""
-        features: Tensor = self.feature(self.body(2 * x - 1))
+        """(B, 64), none negative, from images (B, 1, 28, 28) in [0, 1]."""
+        features: Tensor = self.feature(self.body(2 * x - 1)).relu()
         return features
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B, 10)."""
-        logits: Tensor = self.out(self.features(x).relu())
+        logits: Tensor = self.out(self.features(x))
         return logits
 
 
@@ -152,7 +152,7 @@ def _looked_at(classifier: Classifier, images: Tensor) -> tuple[Tensor, Tensor]:
         for chunk in images.float().clamp(0, 1).split(_CHUNK):
             seen = classifier.features(chunk)
             features.append(seen)
-            classes.append(classifier.out(seen.relu()).softmax(1))
+            classes.append(classifier.out(seen).softmax(1))
     return torch.cat(features), torch.cat(classes)
 
 
