@@ -176,9 +176,9 @@ def _solved(problem: ReverseProblem, times: Tensor, n: int, seed: int) -> list[T
     """The states at each time, (n, D), until the solve breaks down."""
     x = problem.sde.prior_sample((n, *problem.shape), seed=seed).to(_place(problem)).flatten(1)
     method = _METHOD[problem.stochastic]
-    given = {"steps": _STEPS, "clock": "karras", "save": times, "seed": seed}
     try:
-        return list(solve(problem, x, method, **given).ys)
+        sol = solve(problem, x, method, steps=_STEPS, clock="karras", save=times, seed=seed)
+        return list(sol.ys)
     except SolveError as error:
         reached = {
             float(t): y for t, y in zip(error.trajectory.ts, error.trajectory.ys, strict=True)

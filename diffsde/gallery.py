@@ -11,11 +11,14 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from torch import Tensor
+
 from diffsde.animation import animate
 from diffsde.integrate import solve
 from diffsde.plots import plot_images, plot_paths
 from diffsde.reverse import ProbabilityFlow, ReverseSDE
 from diffsde.score import ScoreModel
+from diffsde.solvers import find_solver
 from diffsde.trajectory import Trajectory
 
 __all__ = ["SHOWN", "Shown", "gallery"]
@@ -59,7 +62,8 @@ def gallery(
     Args:
         out: the folder, made if need be.
         model: the score and its SDE.
-        steps: of every fixed-step sampler, and frames of every film.
+        steps: of every fixed-step sampler, and frames of its film; an adaptive one shows
+            the steps that it chooses.
         n: how many images.
         seed: of the noise: all samplers start from the same x(T).
         progress: show progress bars.
@@ -74,15 +78,27 @@ def gallery(
     plot_images(0.5 + x1 / (4 * model.sde.prior_std), noise)
     written, sols = [noise], {}
     for shown in SHOWN:
-        kind = ProbabilityFlow if shown.flow else ReverseSDE
-        problem = kind(model.sde, model, model.shape)
-        sols[shown.name] = solve(
-            problem, x1, shown.method, steps=steps, seed=seed, denoise=True, progress=progress
-        )
+        sols[shown.name] = _solved(shown, model, x1, steps, seed, progress)
         written += _pictures(sols[shown.name], folder, shown.name)
     both = folder / "sde_and_flow_paths.png"
     plot_paths([sols["sde_euler"], sols["flow_heun2"]], both, envelope="both")
     return [*written, both]
+
+
+def _solved(
+    shown: Shown, model: ScoreModel, x1: Tensor, steps: int, seed: int, progress: bool
+) -> Trajectory:
+    problem = (ProbabilityFlow if shown.flow else ReverseSDE)(model.sde, model, model.shape)
+    own = find_solver(shown.method, "ode" if shown.flow else "sde").adaptive
+    return solve(
+        problem,
+        x1,
+        shown.method,
+        steps=None if own else steps,
+        seed=seed,
+        denoise=True,
+        progress=progress,
+    )
 
 
 def _pictures(sol: Trajectory, folder: Path, name: str) -> list[Path]:

@@ -119,8 +119,7 @@ class _DensityFlow:
             x = y[:, : self.dims].detach().requires_grad_()
             v = self.flow.drift(x, t)
             traces = [
-                (torch.autograd.grad(v, x, z, retain_graph=True)[0] * z).sum(1)
-                for z in self.probes
+                (torch.autograd.grad(v, x, z, retain_graph=True)[0] * z).sum(1) for z in self.probes
             ]
         divergence = torch.stack(traces, 1) / self.dims
         if self.exact:

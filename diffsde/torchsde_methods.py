@@ -46,7 +46,8 @@ _FACTS: dict[str, tuple[float, int, str, str]] = {
         1.0,
         1,
         "Kidger et al., arXiv 2105.13493",
-        "One evaluation a step, one more at the start; not damped: wants small steps.",
+        "One evaluation a step, for gradients. Undamped: its error grows by (s(T) / spread)², so "
+        "it is not for sampling images.",
     ),
     "log_ode": (
         1.0,

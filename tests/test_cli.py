@@ -102,7 +102,7 @@ def test_gallery_and_explore(tmp_path: Path, tiny: Path) -> None:
         (("sample", "--steps", "0"), 2, "greater than or equal to 1"),
         (("gallery", "--model", "BROKEN"), 1, "not a readable safetensors file"),
         (("train", "--out", "run", "--dataset", "mnits"), 2, "no data set 'mnits'"),
-        (("train", "--out", "run", "--dataset", "folder", "--data", "empty"), 1, "no such folder of images"),
+        (("train", "--out", "run", "--dataset", "folder", "--data", "no"), 1, "no such folder"),
         (("train", "--out", "run", "--resume"), 1, "state.safetensors"),
         (("solvers", "pde"), 2, "kind = 'pde'"),
     ],

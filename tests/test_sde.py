@@ -156,7 +156,7 @@ def test_error_texts() -> None:
 @pytest.mark.parametrize("name", SDES)
 def test_checkpoints_name_it(name: str) -> None:
     sde = SDES[name](T=0.9, eps=2e-3)
-    network = ScoreUNet(sde, channels=(4, 4, 4, 4), embed_dim=4)
+    network = ScoreUNet(sde, channels=(32, 32, 32, 32), embed_dim=4)
     again = build_model(describe_model(ScoreModel(network, sde, (1, 28, 28)))).sde
     assert type(again) is type(sde)
     assert again.config() == sde.config()
@@ -194,9 +194,7 @@ def test_forward_solve_in_other_clocks(make: Callable[[], SDE], clock: str) -> N
 @every_sde
 def test_torchsde_takes_it_as_it_is(make: Callable[[], SDE]) -> None:
     sde = make()
-    y = torchsde.sdeint(
-        sde, torch.ones(2, 3), torch.tensor([0.1, 0.2]), dt=0.02, method="euler"
-    )
+    y = torchsde.sdeint(sde, torch.ones(2, 3), torch.tensor([0.1, 0.2]), dt=0.02, method="euler")
     assert y.shape == (2, 2, 3)
     assert bool(torch.isfinite(y).all())
 

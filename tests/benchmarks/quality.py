@@ -67,8 +67,7 @@ def show(title: str, table: dict[str, list[float]], budgets: list[int]) -> list[
     for name, errors in sorted(table.items(), key=lambda item: item[1][middle]):
         print(f"{name:32}" + "".join(f"{e:10.4f}" for e in errors))
     best = [
-        min(e for e in column if not math.isnan(e))
-        for column in zip(*table.values(), strict=True)
+        min(e for e in column if not math.isnan(e)) for column in zip(*table.values(), strict=True)
     ]
     print(f"{'the best':32}" + "".join(f"{e:10.4f}" for e in best))
     return best
