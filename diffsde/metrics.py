@@ -3,10 +3,10 @@ r"""Evaluation: are these images like the data?
 Images are compared by the 64 features of a small classifier of MNIST digits that ships
 with this package. The scores are those of the field, on those features:
 
-* FID (arXiv 1706.08500, eq. 6): the Fréchet distance between two Gaussians fitted to the
+- FID (arXiv 1706.08500, eq. 6): the Fréchet distance between two Gaussians fitted to the
   features of generated and of real images, ‖m₁ − m₂‖² + tr(C₁ + C₂ − 2 (C₁C₂)^½);
-* KID (arXiv 1801.01401): a squared maximum mean discrepancy, without bias;
-* precision and recall (arXiv 1904.06991): how many generated images lie among the real
+- KID (arXiv 1801.01401): a squared maximum mean discrepancy, without bias;
+- precision and recall (arXiv 1904.06991): how many generated images lie among the real
   ones, and how many real ones among the generated.
 
 The features are not Inception's: a score compares only with others made here, from as

@@ -48,3 +48,25 @@ _generated = Path(__file__).parent / "generated"
 _generated.mkdir(exist_ok=True)
 for _kind in ("sde", "ode"):
     (_generated / f"{_kind}.md").write_text(_table(_kind), encoding="utf-8")
+
+
+def _as_text(
+    app: object, what: str, name: str, obj: object, options: object, lines: list[str]
+) -> None:
+    """Docstrings are plain text: bars and stars are mathematics, rows of bars a table."""
+    shown: list[str] = []
+    table = False
+    for line in lines:
+        row = line.startswith("|")
+        if row and not table:
+            shown += ["::", ""]
+        elif table and not row:
+            shown.append("")
+        table = row
+        shown.append(f"    {line}" if row else line.replace("|", r"\|").replace("*", r"\*"))
+    lines[:] = shown
+
+
+def setup(app: object) -> None:
+    """Before napoleon, whose place is 500."""
+    app.connect("autodoc-process-docstring", _as_text, priority=100)  # type: ignore[attr-defined]
