@@ -15,9 +15,9 @@ and is a score of any forward process x = a (x(0) + σ z), with y = x / a and σ
 diffusers counts steps of a discrete schedule ᾱ_k with σ_k² = (1 − ᾱ_k) / ᾱ_k; between two of
 them the step is interpolated in log σ. Its models are fed x = √ᾱ (x(0) + σ z).
 
-A `Trajectory` goes to and from an `xarray.Dataset`, and to NumPy arrays. azula, diffusers and
-k-diffusion are needed only where their own classes are made: `pip install 'diffsde[interchange]'`;
-xarray comes with `pip install 'diffsde[xarray]'`.
+A `Trajectory` goes to and from an `xarray.Dataset`, and to NumPy arrays. azula and diffusers are
+needed only where their own classes are made (`pip install 'diffsde[interchange]'`), k-diffusion
+nowhere; xarray comes with `pip install 'diffsde[xarray]'`.
 """
 
 from __future__ import annotations

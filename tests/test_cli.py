@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
@@ -87,6 +88,8 @@ def test_gallery_and_explore(tmp_path: Path, tiny: Path) -> None:
     for name in ("em", "pc", "sde_euler", "flow_heun2", "flow_rk45"):
         assert {f"{name}_images.png", f"{name}.gif", f"{name}_paths.png"} <= written
     assert {"noise.png", "sde_and_flow_paths.png"} <= written
+    shown = re.findall(r'src="([^"]+)"', (tmp_path / "index.html").read_text("utf-8"))
+    assert set(shown) == written - {"index.html"}
     page = tmp_path / "page.html"
     done = run("explore", "--model", tiny, "--steps", 3, "--n", 2, "--out", page, "--quiet")
     assert done.returncode == 0, done.stderr

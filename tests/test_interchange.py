@@ -119,7 +119,7 @@ def test_our_score_in_azula_samplers() -> None:
 
 def test_our_score_in_k_diffusion_samplers() -> None:
     sampling = pytest.importorskip(
-        "k_diffusion.sampling", reason="k-diffusion is not installed: diffsde[interchange]",
+        "k_diffusion.sampling", reason="k-diffusion is not installed",
         exc_type=ImportError,
     )  # fmt: skip
     sde = EDMSDE()
@@ -136,7 +136,7 @@ def test_our_score_in_k_diffusion_samplers() -> None:
 
 def test_k_diffusion_denoiser_as_a_score() -> None:
     external = pytest.importorskip(
-        "k_diffusion.external", reason="k-diffusion is not installed: diffsde[interchange]",
+        "k_diffusion.external", reason="k-diffusion is not installed",
         exc_type=ImportError,
     )  # fmt: skip
     alphas = discrete_alphas()
