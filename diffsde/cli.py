@@ -231,6 +231,9 @@ def likelihood(
     ] = None,
     probes: Annotated[int, typer.Option(min=1, help="Of Hutchinson's estimator.")] = 1,
     tolerance: Annotated[float, typer.Option(help="rtol and atol of the solve.")] = 1e-3,
+    eps: Annotated[
+        float, typer.Option(help="Time at which images are taken: its noise costs bits.")
+    ] = 1e-5,
     chunk: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 64,
     dataset: Annotated[str, typer.Option(help="mnist, fashion-mnist or kmnist.")] = "mnist",
     data: Annotated[Path | None, typer.Option(help="Folder of the data set.")] = None,
@@ -254,7 +257,7 @@ def likelihood(
         print(
             evaluate_likelihood(
                 flow, images, path=out, chunk=chunk, seed=seed, progress=not quiet,
-                probes=probes, rtol=tolerance, atol=tolerance,
+                probes=probes, rtol=tolerance, atol=tolerance, eps=eps,
             )
         )  # fmt: skip
         written.append(out)
