@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import torch
 
 from diffsde import VESDE, ScoreModel, ScoreUNet, Trajectory, list_solvers, save_model
 from diffsde.cli import main
@@ -21,6 +22,7 @@ from diffsde.cli import main
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small untrained network: commands are tested here, not digits."""
     sde = VESDE()
+    torch.manual_seed(0)
     network = ScoreUNet(sde, channels=(32, 32, 32, 32), embed_dim=16)
     path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
     return save_model(ScoreModel(network, sde, (1, 28, 28)), path)
@@ -78,7 +80,9 @@ def test_sample_is_repeatable(tmp_path: Path, tiny: Path) -> None:
             "--seed", 5, "--chunk", chunk, "--clock", "karras", "--quiet",
         )  # fmt: skip
         states.append(Trajectory.load(out / "samples.safetensors").final)
-    assert (states[0] - states[1]).abs().max() < 1e-4
+    # The network's kernels round otherwise in another batch: a few float32 digits of the
+    # largest state, which is that of an untrained network, not of an image.
+    assert (states[0] - states[1]).abs().max() < 2e-5 * states[0].abs().max()
 
 
 def test_gallery_and_explore(tmp_path: Path, tiny: Path) -> None:
