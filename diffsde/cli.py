@@ -27,7 +27,7 @@ from diffsde.gallery import gallery as write_gallery
 from diffsde.integrate import solve
 from diffsde.likelihood import evaluate_likelihood
 from diffsde.plots import plot_images, plot_paths, plot_work_precision
-from diffsde.reverse import ProbabilityFlow, ReverseSDE
+from diffsde.reverse import PROBLEMS, ProbabilityFlow, ReverseProblem
 from diffsde.score import ScoreModel
 from diffsde.solvers import Solver, find_solver, list_solvers
 from diffsde.training import RECIPES
@@ -134,9 +134,7 @@ def sample(
     with _timed() as written:
         score = _model(model)
         solver = _solver(method, kind)
-        problem = (ReverseSDE if solver.kind == "sde" else ProbabilityFlow)(
-            score.sde, score, score.shape
-        )
+        problem = _problem(score, solver)
         whole = animation or paths
         sol = solve(
             problem,
@@ -183,8 +181,7 @@ def explore(
         x1 = score.sde.prior_sample((n, *score.shape), seed=seed)
         sols = []
         for name in method or ["euler"]:
-            kind = ReverseSDE if _solver(name, None).kind == "sde" else ProbabilityFlow
-            problem = kind(score.sde, score, score.shape)
+            problem = _problem(score, _solver(name, None))
             sols.append(
                 solve(problem, x1, name, steps=steps, clock=clock, seed=seed, progress=not quiet)
             )
@@ -279,12 +276,10 @@ def work_precision(
     """
     with _timed() as written:
         score = _model(model)
-        kinds = {_solver(name, None).kind for name in method}
-        if len(kinds) > 1:
+        rows = [_solver(name, None) for name in method]
+        if len({row.kind for row in rows}) > 1:
             raise InputError("work-precision: give methods of one kind (see `diffsde solvers`)")
-        problem = (ReverseSDE if kinds == {"sde"} else ProbabilityFlow)(
-            score.sde, score, score.shape
-        )
+        problem = _problem(score, rows[0])
         table = compare_work(
             problem, method, budget or (10, 20, 40), n=n, seed=seed, clock=clock or "karras"
         )
@@ -372,6 +367,10 @@ def _model(name: str) -> ScoreModel:
     return (
         load_pretrained(name) if name in PRETRAINED or not Path(name).exists() else load_model(name)
     )
+
+
+def _problem(score: ScoreModel, solver: Solver) -> ReverseProblem:
+    return PROBLEMS[solver.kind](score.sde, score, score.shape)
 
 
 def _solver(method: str, kind: str | None) -> Solver:

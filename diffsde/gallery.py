@@ -19,7 +19,7 @@ from diffsde.animation import animate
 from diffsde.files import written_whole
 from diffsde.integrate import solve
 from diffsde.plots import plot_images, plot_paths
-from diffsde.reverse import ProbabilityFlow, ReverseSDE
+from diffsde.reverse import PROBLEMS
 from diffsde.score import ScoreModel
 from diffsde.solvers import find_solver
 from diffsde.trajectory import Trajectory
@@ -107,8 +107,9 @@ def gallery(
 def _solved(
     shown: Shown, model: ScoreModel, x1: Tensor, steps: int, seed: int, progress: bool
 ) -> Trajectory:
-    problem = (ProbabilityFlow if shown.flow else ReverseSDE)(model.sde, model, model.shape)
-    own = find_solver(shown.method, "ode" if shown.flow else "sde").adaptive
+    kind = "ode" if shown.flow else "sde"
+    problem = PROBLEMS[kind](model.sde, model, model.shape)
+    own = find_solver(shown.method, kind).adaptive
     return solve(
         problem,
         x1,

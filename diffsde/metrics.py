@@ -32,7 +32,7 @@ from tqdm.auto import tqdm
 from diffsde.data import ImageData, load_images
 from diffsde.errors import CheckpointError, InputError, name_list
 from diffsde.integrate import solve
-from diffsde.reverse import ProbabilityFlow, ReverseSDE
+from diffsde.reverse import PROBLEMS
 from diffsde.score import ScoreModel
 from diffsde.solvers import find_solver
 from diffsde.tensorfile import read_tensors, write_tensors
@@ -334,17 +334,14 @@ class Sampler:
     denoise: bool = False
 
     def __post_init__(self) -> None:
-        if self.kind not in _PROBLEMS:
-            raise InputError(f"kind = {self.kind!r}: {name_list(self.kind, _PROBLEMS)}")
+        if self.kind not in PROBLEMS:
+            raise InputError(f"kind = {self.kind!r}: {name_list(self.kind, PROBLEMS)}")
         find_solver(self.method, self.kind)
 
     @property
     def name(self) -> str:
         end = "-denoised" if self.denoise else ""
         return f"{self.kind}-{self.method}-{self.steps}-{self.clock}{end}"
-
-
-_PROBLEMS = {"sde": ReverseSDE, "ode": ProbabilityFlow}
 
 
 def sample_images(
@@ -390,7 +387,7 @@ def _batch(
         kept = Path(out) / f"{sampler.name}-seed{seed}-{first}-{size}.safetensors"
         if kept.exists():
             return read_tensors(kept)[0]["images"].float() / 255
-    problem = _PROBLEMS[sampler.kind](model.sde, model, model.shape)
+    problem = PROBLEMS[sampler.kind](model.sde, model, model.shape)
     x1 = model.sde.prior_sample((size, *model.shape), seed=seed, first=first)
     path = solve(
         problem,

@@ -83,7 +83,8 @@ class Path:
                 for move in moves:
                     self._take(move)
                     bar.update()
-                    bar.set_postfix_str(f"t = {self._time(move.u):.3g}", refresh=False)
+                    if progress:
+                        bar.set_postfix_str(f"t = {self._time(move.u):.3g}", refresh=False)
                     if self._wants_to_stop():
                         break
         except DiffSDEError:

@@ -33,7 +33,7 @@ from torch import Tensor, nn
 from diffsde.errors import InputError
 from diffsde.sde import SDE, expand
 
-__all__ = ["ProbabilityFlow", "ReverseProblem", "ReverseSDE", "Score"]
+__all__ = ["PROBLEMS", "ProbabilityFlow", "ReverseProblem", "ReverseSDE", "Score"]
 
 Score = Callable[[Tensor, "Tensor | float"], Tensor]
 
@@ -148,3 +148,10 @@ class ProbabilityFlow(ReverseProblem):
     def forward(self, t: Tensor, x: Tensor) -> Tensor:
         """dx/dt, of x's shape: flat or image-shaped."""
         return self.drift(x, torch.as_tensor(t, dtype=x.dtype).clamp(min=self.sde.eps))
+
+
+# The problem that a solver of each kind takes.
+PROBLEMS: dict[str, type[ReverseSDE] | type[ProbabilityFlow]] = {
+    "sde": ReverseSDE,
+    "ode": ProbabilityFlow,
+}
