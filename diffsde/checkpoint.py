@@ -1,6 +1,7 @@
 r"""Checkpoints: a model as one safetensors file.
 
-The file holds the network's tensors and, in its metadata, all that is needed to
+The file holds the network's tensors, the mean image of the data if the prior has it
+(`SDE.centre`), and, in its metadata, all that is needed to
 build the model again: the names and arguments of network, SDE and preconditioning
 and the image's shape, as JSON. Nothing is pickled, so a file can hold no code.
 """
@@ -13,6 +14,8 @@ from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 from diffsde.errors import CheckpointError, InputError, name_list
 from diffsde.networks import NETWORKS, make_network
@@ -87,7 +90,10 @@ def save_model(model: ScoreModel, path: str | os.PathLike[str], **notes: Any) ->
         notes: anything JSON can hold, kept in the metadata, such as the training recipe.
     """
     description = {**describe_model(model), "notes": notes}
-    return write_tensors(path, model.network.state_dict(), description)
+    tensors = model.network.state_dict()
+    if model.sde.data_mean is not None:
+        tensors[_DATA_MEAN] = model.sde.data_mean
+    return write_tensors(path, tensors, description)
 
 
 def load_model(path: str | os.PathLike[str]) -> ScoreModel:
@@ -99,6 +105,7 @@ def load_model(path: str | os.PathLike[str]) -> ScoreModel:
     tensors, description = read_tensors(path)
     try:
         model = build_model(description)
+        model.sde.centre(_checked_mean(tensors.pop(_DATA_MEAN, None), model.shape))
         model.network.load_state_dict(tensors)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(
@@ -110,7 +117,9 @@ def load_model(path: str | os.PathLike[str]) -> ScoreModel:
 
 # -- checks of what a file says, before anything is built from it -------------------
 
-_LARGEST = {"in_channels": 64, "channels": 4096, "embed_dim": 8192, "blocks": 64}
+_LARGEST = {"in_channels": 64, "channels": 4096, "embed_dim": 8192, "blocks": 64, "classes": 65536}
+_MAY_BE_ZERO = {"classes"}
+_DATA_MEAN = "data_mean"
 _PARTS: dict[str, Mapping[str, type]] = {
     "network": NETWORKS,
     "sde": SDES,
@@ -145,9 +154,12 @@ def _check_args(what: str, args: Any) -> None:
     for name, value in args.items():
         if name in _LARGEST:
             sizes = value if isinstance(value, list) else [value]
-            if not (0 < len(sizes) <= 16 and all(_is_size(n, _LARGEST[name]) for n in sizes)):
+            least = 0 if name in _MAY_BE_ZERO else 1
+            valid = all(_is_size(n, _LARGEST[name], least) for n in sizes)
+            if not (0 < len(sizes) <= 16 and valid):
                 raise ValueError(
-                    f"{what}: {name} = {value!r:.80}: expected integers, 1 to {_LARGEST[name]}"
+                    f"{what}: {name} = {value!r:.80}: expected integers, {least} to "
+                    f"{_LARGEST[name]}"
                 )
         elif isinstance(value, bool) or not isinstance(value, (int, float)):
             raise ValueError(f"{what}: {name} = {value!r:.80}: expected a number")
@@ -155,8 +167,14 @@ def _check_args(what: str, args: Any) -> None:
             raise ValueError(f"{what}: {name} = {value}: expected a finite number")
 
 
-def _is_size(value: Any, largest: int) -> bool:
-    return type(value) is int and 0 < value <= largest
+def _is_size(value: Any, largest: int, least: int = 1) -> bool:
+    return type(value) is int and least <= value <= largest
+
+
+def _checked_mean(mean: Tensor | None, shape: tuple[int, ...]) -> Tensor | None:
+    if mean is not None and (mean.shape != shape or not mean.is_floating_point()):
+        raise ValueError(f"data_mean is {tuple(mean.shape)}, {mean.dtype}: expected {shape} floats")
+    return mean
 
 
 def load_pretrained(name: str = "mnist") -> ScoreModel:

@@ -64,6 +64,10 @@ class ImageData:
         """(C, H, W) of one image."""
         return tuple(self.images.shape[1:])
 
+    def mean(self) -> Tensor:
+        """The mean image, float32 in [0, 1], of shape (C, H, W)."""
+        return (self.images.sum(0, dtype=torch.float64) / (255 * len(self.images))).float()
+
     def batch(self, index: Tensor) -> Tensor:
         """Images of those indices, float32 in [0, 1], shape (len(index), C, H, W)."""
         return self.images[index].float() / 255

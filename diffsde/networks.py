@@ -225,6 +225,7 @@ class ResidualUNet(nn.Module):
         channels: widths at half and quarter resolution, multiples of 8 and of 32.
         blocks: residual blocks before, in and after the quarter-resolution part.
         embed_dim: width of the noise level's embedding.
+        classes: how many classes it may be told of; 0 for a network that takes no labels.
 
     Height and width must be multiples of 4: 28 and 32 are usual.
     """
@@ -238,9 +239,10 @@ class ResidualUNet(nn.Module):
         channels: Sequence[int] = (48, 128),
         blocks: Sequence[int] = (1, 4, 1),
         embed_dim: int = 192,
+        classes: int = 0,
     ) -> None:
         super().__init__()
-        self.in_channels, self.embed_dim = in_channels, embed_dim
+        self.in_channels, self.embed_dim, self.classes = in_channels, embed_dim, classes
         self.channels, self.blocks = tuple(channels), tuple(blocks)
         self._check()
         half, quarter = self.channels
@@ -254,6 +256,11 @@ class ResidualUNet(nn.Module):
             nn.Linear(embed_dim, embed_dim),
             nn.SiLU(),
         )
+        if classes:
+            # From zero: told of a class, an untrained embedding says what no class does.
+            self.embed_class = nn.Embedding(
+                classes, embed_dim, _weight=torch.zeros(classes, embed_dim)
+            )
         self.first = _Conv(4 * in_channels, half, 3)
         self.encoder = nn.ModuleList(_Residual(half, half, embed_dim) for _ in range(before))
         self.down = _Conv(half, quarter, 1)
@@ -266,15 +273,17 @@ class ResidualUNet(nn.Module):
         self.norm = nn.GroupNorm(_GROUPS, half)
         self.last = _Conv(half, 4 * in_channels, 3, zero=True)
 
-    def forward(self, x: Tensor, label: Tensor) -> Tensor:
-        """F(x, label), of x's shape (B, C, H, W), for labels of shape (B,)."""
+    def forward(self, x: Tensor, label: Tensor, class_label: Tensor | None = None) -> Tensor:
+        """F(x, label), of x's shape (B, C, H, W), for labels of shape (B,).
+
+        A class label is (B,) whole numbers, −1 for an image whose class is not told.
+        """
         if x.shape[-2] % 4 or x.shape[-1] % 4:
             raise InputError(
                 f"images of {x.shape[-2]}×{x.shape[-1]} pixels: ResidualUNet expects height and "
                 "width to be multiples of 4; resize them (--size 28 or 32)"
             )
-        angle = 2 * math.pi * label[:, None] * self.frequencies
-        embedding = self.embed(torch.cat([angle.sin(), angle.cos()], 1))
+        embedding = self._embedding(label, class_label)
         folded = nn.functional.pixel_unshuffle(x, 2)
         h = self.first(folded.to(memory_format=torch.channels_last))
         for block in self.encoder:
@@ -291,6 +300,17 @@ class ResidualUNet(nn.Module):
             h = block(h, embedding)
         return nn.functional.pixel_shuffle(self.last(nn.functional.silu(self.norm(h))), 2)
 
+    def _embedding(self, label: Tensor, class_label: Tensor | None) -> Tensor:
+        angle = 2 * math.pi * label[:, None] * self.frequencies
+        linear, swish, *rest = self.embed
+        embedding = swish(linear(torch.cat([angle.sin(), angle.cos()], 1)))
+        if class_label is not None:
+            told = self.embed_class(class_label.clamp(min=0))
+            embedding = embedding + told * (class_label >= 0)[:, None]
+        for layer in rest:
+            embedding = layer(embedding)
+        return embedding
+
     def _check(self) -> None:
         if len(self.channels) != 2 or self.channels[0] % _GROUPS or self.channels[1] % _HEAD_WIDTH:
             raise InputError(
@@ -299,6 +319,8 @@ class ResidualUNet(nn.Module):
             )
         if len(self.blocks) != 3 or min(self.blocks) < 1:
             raise InputError(f"blocks = {self.blocks}: expected three positive numbers")
+        if self.classes < 0:
+            raise InputError(f"classes = {self.classes}: expected how many there are, or 0")
 
     def config(self) -> dict[str, Any]:
         """The arguments that build this network again."""
@@ -307,6 +329,7 @@ class ResidualUNet(nn.Module):
             "channels": list(self.channels),
             "blocks": list(self.blocks),
             "embed_dim": self.embed_dim,
+            "classes": self.classes,
         }
 
 

@@ -38,7 +38,9 @@ class ScoreModel(nn.Module):
 
     Args:
         network: the body, called as (input, label) with a label of shape (B,). What it is
-            called with, and what its output means, is the preconditioning's business.
+            called with, and what its output means, is the preconditioning's business. A body
+            with an attribute `classes` > 0 is called as (input, label, class_label) when a
+            class is given.
         sde: the forward process.
         shape: (C, H, W) of one image.
         preconditioning: a name from `PRECONDITIONINGS`, or one built with its arguments.
@@ -61,23 +63,58 @@ class ScoreModel(nn.Module):
         self.shape: tuple[int, ...] = tuple(shape)
         self.preconditioning = make_preconditioning(preconditioning)
 
-    def forward(self, x: Tensor, t: Tensor | float) -> Tensor:
-        """The score ∇ log p_t(x), of x's shape (B, C, H, W); t is a scalar or of shape (B,)."""
-        output, c = self._body(x, t)
+    @property
+    def classes(self) -> int:
+        """How many classes the network knows; 0 if it takes no labels."""
+        return getattr(self.network, "classes", 0)
+
+    def forward(
+        self, x: Tensor, t: Tensor | float, class_label: Tensor | int | None = None
+    ) -> Tensor:
+        """The score ∇ log p_t(x), of x's shape (B, C, H, W); t is a scalar or of shape (B,).
+
+        With a class, a whole number or (B,) of them, the score of that class alone,
+        ∇ log p_t(x | class); −1 stands for an image of any class.
+        """
+        output, c = self._body(x, t, class_label)
         return expand(c.score_skip, x) * x + expand(c.score_out, x) * output
 
-    def denoise(self, x: Tensor, t: Tensor | float) -> Tensor:
+    def denoise(
+        self, x: Tensor, t: Tensor | float, class_label: Tensor | int | None = None
+    ) -> Tensor:
         """E[x(0) | x(t) = x], of x's shape: the best guess at the clean image."""
-        output, c = self._body(x, t)
+        output, c = self._body(x, t, class_label)
         return expand(c.denoised_skip, x) * x + expand(c.denoised_out, x) * output
 
-    def _body(self, x: Tensor, t: Tensor | float) -> tuple[Tensor, Coefficients]:
+    def _body(
+        self, x: Tensor, t: Tensor | float, class_label: Tensor | int | None
+    ) -> tuple[Tensor, Coefficients]:
         """The network's output, of x's shape and dtype, and what it means."""
         t = torch.as_tensor(t, dtype=x.dtype, device=x.device).expand(len(x))
         c = self.preconditioning.coefficients(self.sde, t)
         dtype = next((p.dtype for p in self.network.parameters()), x.dtype)
-        output = self.network((expand(c.input, x) * x).to(dtype), c.label.to(dtype))
+        told = () if class_label is None else (self._class_labels(class_label, x),)
+        output = self.network((expand(c.input, x) * x).to(dtype), c.label.to(dtype), *told)
         return output.to(x.dtype), c
+
+    def _class_labels(self, class_label: Tensor | int, x: Tensor) -> Tensor:
+        labels = torch.as_tensor(class_label, device=x.device)
+        if not self.classes:
+            raise InputError(
+                "this network takes no class labels: load one that does, such as "
+                'load_pretrained("mnist-classes"), or train with classes > 0'
+            )
+        if labels.is_floating_point() or labels.shape not in ((), (len(x),)):
+            raise InputError(
+                f"class labels of shape {tuple(labels.shape)}, {labels.dtype}: expected a whole "
+                f"number, or {len(x)} of them, one for each image"
+            )
+        if int(labels.min()) < -1 or int(labels.max()) >= self.classes:
+            raise InputError(
+                f"class labels from {int(labels.min())} to {int(labels.max())}: expected 0 to "
+                f"{self.classes - 1}, or -1 for any class"
+            )
+        return labels.long().expand(len(x))
 
 
 def score_matching_loss(

@@ -29,6 +29,7 @@ never stopped.
 
 from __future__ import annotations
 
+import copy
 import csv
 import math
 import os
@@ -99,6 +100,9 @@ class Recipe:
         held_out: training images kept apart, to choose among the averages.
         seed: of initial weights, order of images, times and noise.
         precision: "float32", "bfloat16" (autocast), or "auto": whichever is faster here.
+        classes: how many classes of images the network is told of; 0: it takes no labels.
+        class_dropout: share of images whose class is not told, so that the network knows
+            the score without a class too.
         compile: compile the network: faster updates for a minute at the start. Without a C++
             compiler the run goes on uncompiled, with a warning.
     """
@@ -119,6 +123,8 @@ class Recipe:
     held_out: int = 1000
     seed: int = 0
     precision: str = "auto"
+    classes: int = 0
+    class_dropout: float = 0.2
     compile: bool = False
 
     def __post_init__(self) -> None:
@@ -126,11 +132,13 @@ class Recipe:
         for name in ("epochs", "batch_size", "learning_rate", "level_std", "sigma_data"):
             if not getattr(self, name) > 0:
                 raise InputError(f"{name} = {getattr(self, name)}: expected a positive number")
-        for name in ("clip", "held_out"):
+        for name in ("clip", "held_out", "classes"):
             if not getattr(self, name) >= 0:
                 raise InputError(f"{name} = {getattr(self, name)}: expected zero or more")
         if not all(0 <= average < 1 for average in self.averages):
             raise InputError(f"averages = {self.averages}: expected numbers from 0 to below 1")
+        if not 0 <= self.class_dropout <= 1:
+            raise InputError(f"class_dropout = {self.class_dropout}: expected a share, 0 to 1")
         for name, valid in _CHOICES.items():
             value = getattr(self, name)
             if value not in valid:
@@ -241,14 +249,24 @@ RECIPES: dict[str, Recipe] = {
 
 
 def training_loss(
-    model: ScoreModel, x: Tensor, recipe: Recipe, generator: torch.Generator | None = None
+    model: ScoreModel,
+    x: Tensor,
+    recipe: Recipe,
+    generator: torch.Generator | None = None,
+    class_label: Tensor | None = None,
 ) -> Tensor:
-    """The recipe's objective on a batch x of shape (B, C, H, W): a scalar, in pixels."""
+    """The recipe's objective on a batch x of shape (B, C, H, W): a scalar, in pixels.
+
+    Class labels are (B,); a share of them, the recipe's class_dropout, is not told.
+    """
     objective = OBJECTIVES[recipe.objective]
     t = objective.times(recipe, model.sde, len(x), generator)
     z = torch.randn(x.shape, generator=generator, dtype=x.dtype)
+    if class_label is not None:
+        dropped = torch.rand(len(x), generator=generator) < recipe.class_dropout
+        class_label = class_label.masked_fill(dropped, -1)
     mean, std = model.sde.marginal_prob(x, t)
-    error = model.denoise(mean + std * z, t) - x
+    error = model.denoise(mean + std * z, t, class_label) - x
     weighted: Tensor = (
         expand(objective.weight(recipe, model.sde.noise_level(t)), x) * error.square()
     )
@@ -264,6 +282,7 @@ def train(
     recipe: Recipe | None = None,
     *,
     sde: SDE | None = None,
+    start_from: ScoreModel | None = None,
     resume: bool = False,
     tensorboard: bool = False,
     progress: bool = True,
@@ -275,6 +294,8 @@ def train(
         data: the training images.
         recipe: how to train; when resuming, that of the run is used if left out.
         sde: the forward process, the tutorial's VE SDE by default.
+        start_from: a trained model to begin from, instead of fresh weights: its network,
+            SDE and preconditioning are the run's, and must be the recipe's by name.
         resume: go on with the run in `out`.
         tensorboard: log the loss there too (needs the extra `tensorboard`).
         progress: show a progress bar.
@@ -294,7 +315,7 @@ def train(
             f"{folder} already holds a run: resume it (--resume), or choose another folder"
         )
     else:
-        run = _Run.start(data, recipe or Recipe(), sde or VESDE())
+        run = _Run.start(data, recipe or Recipe(), sde or VESDE(), start_from)
     writer = _tensorboard_writer(folder) if tensorboard else None
     try:
         run.go_on(folder, writer, progress)
@@ -312,6 +333,11 @@ class _Run:
             raise InputError(
                 f"{len(data.images)} images, {recipe.held_out} of them held out, are less than "
                 f"one batch of {recipe.batch_size}: choose a smaller batch_size or held_out"
+            )
+        if recipe.classes and _class_count(data) > recipe.classes:
+            raise InputError(
+                f"{data.name} has {_class_count(data)} classes, the recipe {recipe.classes}: "
+                "set classes to as many"
             )
         self.data, self.recipe, self.model = data, recipe, model
         self.averages = [
@@ -332,12 +358,15 @@ class _Run:
     # -- beginning ---------------------------------------------------------------
 
     @classmethod
-    def start(cls, data: ImageData, recipe: Recipe, sde: SDE) -> _Run:
-        with torch.random.fork_rng():
-            torch.manual_seed(recipe.seed)
-            network = make_network(recipe.network, sde, in_channels=data.shape[0])
-        preconditioning = make_preconditioning(recipe.preconditioning, recipe.sigma_data)
-        model = ScoreModel(network, sde, data.shape, preconditioning)
+    def start(
+        cls, data: ImageData, recipe: Recipe, sde: SDE, begin: ScoreModel | None = None
+    ) -> _Run:
+        if begin is None:
+            model = _fresh_model(data, recipe, sde)
+        else:
+            model = _begun_model(begin, data, recipe)
+        if model.sde.data_mean is None:
+            model.sde.centre(data.mean())
         if recipe.precision == "auto":
             recipe = replace(recipe, precision=_fastest_precision(model, data, recipe))
         return cls(data, recipe, model)
@@ -352,6 +381,7 @@ class _Run:
                 f"{tuple(data.images.shape)}: resume with the data set it began with"
             )
         try:
+            model.sde.centre(tensors.pop("data_mean"))
             run = cls(data, _extended(saved, recipe or saved, path), model)
             run._load_tensors(tensors)
             run.step, run.seconds, run.norm = notes["step"], notes["seconds"], notes["norm"]
@@ -422,7 +452,8 @@ class _Run:
             for group in optimizer.param_groups:
                 group["lr"] = rate
             optimizer.zero_grad(set_to_none=True)
-        loss = _loss(self.model, self.data.batch(index), self.recipe, self.generator)
+        batch = _batch(self.data, self.recipe, index)
+        loss = _loss(self.model, batch, self.recipe, self.generator)
         loss.backward()
         self._clip(loss.item(), index)
         for optimizer in self.optimizers:
@@ -492,9 +523,9 @@ class _Run:
                 generator = torch.Generator().manual_seed(self.recipe.seed)
                 total = 0.0
                 for index in torch.arange(self.train_images, len(self.data.images)).split(250):
-                    x = self.data.batch(index)
-                    loss = _loss(self._model_of(network), x, self.recipe, generator)
-                    total += loss.item() * len(x)
+                    batch = _batch(self.data, self.recipe, index)
+                    loss = _loss(self._model_of(network), batch, self.recipe, generator)
+                    total += loss.item() * len(index)
                 losses.append(total / self.recipe.held_out)
         self.held_out.append((self.step, losses))
 
@@ -521,6 +552,7 @@ class _Run:
             for j, moments in optimizer.state_dict()["state"].items():
                 tensors |= {f"optimizer{i}.{j}.{k}": v for k, v in moments.items()}
         tensors["generator"] = self.generator.get_state()
+        tensors["data_mean"] = self.model.sde.data_mean
         notes = {
             "recipe": asdict(self.recipe),
             "model": describe_model(self.model),
@@ -549,6 +581,22 @@ class _Run:
             csv.writer(file).writerows([("update", "loss"), *self.losses])
         if self.losses:
             plot_losses(self.losses, folder / "loss.png")
+
+
+def _class_count(data: ImageData) -> int:
+    if data.labels is None:
+        raise InputError(f"{data.name} has no labels to tell the network: set classes = 0")
+    return int(data.labels.max()) + 1
+
+
+class _Batch(NamedTuple):
+    images: Tensor
+    classes: Tensor | None  # of the images, if the network is told of them
+
+
+def _batch(data: ImageData, recipe: Recipe, index: Tensor) -> _Batch:
+    told = data.labels if recipe.classes else None
+    return _Batch(data.batch(index), None if told is None else told[index])
 
 
 def _average_fn(decay: float, run: _Run) -> Any:
@@ -592,6 +640,55 @@ def _optimizers(network: nn.Module, recipe: Recipe) -> list[torch.optim.Optimize
     return [muon, torch.optim.Adam(parameters.values(), recipe.learning_rate, adam_betas)]
 
 
+def _fresh_model(data: ImageData, recipe: Recipe, sde: SDE) -> ScoreModel:
+    with torch.random.fork_rng():
+        torch.manual_seed(recipe.seed)
+        classes = {"classes": recipe.classes} if recipe.classes else {}
+        network = make_network(recipe.network, sde, in_channels=data.shape[0], **classes)
+    preconditioning = make_preconditioning(recipe.preconditioning, recipe.sigma_data)
+    return ScoreModel(network, copy.deepcopy(sde), data.shape, preconditioning)
+
+
+def _begun_model(begin: ScoreModel, data: ImageData, recipe: Recipe) -> ScoreModel:
+    _check_begins(begin, data, recipe)
+    model = copy.deepcopy(begin).train().requires_grad_(True)
+    if recipe.classes != model.classes:
+        model.network = _told_of_classes(model, recipe)
+    return model
+
+
+def _told_of_classes(model: ScoreModel, recipe: Recipe) -> nn.Module:
+    """The model's network with its weights, and an embedding of classes that says nothing yet."""
+    if model.classes or not recipe.classes:
+        raise InputError(
+            f"start_from knows {model.classes} classes, and the recipe has {recipe.classes}: "
+            "set classes to as many"
+        )
+    config = {**describe_model(model)["network"]["args"], "classes": recipe.classes}
+    network = make_network(recipe.network, model.sde, **config)
+    network.load_state_dict(network.state_dict() | model.network.state_dict())
+    return network
+
+
+def _check_begins(model: ScoreModel, data: ImageData, recipe: Recipe) -> None:
+    """An error if a run of this recipe cannot begin with this model."""
+    pairs = {
+        "shape": (model.shape, data.shape),
+        "network": (type(model.network), NETWORKS[recipe.network]),
+        "preconditioning": (
+            type(model.preconditioning),
+            PRECONDITIONINGS[recipe.preconditioning],
+        ),
+    }
+    for name, (given, wanted) in pairs.items():
+        if given != wanted:
+            raise InputError(
+                f"start_from has {name} {getattr(given, '__name__', given)}, the recipe and data "
+                f"have {getattr(wanted, '__name__', wanted)}: choose a model, recipe and data "
+                "that agree"
+            )
+
+
 @contextmanager
 def _stop_requested() -> Iterator[threading.Event]:
     """An event that Ctrl-C sets, so that an update is never left half done.
@@ -624,22 +721,22 @@ def _can_compile() -> bool:
 
 
 def _loss(
-    model: ScoreModel, x: Tensor, recipe: Recipe, generator: torch.Generator | None
+    model: ScoreModel, batch: _Batch, recipe: Recipe, generator: torch.Generator | None
 ) -> Tensor:
     with torch.autocast("cpu", torch.bfloat16, enabled=recipe.precision == "bfloat16"):
-        return training_loss(model, x, recipe, generator)
+        return training_loss(model, batch.images, recipe, generator, batch.classes)
 
 
 def _fastest_precision(model: ScoreModel, data: ImageData, recipe: Recipe) -> str:
     """Time a few updates in either precision; the winner is recorded in the run."""
-    x = data.batch(torch.arange(recipe.batch_size))
+    batch = _batch(data, recipe, torch.arange(recipe.batch_size))
     seconds = {}
     for precision in ("float32", "bfloat16"):
         times = []
         for _ in range(4):
             started = time.perf_counter()
             generator = torch.Generator().manual_seed(0)
-            _loss(model, x, replace(recipe, precision=precision), generator).backward()
+            _loss(model, batch, replace(recipe, precision=precision), generator).backward()
             times.append(time.perf_counter() - started)
         seconds[precision] = min(times[1:])
     model.zero_grad(set_to_none=True)

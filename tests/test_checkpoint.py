@@ -32,9 +32,13 @@ from diffsde.tensorfile import read_tensors, write_tensors
 
 
 def residual() -> ScoreModel:
-    network = ResidualUNet(in_channels=3, channels=(16, 32), blocks=(1, 2, 1), embed_dim=32)
+    network = ResidualUNet(
+        in_channels=3, channels=(16, 32), blocks=(1, 2, 1), embed_dim=32, classes=4
+    )
     nn.init.normal_(network.last.weight)
-    return ScoreModel(network, VPSDE(), (3, 32, 32), EDM(0.4))
+    sde = VPSDE()
+    sde.centre(torch.rand(3, 32, 32))
+    return ScoreModel(network, sde, (3, 32, 32), EDM(0.4))
 
 
 def tutorial() -> ScoreModel:
@@ -51,6 +55,8 @@ def test_round_trip(make: Any, tmp_path: Path) -> None:
     x = torch.randn(2, *model.shape)
     with torch.no_grad():
         assert torch.equal(again(x, 0.4), model(x, 0.4))
+    prior = {"shape": x.shape, "seed": 0}
+    assert torch.equal(again.sde.prior_sample(**prior), model.sde.prior_sample(**prior))
     assert read_tensors(tmp_path / "m.safetensors")[1]["notes"] == {"note": "n"}
 
 

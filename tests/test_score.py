@@ -103,3 +103,33 @@ def test_exact_scores_are_gradients_of_their_log_density(sde: VESDE) -> None:
             x = torch.randn(5, 3, dtype=torch.float64, requires_grad=True)
             (gradient,) = torch.autograd.grad(score.log_prob(x, t).sum(), x)
             torch.testing.assert_close(score(x, t), gradient)
+
+
+def test_class_labels_are_checked() -> None:
+    x, told = torch.zeros(2, 1, 28, 28), ScoreModel(Echo(), VESDE(), (1, 28, 28))
+    with pytest.raises(InputError, match="takes no class labels"):
+        ScoreModel(ScoreUNet(), VESDE(), (1, 28, 28))(x, 0.5, 3)
+    for label, match in (
+        (4, "expected 0 to 3"),
+        (-2, "expected 0 to 3"),
+        (torch.tensor([1.0, 2.0]), "expected a whole number"),
+        (torch.tensor([1, 2, 3]), "or 2 of them"),
+    ):
+        with pytest.raises(InputError, match=match):
+            told(x, 0.5, label)
+
+
+def test_a_body_is_told_the_class_of_each_image() -> None:
+    x, model = torch.zeros(2, 1, 4, 4), ScoreModel(Echo(), VESDE(), (1, 4, 4))
+    assert model.classes == 4
+    assert model(x, 0.5, 3).flatten(1).tolist() == [[3.0] * 16] * 2
+    assert model(x, 0.5, torch.tensor([0, 2]))[1].unique().item() == 2
+
+
+class Echo(nn.Module):
+    """Says the class it was told."""
+
+    classes = 4
+
+    def forward(self, x: Tensor, _label: Tensor, class_label: Tensor) -> Tensor:
+        return class_label[:, None, None, None].expand_as(x).to(x)

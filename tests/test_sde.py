@@ -346,3 +346,37 @@ def test_order_on_the_gaussian_flow(make: Callable[[], SDE], method: str) -> Non
     order = math.log2(float(errors[0].abs().max() / errors[1].abs().max()))
     # A ratio at two step counts; a vanishing next term of the error may add to it.
     assert ORDERS[method] - 0.35 < order < ORDERS[method] + 1.3
+
+
+@pytest.mark.parametrize("sde", [VESDE(), VPSDE(), EDMSDE()], ids=lambda s: type(s).__name__)
+def test_a_centred_prior_has_the_mean_of_the_data_at_T(sde: SDE) -> None:
+    data_mean = torch.tensor([[3.0, -5.0]])
+    plain = sde.prior_sample((4, 1, 2), seed=1)
+    sde.centre(data_mean)
+    at_T, std = sde.marginal_prob(data_mean, sde.T)
+    assert torch.allclose(sde.prior_sample((4, 1, 2), seed=1), plain + at_T, atol=1e-5)
+    flat = sde.prior_sample((4, 2), seed=1)  # torchsde's shape
+    assert torch.allclose(flat, (plain + at_T).flatten(1), atol=1e-5)
+    expected = torch.distributions.Normal(at_T, std).log_prob(plain).flatten(1).sum(1)
+    assert torch.allclose(sde.prior_logp(plain), expected, rtol=1e-4)
+    with pytest.raises(InputError, match=r"shape \(3,\), but the prior's mean"):
+        sde.prior_sample((4, 3))
+    sde.centre(None)
+    assert torch.equal(sde.prior_sample((4, 1, 2), seed=1), plain)
+    with pytest.raises(InputError, match="not finite"):
+        sde.centre(torch.tensor([math.nan]))
+
+
+def test_the_flow_from_a_centred_prior_ends_at_the_datas_mean() -> None:
+    sde = VESDE()
+    score = GaussianScore(sde, torch.full((2,), 6.0), torch.full((2,), 2.0))
+    flow = ProbabilityFlow(sde, score, shape=(2,))
+    # The flow of Gaussian data is affine: an offset d at T ends as d √(p(ε) / p(T)), p = c² + s².
+    eps_T = [4 + float(sde.marginal_std(torch.tensor(t).double())) ** 2 for t in (sde.eps, 1.0)]
+    kept = math.sqrt(eps_T[0] / eps_T[1])
+    for data_mean, offset in ((None, -6 * kept), (torch.full((2,), 6.0), 0.0)):
+        sde.centre(data_mean)
+        x1 = sde.prior_sample((20_000, 2), seed=0)
+        end = solve(flow, x1, "heun2", steps=20, clock="log_sigma", save="last").final
+        # Four standard errors of a mean over 40,000, and the solver's own error of 0.005.
+        assert float(end.mean()) == pytest.approx(6 + offset, abs=4 * 2 / 200 + 0.005)

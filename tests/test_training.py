@@ -49,7 +49,7 @@ def small_networks(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def small(name: str, sde: VESDE, **config: object) -> nn.Module:
         sizes = {"channels": (8, 32), "blocks": (1, 1, 1), "embed_dim": 8}
-        return make(name, sde, **config, **(sizes if name == "ResidualUNet" else {}))
+        return make(name, sde, **(config | sizes if name == "ResidualUNet" else config))
 
     monkeypatch.setattr(training_module, "make_network", small)
 
@@ -216,6 +216,7 @@ def test_the_best_average_is_kept(averages: tuple[float, ...], tmp_path: Path) -
     losses = notes["held_out"][-1][1]
     best = losses.index(min(losses))
     kept = read_tensors(tmp_path / "model.safetensors")[0]
+    assert torch.allclose(kept.pop("data_mean"), images().mean(), atol=1e-7)
     assert len(losses) == 2
     assert losses[0] != losses[1]
     for name, tensor in kept.items():
@@ -375,3 +376,90 @@ def test_without_a_compiler_training_goes_on(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(training_module.shutil, "which", lambda _: None)
     with pytest.warns(UserWarning, match=r"no C\+\+ compiler"):
         training_module._Run.start(images(), replace(TINY, compile=True), VESDE())
+
+
+def labelled(count: int = 40, classes: int = 3) -> ImageData:
+    return replace(images(count), labels=torch.arange(count) % classes)
+
+
+def test_the_prior_gets_the_datas_mean(tmp_path: Path) -> None:
+    sde = VESDE()
+    model = train(tmp_path, images(), TINY, sde=sde, progress=False)
+    assert torch.equal(model.sde.data_mean, images().mean())
+    assert torch.equal(load_model(tmp_path / "model.safetensors").sde.data_mean, images().mean())
+    assert sde.data_mean is None  # what was passed in is left as it was
+
+
+def test_a_run_can_begin_with_a_trained_model(tmp_path: Path) -> None:
+    first = train(tmp_path / "a", images(), TINY, progress=False)
+    before = {k: v.clone() for k, v in first.state_dict().items()}
+    idle = replace(TINY, epochs=1, learning_rate=1e-20, averages=())
+    again = train(tmp_path / "b", images(), idle, start_from=first, progress=False)
+    x = torch.randn(3, 1, 28, 28)
+    with torch.no_grad():
+        assert torch.allclose(again(x, 0.3), first(x, 0.3), atol=1e-5)
+    train(tmp_path / "c", images(), TINY, start_from=first, progress=False)
+    assert all(torch.equal(v, before[k]) for k, v in first.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("recipe", "data", "match"),
+    [
+        (Recipe(batch_size=8, held_out=8), images(), "network ResidualUNet"),
+        (replace(TINY, preconditioning="noise"), images(), "preconditioning EDM"),
+        (TINY, images(size=32), r"shape \(1, 28, 28\)"),
+    ],
+)
+def test_a_model_of_another_kind_begins_no_run(
+    recipe: Recipe, data: ImageData, match: str, tmp_path: Path
+) -> None:
+    model = training_module._fresh_model(images(), TINY, VESDE())
+    with pytest.raises(InputError, match=match):
+        train(tmp_path, data, recipe, start_from=model, progress=False)
+
+
+def test_a_trained_model_learns_classes(tmp_path: Path) -> None:
+    free = train(tmp_path / "free", labelled(), TINY, progress=False)
+    told = replace(TINY, classes=3, learning_rate=0.1)
+    begun = training_module._Run.start(labelled(), told, VESDE(), free).model
+    x, t = torch.randn(6, 1, 28, 28), torch.tensor(0.3)
+    model = train(tmp_path / "told", labelled(), told, start_from=free, progress=False)
+    with torch.no_grad():
+        # An embedding that is zero yet says nothing.
+        assert torch.equal(begun(x, t, torch.arange(6) % 3), free(x, t))
+        assert model.classes == 3
+        assert not torch.equal(model(x, t, 0), model(x, t, 1))
+        assert torch.equal(model(x, t, -1), model(x, t))
+        mixed = model(x, t, torch.tensor([0, 1, 2, -1, 0, -1]))
+        assert torch.allclose(mixed[3], model(x, t)[3], atol=1e-5)
+        assert torch.allclose(mixed[1], model(x, t, 1)[1], atol=1e-5)
+    again = load_model(tmp_path / "told" / "model.safetensors")
+    with torch.no_grad():
+        assert torch.equal(again(x, t, 2), model(x, t, 2))
+
+
+def test_classes_need_labels_and_room() -> None:
+    for data, match in ((images(), "no labels"), (labelled(classes=5), "has 5 classes")):
+        with pytest.raises(InputError, match=match):
+            training_module._Run.start(data, replace(TINY, classes=3), VESDE())
+
+
+def test_dropped_classes_are_not_told() -> None:
+    seen: list[Tensor] = []
+
+    class Spy(nn.Module):
+        classes = 3
+
+        def forward(self, x: Tensor, _label: Tensor, class_label: Tensor) -> Tensor:
+            seen.append(class_label)
+            return 0 * x
+
+    model = ScoreModel(Spy(), VESDE(), (1, 2, 2))
+    labels = torch.arange(3000) % 3
+    recipe = replace(TINY, objective="uniform", class_dropout=0.2)
+    generator = torch.Generator().manual_seed(0)
+    training_loss(model, torch.zeros(3000, 1, 2, 2), recipe, generator, labels)
+    dropped = seen[0] == -1
+    assert torch.equal(seen[0][~dropped], labels[~dropped])
+    # Five standard deviations of a share of 3,000.
+    assert abs(dropped.float().mean().item() - 0.2) < 5 * (0.2 * 0.8 / 3000) ** 0.5
