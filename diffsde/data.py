@@ -19,7 +19,7 @@ from importlib import resources
 from pathlib import Path
 
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 from torchvision import datasets
 from torchvision.datasets.utils import check_integrity
@@ -88,7 +88,7 @@ def load_images(
             keeps it, which is filled from the network if need be. Left out, a cache
             folder is used, and MNIST comes from the files that ship with the package.
         train: training or test images (a folder has no test images).
-        size: resize the shorter side to this and crop the centre; as they are if left out.
+        size: crop the central square and resize it to this side; as they are if left out.
 
     Raises:
         DataError: a file is missing, truncated, damaged or of another size.
@@ -121,8 +121,8 @@ def _read_named(name: str, root: str | os.PathLike[str] | None, train: bool) -> 
         _unpack_shipped(folder)
     if not all((raw / stem).exists() for stem in stems):
         _download(cls, folder, [raw / stem for stem in stems])
-    for stem in stems:
-        _check_idx(raw / stem)
+    for images, labels in zip(stems[::2], stems[1::2], strict=True):
+        _check_pair(raw / images, raw / labels, len(cls.classes))
     found = cls(folder, train=train)
     return ImageData(name, found.data[:, None], found.targets)
 
@@ -171,23 +171,43 @@ def _download(cls: type[datasets.MNIST], folder: Path, files: Sequence[Path]) ->
         ) from error
 
 
-def _check_idx(path: Path) -> None:
-    """Compare an IDX file's length with its header, which says how many bytes follow."""
+def _check_pair(images: Path, labels: Path, classes: int) -> None:
+    """Compare two IDX files with their headers, each other, and what torchvision takes them for."""
+    lengths = _check_idx(images, 3)
+    (count,) = _check_idx(labels, 1)
+    if lengths[0] != count or 0 in lengths:
+        raise DataError(
+            f"{images}: {lengths[0]} images of {lengths[1]}×{lengths[2]} pixels, but {labels.name} "
+            f"has {count} labels; expected one for each image. Remove the folder {images.parent} "
+            "and it will be filled again"
+        )
+    largest = max(labels.read_bytes()[-count:])
+    if largest >= classes:
+        raise DataError(
+            f"{labels}: a label {largest}, expected 0 to {classes - 1}; the file is damaged. "
+            f"Remove the folder {labels.parent} and it will be filled again"
+        )
+
+
+def _check_idx(path: Path, axes: int) -> tuple[int, ...]:
+    """The lengths in the header of an IDX file of bytes, which must be those of the file."""
     if not path.is_file():
         raise DataError(f"{path}: no such file")
     found = path.stat().st_size
     with path.open("rb") as file:
-        head = file.read(4)
-        axes = head[3] if len(head) == 4 and head[:3] == b"\0\0\x08" else 0
-        lengths = file.read(4 * axes)
-    if not axes or len(lengths) < 4 * axes:
-        raise DataError(f"{path}: not an IDX file of bytes; remove it and it will be made again")
-    expected = 4 + 4 * axes + math.prod(struct.unpack(f">{axes}I", lengths))
+        head = file.read(4 + 4 * axes)
+    if len(head) < 4 + 4 * axes or head[:4] != bytes([0, 0, 8, axes]):
+        raise DataError(
+            f"{path}: not an IDX file of bytes with {axes} axes; remove it and it will be made again"
+        )
+    lengths = struct.unpack(f">{axes}I", head[4:])
+    expected = len(head) + math.prod(lengths)
     if found != expected:
         raise DataError(
             f"{path}: {found} bytes long, but its header asks for {expected}; the file is cut "
             f"short or damaged. Remove the folder {path.parent} and it will be filled again"
         )
+    return lengths
 
 
 def _read_folder(root: str | os.PathLike[str] | None, size: int | None) -> ImageData:
@@ -202,11 +222,10 @@ def _read_folder(root: str | os.PathLike[str] | None, size: int | None) -> Image
             f"{folder}: no images found (looked for {', '.join(sorted(_SUFFIXES))} "
             "in this folder and those below)"
         )
-    images = [_read_image(path) for path in paths]
+    # Each is brought to its size at once: a folder of photographs would not fit in memory.
+    images = [_read_image(path, size) for path in paths]
     channels = max(len(image) for image in images)
     images = [image.expand(channels, -1, -1) for image in images]
-    if size is not None:
-        images = [_to_size(image, size) for image in images]
     for path, image in zip(paths, images, strict=True):
         if image.shape != images[0].shape:
             raise DataError(
@@ -217,23 +236,42 @@ def _read_folder(root: str | os.PathLike[str] | None, size: int | None) -> Image
     return ImageData(folder.name, torch.stack(images), None)
 
 
-def _read_image(path: Path) -> Tensor:
+def _read_image(path: Path, size: int | None) -> Tensor:
     """uint8 of shape (1, H, W) for a grey image, (3, H, W) for any other."""
     try:
         with Image.open(path) as image:
-            if image.width * image.height > _MOST_PIXELS:
-                raise DataError(
-                    f"{path}: {image.width}×{image.height} pixels, more than the "
-                    f"{_MOST_PIXELS:,} that are read; make it smaller or remove it"
-                )
+            _check_image(path, image)
             pixels: Tensor = pil_to_tensor(
                 image.convert("L" if image.mode in ("1", "L") else "RGB")
             )
-            return pixels
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, EOFError) as error:
-        raise DataError(f"{path}: not a readable image ({error}); repair or remove it") from error
+    except DataError:
+        raise
+    # Pillow's many decoders let any exception out of a damaged file.
+    except Exception as error:
+        raise DataError(
+            f"{path}: not a readable image ({type(error).__name__}: {error}); repair or remove it"
+        ) from error
+    return pixels if size is None else _to_size(pixels, size)
+
+
+def _check_image(path: Path, image: Image.Image) -> None:
+    """Refuse, before its pixels are decoded, what is not one image of 8 bits and fair size."""
+    if image.width * image.height > _MOST_PIXELS:
+        raise DataError(
+            f"{path}: {image.width}×{image.height} pixels, more than the {_MOST_PIXELS:,} that "
+            "are read; make it smaller or remove it"
+        )
+    if getattr(image, "is_animated", False):
+        raise DataError(f"{path}: several images in one file; save one of them or remove it")
+    if image.mode.startswith(("I", "F")):
+        raise DataError(
+            f"{path}: pixels of more than 8 bits (mode {image.mode}), which would be cut off at "
+            "255; save it with 8 bits a channel"
+        )
 
 
 def _to_size(images: Tensor, size: int) -> Tensor:
-    cropped: Tensor = center_crop(resize(images, [size], antialias=True), [size, size])
-    return cropped
+    # Cropped first: resized first, a strip of 1 × 10⁷ pixels would grow beyond all memory.
+    square = center_crop(images, [min(images.shape[-2:])] * 2)
+    resized: Tensor = resize(square, [size, size], antialias=True)
+    return resized

@@ -27,7 +27,14 @@ def write_tensors(
     path: str | os.PathLike[str], tensors: dict[str, Tensor], description: dict[str, Any]
 ) -> Path:
     """Write tensors and a JSON description as safetensors, whole or not at all."""
-    copies = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    copies: dict[str, Tensor] = {}
+    storages: set[int] = set()
+    for name, tensor in tensors.items():
+        plain = tensor.detach().cpu().contiguous()
+        # safetensors refuses two tensors that share memory, and where σ(t) = t two may.
+        shared = plain.untyped_storage().data_ptr() in storages
+        copies[name] = plain.clone() if shared else plain
+        storages.add(plain.untyped_storage().data_ptr())
     metadata = {"format": _FORMAT, "description": json.dumps(description)}
     with written_whole(path) as temporary:
         save_file(copies, temporary, metadata=metadata)
@@ -58,5 +65,6 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[
         )
     try:
         return tensors, json.loads(metadata["description"])
-    except (KeyError, json.JSONDecodeError) as error:
+    # Numbers of too many digits are a ValueError, too many brackets a RecursionError.
+    except (KeyError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: its metadata is damaged ({error})") from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import shutil
 import struct
+import zlib
 from pathlib import Path
 
 import pytest
@@ -78,10 +79,29 @@ def test_truncated_and_foreign_files_are_named(tmp_path: Path) -> None:
     path.write_bytes(whole[:-1])
     with pytest.raises(DataError, match=r"train-images.*15695 bytes long.*asks for 15696"):
         load_images("fashion-mnist", tmp_path)
-    for contents in (b"", b"PK\x03\x04 a zip file", whole[:6]):
+    labels = (raw / "train-labels-idx1-ubyte").read_bytes()
+    for contents in (b"", b"PK\x03\x04 a zip file", whole[:6], labels):
         path.write_bytes(contents)
-        with pytest.raises(DataError, match=r"train-images.*not an IDX file"):
+        with pytest.raises(DataError, match=r"train-images.*not an IDX file.*3 axes"):
             load_images("fashion-mnist", tmp_path)
+
+
+def test_images_and_labels_that_do_not_belong_together(tmp_path: Path) -> None:
+    raw = small_set(tmp_path)
+    path = raw / "t10k-labels-idx1-ubyte"
+    head = struct.pack(">4B", 0, 0, 8, 1)
+    path.write_bytes(head + struct.pack(">I", 19) + bytes(19))
+    with pytest.raises(DataError, match=r"t10k-images.*20 images.*19 labels"):
+        load_images("fashion-mnist", tmp_path)
+    path.write_bytes(head + struct.pack(">I", 20) + bytes(19) + b"\x0a")
+    with pytest.raises(DataError, match=r"t10k-labels.*label 10, expected 0 to 9"):
+        load_images("fashion-mnist", tmp_path)
+
+
+def test_a_set_without_images(tmp_path: Path) -> None:
+    small_set(tmp_path, 0)
+    with pytest.raises(DataError, match="0 images"):
+        load_images("fashion-mnist", tmp_path)
 
 
 def test_missing_set_that_cannot_be_downloaded(
@@ -152,6 +172,42 @@ def test_folder_needs_a_root(tmp_path: Path) -> None:
         load_images("folder")
     with pytest.raises(DataError, match="no such folder"):
         load_images("folder", tmp_path / "none")
+
+
+def test_decompression_bombs_are_named(tmp_path: Path) -> None:
+    """A small file whose header claims 40,000 × 40,000 pixels: refused before it is decoded."""
+    whole = bytearray(picture(tmp_path / "bomb.png").read_bytes())
+    whole[16:24] = struct.pack(">2I", 40_000, 40_000)
+    whole[29:33] = struct.pack(">I", zlib.crc32(whole[12:29]))
+    (tmp_path / "bomb.png").write_bytes(whole)
+    with pytest.raises(DataError, match=r"bomb.png: not a readable image .*Bomb"):
+        load_images("folder", tmp_path, size=32)
+
+
+@pytest.mark.parametrize("suffix", ["gif", "png", "tif", "webp"])
+def test_animations_are_named(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"film.{suffix}"
+    frames = [Image.new("RGB", (32, 32), colour) for colour in ("red", "blue")]
+    frames[0].save(path, save_all=True, append_images=frames[1:])
+    with pytest.raises(DataError, match=rf"film.{suffix}: several images"):
+        load_images("folder", tmp_path)
+
+
+def test_a_single_gif_is_an_image(tmp_path: Path) -> None:
+    Image.new("RGB", (32, 32), "red").save(tmp_path / "one.gif")
+    assert load_images("folder", tmp_path).images[0, :, 0, 0].tolist() == [255, 0, 0]
+
+
+def test_deep_pixels_are_named(tmp_path: Path) -> None:
+    """Pillow would cut them off at 255, and the picture would be white."""
+    Image.new("I;16", (32, 32), 30_000).save(tmp_path / "deep.png")
+    with pytest.raises(DataError, match=r"deep.png: pixels of more than 8 bits"):
+        load_images("folder", tmp_path)
+
+
+def test_a_long_strip_does_not_grow(tmp_path: Path) -> None:
+    picture(tmp_path / "strip.png", (1_000_000, 1))
+    assert load_images("folder", tmp_path, size=32).images.shape == (1, 3, 32, 32)
 
 
 def test_enormous_image_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
