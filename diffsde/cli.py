@@ -17,11 +17,13 @@ from typing import Annotated, Any
 
 import typer
 
-from diffsde import __version__, metrics
+from diffsde import __version__
 from diffsde.animation import animate
 from diffsde.checkpoint import PRETRAINED, load_model, load_pretrained
 from diffsde.data import load_images
 from diffsde.errors import DiffSDEError, InputError
+from diffsde.evaluation import Sampler, evaluate_samplers, sample_images
+from diffsde.evaluation_plots import plot_evaluation, plot_neighbours
 from diffsde.explorer import write_html
 from diffsde.gallery import gallery as write_gallery
 from diffsde.integrate import solve
@@ -190,35 +192,52 @@ def explore(
 
 @app.command()
 def evaluate(
-    method: Annotated[str, typer.Option(help="A solver's name.")] = "sde_dpmpp_2m",
-    steps: Annotated[int, typer.Option(min=1)] = 20,
+    method: Annotated[
+        list[str] | None, typer.Option(help="A solver; several times for several.")
+    ] = None,
+    steps: Annotated[
+        list[int] | None, typer.Option(min=1, help="Steps, or several numbers of them (19).")
+    ] = None,
     clock: Annotated[str, typer.Option(help="t, sigma, log_sigma or karras.")] = "karras",
     kind: Annotated[str | None, typer.Option(help="sde or ode.")] = None,
-    n: Annotated[int, typer.Option("--n", min=100, help="How many images.")] = 10_000,
+    denoise: Annotated[bool, typer.Option(help="End with one evaluation without noise.")] = True,
+    n: Annotated[int, typer.Option("--n", min=100, help="How many images of each.")] = 10_000,
     seed: Seed = 0,
     model: Model = "mnist",
     out: Out = Path("evaluation"),
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Score samples of digits against MNIST's test images (extra: metrics).
+    """Score samples of digits against MNIST's test images, sampler by sampler (extra: metrics).
 
-    Finished batches are kept in --out: the same command goes on where it was stopped.
+    Every method runs with every number of steps. Writes scores.csv, scores.png and
+    neighbours.png: the images that lie nearest to training images, beside those. Finished
+    batches are kept in --out: the same command goes on where it was stopped.
 
-    Example: diffsde evaluate --method dpmpp_2m --steps 20
+    Example: diffsde evaluate --method sde_dpmpp_2m --method dpmpp_2m --steps 9 --steps 19
     """
     with _timed(as_json) as written:
-        row = _solver(method, kind)
-        sampler = metrics.Sampler(method, row.kind, steps, clock)
-        # The kept batches belong to a model and a seed; a folder for each keeps them apart.
+        samplers = [
+            Sampler(name, _solver(name, kind).kind, count, clock, denoise)
+            for name in method or ["sde_dpmpp_2m"]
+            for count in steps or [19]
+        ]
+        # The kept batches belong to a model; a folder for each keeps them apart.
         kept = out / Path(model).stem
-        images = metrics.sample_images(
-            _model(model), sampler, n, seed=seed, out=kept, progress=not quiet
-        )
-        score = metrics.evaluate(images)
-        table = metrics.write_table([(sampler.name, score)], out / f"{sampler.name}.csv")
-        written.append(out / f"{sampler.name}.csv")
-        _print_row(table[0], as_json)
+        score = _model(model)
+        table = evaluate_samplers(score, samplers, n, seed=seed, out=kept, progress=not quiet)
+        print(json.dumps(list(table)) if as_json else table)
+        written.append(table.save(out / "scores.csv"))
+        plot_evaluation(table, out / "scores.png")
+        written.append(out / "scores.png")
+        # The images are kept, so they are read, not drawn again.
+        drawn = {
+            one.name: sample_images(score, one, n, seed=seed, out=kept, progress=False).images
+            for one in samplers
+        }
+        train, test = (load_images("mnist", train=t).images.float() / 255 for t in (True, False))
+        plot_neighbours(drawn, train, test, out / "neighbours.png")
+        written.append(out / "neighbours.png")
 
 
 @app.command()
@@ -394,14 +413,6 @@ def _timed(as_json: bool = False) -> Iterator[list[Path]]:
     for path in written:
         print(f"wrote {path}")
     print(f"in {time.perf_counter() - started:.1f} s")
-
-
-def _print_row(row: dict[str, str], as_json: bool) -> None:
-    if as_json:
-        print(json.dumps(row))
-        return
-    for name, value in row.items():
-        print(f"{name:>12}  {value}")
 
 
 def _facts(row: Solver) -> dict[str, Any]:

@@ -33,7 +33,6 @@ arXiv 1810.01367; Theis et al., arXiv 1511.01844, for the dequantisation.
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 from collections.abc import Mapping
@@ -42,9 +41,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm.auto import tqdm
 
+from diffsde.digest import digest, digest_of_score
 from diffsde.errors import InputError, name_list
 from diffsde.integrate import solve
 from diffsde.reverse import ProbabilityFlow
@@ -300,8 +300,8 @@ def evaluate_likelihood(
     if not len(images):
         raise InputError("images: expected at least one")
     description = {
-        "images": _digest([images]),
-        "score": _digest_of_score(flow),
+        "images": digest([images]),
+        "score": digest_of_score(flow.score),
         "sde": {"name": type(flow.sde).__name__, **flow.sde.config()},
         "chunk": chunk, "seed": seed, **settings,
     }  # fmt: skip
@@ -334,20 +334,6 @@ def _results_so_far(
             "remove the file to begin anew"
         )
     return tensors["log_prob"], int(tensors["nfe"])
-
-
-def _digest(tensors: list[Tensor]) -> str:
-    digest = hashlib.sha256()
-    for tensor in tensors:
-        digest.update(str((tuple(tensor.shape), tensor.dtype)).encode())
-        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:16]
-
-
-def _digest_of_score(flow: ProbabilityFlow) -> str:
-    score = flow.score
-    weights = list(score.state_dict().values()) if isinstance(score, nn.Module) else []
-    return f"{type(score).__name__} {_digest([w.reshape(-1) for w in weights])}"
 
 
 # -- what the number is made of ------------------------------------------------------------

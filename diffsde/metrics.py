@@ -1,4 +1,4 @@
-r"""Evaluation: are these images like the data?
+r"""Metrics: are these images like the data?
 
 Images are compared by the 64 features of a small classifier of MNIST digits that ships
 with this package. The scores are those of the field, on those features:
@@ -15,11 +15,9 @@ many images. Beside every FID stands its floor, the score of real training image
 
 from __future__ import annotations
 
-import csv
 import os
 import warnings
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -30,31 +28,25 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from diffsde.data import ImageData, load_images
-from diffsde.errors import CheckpointError, InputError, name_list
-from diffsde.integrate import solve
-from diffsde.reverse import PROBLEMS
-from diffsde.score import ScoreModel
-from diffsde.solvers import find_solver
+from diffsde.errors import CheckpointError, InputError
 from diffsde.tensorfile import read_tensors, write_tensors
 
 __all__ = [
     "Classifier",
     "Evaluation",
-    "Sampler",
     "evaluate",
     "fid",
     "kid",
     "load_classifier",
     "nearest_neighbours",
     "precision_recall",
-    "sample_images",
     "train_classifier",
-    "write_table",
 ]
 
 FEATURES = 64
 _CONFIDENT = 0.95
-_CHUNK = 500  # images in one pass
+_BATCH = 100  # images in one pass of the classifier: more leave the cache
+_CHUNK = 500  # points compared with all others at a time
 
 
 class Classifier(nn.Module):
@@ -149,7 +141,7 @@ def _looked_at(classifier: Classifier, images: Tensor) -> tuple[Tensor, Tensor]:
         raise InputError("images hold numbers that are not finite, which cannot be scored")
     features, classes = [], []
     with torch.no_grad():
-        for chunk in images.float().clamp(0, 1).split(_CHUNK):
+        for chunk in images.float().clamp(0, 1).split(_BATCH):
             seen = classifier.features(chunk)
             features.append(seen)
             classes.append(classifier.out(seen).softmax(1))
@@ -192,13 +184,14 @@ def kid(generated: Tensor, real: Tensor, seed: int = 0) -> tuple[float, float]:
     return float(mean), float(std)
 
 
-def precision_recall(generated: Tensor, real: Tensor, k: int = 3) -> tuple[float, float]:
-    """Precision and recall: shares that lie within a k-nearest-neighbour ball of the others."""
-    precision = _covered(generated, real, _radii(real, k))
-    return precision, _covered(real, generated, _radii(generated, k))
+def precision_recall(generated: Tensor, real: Tensor) -> tuple[float, float]:
+    """Precision and recall: shares that lie within a ball about any of the others, which
+    reaches to its third nearest neighbour."""
+    precision = _covered(generated, real, _radii(real))
+    return precision, _covered(real, generated, _radii(generated))
 
 
-def _radii(centres: Tensor, k: int) -> Tensor:
+def _radii(centres: Tensor, k: int = 3) -> Tensor:
     """Distance from each point to its k-th nearest neighbour, (N,)."""
     # The nearest of all is the point itself.
     near = [torch.cdist(c, centres).topk(k + 1, largest=False) for c in centres.split(_CHUNK)]
@@ -227,8 +220,11 @@ def nearest_neighbours(images: Tensor, references: Tensor) -> tuple[Tensor, Tens
         references: (M, C, H, W), on the same scale.
     """
     flat = references.flatten(1).float()
-    nearest = [torch.cdist(c.flatten(1).float(), flat).min(1) for c in images.split(_CHUNK)]
-    return torch.cat([n.values for n in nearest]), torch.cat([n.indices for n in nearest])
+    index = torch.cat(
+        [torch.cdist(c.flatten(1).float(), flat).argmin(1) for c in images.split(_CHUNK)]
+    )
+    # cdist finds distances by a matrix product, which makes 0.01 of a copy's zero.
+    return (images.flatten(1).float() - flat[index]).norm(dim=1), index
 
 
 # -- evaluation ---------------------------------------------------------------------
@@ -287,7 +283,7 @@ def evaluate(images: Tensor, *, bootstraps: int = 50, seed: int = 0) -> Evaluati
     ]
     scores = torch.tensor([fid(features[pick], real) for pick in picks])
     kernel, kernel_error = kid(features, real, seed)
-    precision, recall = precision_recall(features, real)
+    precision = _covered(features, real, _test_radii())
     return Evaluation(
         count=len(images),
         fid=fid(features, real),
@@ -296,7 +292,7 @@ def evaluate(images: Tensor, *, bootstraps: int = 50, seed: int = 0) -> Evaluati
         kid=kernel,
         kid_error=kernel_error,
         precision=precision,
-        recall=recall,
+        recall=_covered(real, features, _radii(features)),
         confident=(classes.amax(1) > _CONFIDENT).float().mean().item(),
         classes=tuple(torch.bincount(classes.argmax(1), minlength=10).div(len(images)).tolist()),
     )
@@ -309,115 +305,12 @@ def _test_features() -> Tensor:
 
 
 @cache
+def _test_radii() -> Tensor:
+    return _radii(_test_features())
+
+
+@cache
 def _floor(count: int) -> float:
     """FID of the first `count` training images: what perfect samples would score."""
     images = load_images("mnist").images[:count].float() / 255
     return fid(_looked_at(load_classifier(), images)[0], _test_features())
-
-
-@dataclass(frozen=True)
-class Sampler:
-    """A way to draw images.
-
-    Attributes:
-        method: a solver by name.
-        kind: "sde" for the reverse SDE, "ode" for the probability flow: some names solve both.
-        steps: of the solver.
-        clock: in which the steps are even.
-        denoise: end with one more evaluation, which takes the last noise away.
-    """
-
-    method: str = "sde_dpmpp_2m"
-    kind: str = "sde"
-    steps: int = 20
-    clock: str = "karras"
-    denoise: bool = False
-
-    def __post_init__(self) -> None:
-        if self.kind not in PROBLEMS:
-            raise InputError(f"kind = {self.kind!r}: {name_list(self.kind, PROBLEMS)}")
-        find_solver(self.method, self.kind)
-
-    @property
-    def name(self) -> str:
-        end = "-denoised" if self.denoise else ""
-        return f"{self.kind}-{self.method}-{self.steps}-{self.clock}{end}"
-
-
-def sample_images(
-    model: ScoreModel,
-    sampler: Sampler,
-    count: int = 10_000,
-    *,
-    seed: int = 0,
-    out: str | os.PathLike[str] | None = None,
-    batch_size: int = 500,
-    progress: bool = True,
-) -> Tensor:
-    """Draw `count` images, (count, C, H, W) in [0, 1], on the CPU.
-
-    Args:
-        model: the score.
-        sampler: solver, steps and clock.
-        count: how many.
-        seed: image i depends on (seed, i) alone.
-        out: a folder that keeps the finished batches; a later call with the same arguments
-            goes on from there.
-        batch_size: images solved at a time.
-        progress: show a progress bar.
-    """
-    batches = []
-    firsts = range(0, count, batch_size)
-    for first in tqdm(firsts, desc=sampler.name, unit="batch", disable=not progress):
-        size = min(batch_size, count - first)
-        batches.append(_batch(model, sampler, first, size, seed, out))
-    return torch.cat(batches)
-
-
-def _batch(
-    model: ScoreModel,
-    sampler: Sampler,
-    first: int,
-    size: int,
-    seed: int,
-    out: str | os.PathLike[str] | None,
-) -> Tensor:
-    kept = None
-    if out is not None:
-        kept = Path(out) / f"{sampler.name}-seed{seed}-{first}-{size}.safetensors"
-        if kept.exists():
-            return read_tensors(kept)[0]["images"].float() / 255
-    problem = PROBLEMS[sampler.kind](model.sde, model, model.shape)
-    x1 = model.sde.prior_sample((size, *model.shape), seed=seed, first=first)
-    path = solve(
-        problem,
-        x1,
-        sampler.method,
-        steps=sampler.steps,
-        clock=sampler.clock,
-        seed=seed,
-        first=first,
-        save="last",
-        denoise=sampler.denoise,
-    )
-    images = (path.final.clamp(0, 1) * 255).round().to(torch.uint8)
-    if kept is not None:
-        write_tensors(kept, {"images": images}, asdict(sampler))
-    return images.float() / 255
-
-
-def write_table(
-    rows: Iterable[tuple[str, Evaluation]], path: str | os.PathLike[str]
-) -> Sequence[dict[str, str]]:
-    """Write evaluations, each with its name, as a CSV file; returns its rows."""
-    table = []
-    for name, score in rows:
-        fields = {k: v for k, v in asdict(score).items() if k != "classes"}
-        shares = {f"class_{i}": share for i, share in enumerate(score.classes)}
-        numbers = {**fields, "ratio": score.ratio, **shares}
-        table.append({"sampler": name} | {k: f"{v:.6g}" for k, v in numbers.items()})
-    with Path(path).open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(table[0]) if table else ["sampler"])
-        writer.writeheader()
-        writer.writerows(table)
-    return table

@@ -16,6 +16,7 @@ import torch
 
 from diffsde import VESDE, ScoreModel, ScoreUNet, Trajectory, list_solvers, save_model
 from diffsde.cli import main
+from diffsde.metrics import Evaluation
 
 
 @pytest.fixture(scope="module")
@@ -147,3 +148,18 @@ def test_the_installed_command() -> None:
         [sys.executable, "-c", program, "--version"], capture_output=True, text=True, check=True
     )
     assert done.stdout.startswith("diffsde 0.")
+
+
+def test_evaluate_compares_samplers(
+    tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    score = Evaluation(100, 4.0, 0.4, 2.0, 0.1, 0.01, 0.8, 0.7, 0.9, (0.1,) * 10)
+    monkeypatch.setattr("diffsde.evaluation.evaluate", lambda *_, **__: score)
+    done = run(
+        "evaluate", "--model", tiny, "--method", "sde_dpmpp_2m", "--method", "dpmpp_2m",
+        "--steps", 1, "--n", 100, "--out", tmp_path, "--quiet", "--json",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert [row["nfe"] for row in json.loads(done.stdout)] == [2, 2, None]
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"tiny", "scores.csv", "scores.png", "neighbours.png"}

@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-import csv
-from pathlib import Path
-
 import pytest
 import torch
 
-from diffsde import metrics as metrics_module
 from diffsde.data import load_images
-from diffsde.errors import InputError, UnknownSolverError
+from diffsde.errors import InputError
 from diffsde.metrics import (
-    Sampler,
     evaluate,
     fid,
     kid,
     load_classifier,
     nearest_neighbours,
     precision_recall,
-    sample_images,
-    write_table,
 )
-from diffsde.networks import ResidualUNet
-from diffsde.preconditioning import EDM
-from diffsde.score import ScoreModel
-from diffsde.sde import VESDE
 
 pytest.importorskip("torchmetrics")
 
@@ -101,44 +90,3 @@ def test_copies_are_found() -> None:
     distance, index = nearest_neighbours(images, train)
     assert index.tolist() == [5, 77]
     assert distance.tolist() == pytest.approx([0, 3 * 28], abs=0.5)
-
-
-def tiny() -> ScoreModel:
-    network = ResidualUNet(channels=(8, 32), blocks=(1, 1, 1), embed_dim=8)
-    return ScoreModel(network, VESDE(), (1, 28, 28), EDM(0.33)).eval()
-
-
-def test_samples_do_not_depend_on_batches_and_go_on_where_they_stopped(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    model, sampler = tiny(), Sampler("sde_dpmpp_2m", steps=3)
-    whole = sample_images(model, sampler, 6, batch_size=6, progress=False)
-    parts = sample_images(model, sampler, 6, batch_size=2, out=tmp_path, progress=False)
-    assert (whole - parts).abs().max() <= 1 / 255
-    sorted(tmp_path.iterdir())[1].unlink()
-    calls = []
-    solve = metrics_module.solve
-    monkeypatch.setattr(
-        metrics_module, "solve", lambda *a, **k: calls.append(k["first"]) or solve(*a, **k)
-    )
-    again = sample_images(model, sampler, 6, batch_size=2, out=tmp_path, progress=False)
-    assert calls == [2]
-    assert torch.equal(again, parts)
-
-
-def test_samplers_are_checked_before_work_begins() -> None:
-    with pytest.raises(InputError, match="kind = 'sdee'"):
-        Sampler(kind="sdee")
-    with pytest.raises(UnknownSolverError, match="did you mean 'sde_dpmpp_2m'"):
-        Sampler("sde_dpmp_2m")
-    assert Sampler("euler", "ode").name != Sampler("euler", "sde").name
-
-
-def test_table(tmp_path: Path) -> None:
-    real = load_images("mnist").images[:200].float() / 255
-    write_table([("real", evaluate(real, bootstraps=2))], tmp_path / "scores.csv")
-    with (tmp_path / "scores.csv").open() as file:
-        (row,) = csv.DictReader(file)
-    assert row["sampler"] == "real"
-    assert float(row["ratio"]) == pytest.approx(1, abs=1e-3)
-    assert {"fid", "floor", "kid", "precision", "recall", "confident", "class_9"} <= row.keys()

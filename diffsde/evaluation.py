@@ -1,0 +1,287 @@
+r"""Evaluation: which sampler draws the better images, and at what cost?
+
+A sampler is a solver with its steps and clock. Each draws as many images; `diffsde.metrics`
+scores them; the table states the cost of each in evaluations of the score (NFE), counted
+while it ran, because a step of one solver costs as much as three of another. The same number
+of real training images is scored too: no sampler can be expected to do better.
+
+Batches are kept in a folder as they are finished, so that ten thousand images survive an
+interruption.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from diffsde.data import load_images
+from diffsde.digest import digest_of_score
+from diffsde.errors import InputError, name_list
+from diffsde.files import written_whole
+from diffsde.integrate import solve
+from diffsde.metrics import Evaluation, evaluate
+from diffsde.reverse import PROBLEMS
+from diffsde.score import ScoreModel
+from diffsde.solvers import find_solver
+from diffsde.tensorfile import read_tensors, write_tensors
+
+__all__ = [
+    "EvaluationRow",
+    "EvaluationTable",
+    "Sampler",
+    "Samples",
+    "evaluate_samplers",
+    "sample_images",
+]
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """A way to draw images.
+
+    Attributes:
+        method: a solver by name.
+        kind: "sde" for the reverse SDE, "ode" for the probability flow: some names solve both.
+        steps: of the solver.
+        clock: in which the steps are even.
+        denoise: end with one more evaluation, which takes the last noise away.
+    """
+
+    method: str = "sde_dpmpp_2m"
+    kind: str = "sde"
+    steps: int = 20
+    clock: str = "karras"
+    denoise: bool = True
+
+    def __post_init__(self) -> None:
+        if self.kind not in PROBLEMS:
+            raise InputError(f"kind = {self.kind!r}: {name_list(self.kind, PROBLEMS)}")
+        find_solver(self.method, self.kind)
+
+    @property
+    def line(self) -> str:
+        """What samplers that differ in their steps alone have in common."""
+        end = "-denoised" if self.denoise else ""
+        return f"{self.kind}-{self.method}-{self.clock}{end}"
+
+    @property
+    def name(self) -> str:
+        return f"{self.line}-{self.steps}"
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What `sample_images` draws.
+
+    Attributes:
+        images: (N, C, H, W) in [0, 1], on the CPU.
+        nfe: evaluations of the score for each image; the most, where batches differ.
+    """
+
+    images: Tensor
+    nfe: int
+
+
+def sample_images(
+    model: ScoreModel,
+    sampler: Sampler,
+    count: int = 10_000,
+    *,
+    seed: int = 0,
+    out: str | os.PathLike[str] | None = None,
+    batch_size: int = 500,
+    progress: bool = True,
+) -> Samples:
+    """Draw `count` images.
+
+    Args:
+        model: the score.
+        sampler: solver, steps and clock.
+        count: how many.
+        seed: image i depends on (seed, i) alone.
+        out: a folder that keeps the finished batches; a later call with the same arguments
+            goes on from there.
+        batch_size: images solved at a time.
+        progress: show a progress bar.
+
+    Raises:
+        InputError: `out` keeps batches of another model.
+    """
+    batches = _Batches(model, sampler, seed, None if out is None else Path(out))
+    parts = [
+        batches.part(first, min(batch_size, count - first))
+        for first in tqdm(
+            range(0, count, batch_size), desc=sampler.name, unit="batch", disable=not progress
+        )
+    ]
+    return Samples(torch.cat([part.images for part in parts]), max(part.nfe for part in parts))
+
+
+class _Batches:
+    """The batches of one sampler: read where they are kept, else drawn."""
+
+    def __init__(self, model: ScoreModel, sampler: Sampler, seed: int, folder: Path | None) -> None:
+        self.model, self.sampler, self.seed, self.folder = model, sampler, seed, folder
+        self.description = {**asdict(sampler), "seed": seed, "model": digest_of_score(model)}
+
+    def part(self, first: int, size: int) -> Samples:
+        """Images first, …, first + size − 1."""
+        if self.folder is None:
+            return self._drawn(first, size)
+        path = self.folder / f"{self.sampler.name}-seed{self.seed}-{first}-{size}.safetensors"
+        if path.exists():
+            return self._read(path)
+        drawn = self._drawn(first, size)
+        levels = (drawn.images * 255).round().to(torch.uint8)
+        tensors = {"images": levels, "nfe": torch.tensor(drawn.nfe)}
+        write_tensors(path, tensors, {"samples": self.description})
+        return drawn
+
+    def _read(self, path: Path) -> Samples:
+        tensors, found = read_tensors(path)
+        if found.get("samples") != self.description:
+            raise InputError(
+                f"{path} holds images of another model: give another folder, or remove this one's "
+                "files to begin anew"
+            )
+        return Samples(tensors["images"].float() / 255, int(tensors["nfe"]))
+
+    def _drawn(self, first: int, size: int) -> Samples:
+        model, sampler = self.model, self.sampler
+        sol = solve(
+            PROBLEMS[sampler.kind](model.sde, model, model.shape),
+            model.sde.prior_sample((size, *model.shape), seed=self.seed, first=first),
+            sampler.method,
+            steps=sampler.steps,
+            clock=sampler.clock,
+            seed=self.seed,
+            first=first,
+            save="last",
+            denoise=sampler.denoise,
+        )
+        # Of 256 levels, as real images are, and as they are kept.
+        return Samples((sol.final.clamp(0, 1) * 255).round() / 255, sol.stats.nfe)
+
+
+# -- the table ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class EvaluationRow:
+    """One sampler, the evaluations of the score that an image cost, and how good they are."""
+
+    sampler: Sampler
+    nfe: int
+    score: Evaluation
+
+
+@dataclass(frozen=True)
+class EvaluationTable:
+    """The table: text by `print`, a file by `save`, a picture by `plot_evaluation(table)`.
+
+    Attributes:
+        rows: a row for each sampler, in the order given.
+        real: the scores of as many real training images.
+    """
+
+    rows: tuple[EvaluationRow, ...]
+    real: Evaluation
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """Each row as a mapping, that of the real images last (its cost is None)."""
+        for row in self.rows:
+            yield {
+                "sampler": row.sampler.name,
+                "line": row.sampler.line,
+                "steps": row.sampler.steps,
+                "nfe": row.nfe,
+                **_numbers(row.score),
+            }
+        blank = {"line": None, "steps": None, "nfe": None}
+        yield {"sampler": "real training images", **blank, **_numbers(self.real)}
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write as CSV, whole or not at all."""
+        rows = list(self)
+        with written_whole(path) as temporary, temporary.open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows({k: _cell(v, ".6g") for k, v in row.items()} for row in rows)
+        return Path(path)
+
+    def __str__(self) -> str:
+        head = ("sampler", "NFE", "FID", "±", "floor", "ratio", "precision", "recall", "confident")
+        shown = ("sampler", "nfe", "fid", "fid_error", "floor", "ratio", "precision", "recall",
+                 "confident")  # fmt: skip
+        table = [head] + [tuple(_cell(row[name], ".3g") for name in shown) for row in self]
+        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+        return "\n".join(
+            "  ".join(
+                cell.rjust(width) if k else cell.ljust(width)
+                for k, (cell, width) in enumerate(zip(line, widths, strict=True))
+            )
+            for line in table
+        )
+
+
+def _numbers(score: Evaluation) -> dict[str, Any]:
+    numbers = asdict(score)
+    shares = numbers.pop("classes")
+    return {**numbers, "ratio": score.ratio} | {f"class_{i}": s for i, s in enumerate(shares)}
+
+
+def _cell(value: Any, digits: str) -> str:
+    if value is None:
+        return ""
+    return f"{value:{digits}}" if isinstance(value, float) else str(value)
+
+
+def evaluate_samplers(
+    model: ScoreModel,
+    samplers: Sequence[Sampler],
+    count: int = 10_000,
+    *,
+    seed: int = 0,
+    out: str | os.PathLike[str] | None = None,
+    batch_size: int = 500,
+    bootstraps: int = 50,
+    progress: bool = True,
+) -> EvaluationTable:
+    """Draw images by each sampler from the same noise, and score them.
+
+    Args:
+        model: the score of MNIST digits.
+        samplers: at least one.
+        count: images of each.
+        seed, out, batch_size, progress: as for `sample_images`.
+        bootstraps: as for `metrics.evaluate`.
+
+        table = evaluate_samplers(model, [Sampler(steps=n) for n in (10, 20, 40)], out="kept")
+        print(table)
+        plot_evaluation(table, "scores.png")
+
+    Raises:
+        InputError: no sampler, or too few images for a score.
+    """
+    if not samplers:
+        raise InputError("samplers: expected at least one")
+    real = evaluate(load_images("mnist").images[:count].float() / 255, bootstraps=bootstraps)
+    rows = []
+    for sampler in samplers:
+        drawn = sample_images(
+            model, sampler, count, seed=seed, out=out, batch_size=batch_size, progress=progress
+        )
+        score = evaluate(drawn.images, bootstraps=bootstraps, seed=seed)
+        rows.append(EvaluationRow(sampler, drawn.nfe, score))
+    return EvaluationTable(tuple(rows), real)
