@@ -1,0 +1,41 @@
+"""How sphinx-gallery runs an example, and which pictures it shows of it.
+
+An example writes its pictures where `--out` says. Here that is a folder of its own, whose
+pictures are shown, in the order of their names; all else in it is thrown away.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from sphinx_gallery.scrapers import figure_rst
+
+_ARGUMENTS = {"train_mnist": ["--quick", "--recipe", "mnist"]}
+
+
+def arguments(_conf: dict[str, Any], script: dict[str, Any]) -> list[str]:
+    """The command line of an example."""
+    name = Path(script["src_file"]).stem
+    return ["--out", str(_folder(script)), *_ARGUMENTS.get(name, [])]
+
+
+def pictures(_block: Any, script: dict[str, Any], conf: dict[str, Any]) -> str:
+    """Move the pictures that an example has left into the site."""
+    shown = []
+    name = Path(script["src_file"]).stem
+    for picture in sorted(_folder(script).glob("*.[pg][ni][gf]"), key=_first(name)):
+        place = Path(next(script["image_path_iterator"])).with_suffix(picture.suffix)
+        shown.append(str(shutil.move(picture, place)))
+    shutil.rmtree(_folder(script), ignore_errors=True)
+    return figure_rst(shown, conf["src_dir"], f"what {name} draws")
+
+
+def _folder(script: dict[str, Any]) -> Path:
+    return Path(script["target_file"]).with_suffix(".out")
+
+
+def _first(name: str) -> Any:
+    """The picture named after the example comes first: the gallery's cards show it."""
+    return lambda picture: (picture.stem != name, picture.suffix != ".png", picture.name)
