@@ -27,7 +27,7 @@ SDE = ("euler", "midpoint", "srk", "sde_dpmpp_2m")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser()
     parser.add_argument("--out", type=Path, default=Path("."), help="folder of the picture")
     out = parser.parse_args().out
     out.mkdir(parents=True, exist_ok=True)

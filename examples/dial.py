@@ -26,7 +26,7 @@ DIAL = (0.0, 0.5, 1.0, 2.0)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser()
     parser.add_argument("--out", type=Path, default=Path("."), help="folder of the picture")
     out = parser.parse_args().out
     out.mkdir(parents=True, exist_ok=True)

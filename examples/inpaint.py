@@ -26,7 +26,7 @@ GREY = 0.45
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser()
     parser.add_argument("--out", type=Path, default=Path("."), help="folder of the picture")
     out = parser.parse_args().out
 

@@ -25,7 +25,7 @@ from diffsde.latents import interpolate, round_trip
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser()
     parser.add_argument("--out", type=Path, default=Path("."), help="folder of the pictures")
     out = parser.parse_args().out
 

@@ -21,7 +21,7 @@ import diffsde
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser()
     parser.add_argument("--out", type=Path, default=Path("."), help="folder of the pictures")
     out = parser.parse_args().out
 

@@ -22,7 +22,7 @@ import diffsde
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser()
     parser.add_argument("--out", type=Path, default=Path("."), help="folder of the film")
     out = parser.parse_args().out
 

@@ -27,7 +27,7 @@ from diffsde.training import RECIPES
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser()
     parser.add_argument("--out", type=Path, default=Path("runs/mnist"), help="folder of the run")
     parser.add_argument("--recipe", choices=RECIPES, default="mnist-tutorial")
     parser.add_argument("--epochs", type=int, default=1)

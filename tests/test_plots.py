@@ -24,7 +24,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from PIL import Image
 
-from diffsde import plots
+from diffsde import path_plots, plots
 from diffsde.errors import InputError
 from diffsde.style import DARK, LIGHT
 from diffsde.trajectory import Trajectory
@@ -171,7 +171,7 @@ def test_a_picture_of_paths_counts_them() -> None:
     ts = np.array([1.0, 0.5, 0.0])
     flat = np.zeros((3, 7), np.float32) + 0.5
     step = np.array([[-1.0], [-1.0], [1.0]], np.float32)
-    counts = plots._passes(ts, np.hstack([flat, step]), (-2.0, 2.0), (40, 10))
+    counts = path_plots._passes(ts, np.hstack([flat, step]), (-2.0, 2.0), (40, 10))
     assert (counts[25] >= 7).all()  # 0.5 lies in row 25 of 40 over [-2, 2]
     assert (counts[10, :5] == 1).all()  # the eighth waits at −1
     assert (counts[10:31, 5:].sum(1) >= 1).all()  # and climbs without a hole
@@ -182,12 +182,12 @@ def test_a_picture_of_paths_counts_them() -> None:
 def test_every_point_of_every_path_is_covered() -> None:
     sol = normal_paths(300, 50)
     values, ts = sol.ys.reshape(50, -1).numpy(), sol.ts.numpy()
-    counts = plots._passes(ts, values, (-40.0, 40.0), (600, 1000))
+    counts = path_plots._passes(ts, values, (-40.0, 40.0), (600, 1000))
     column = np.minimum((ts[0] - ts) / (ts[0] - ts[-1]) * 1000, 999).astype(int)
     row = ((values + 40) * 600 / 80).astype(int)
     covered = counts[row, column[:, None]] > 0
     assert covered.mean() > 0.99  # a peak inside a column of pixels may be cut off
-    assert plots._opacity(counts)[counts > 0].min() >= 0.15
+    assert path_plots._opacity(counts)[counts > 0].min() >= 0.15
 
 
 def test_lone_paths_and_values_that_are_not_finite() -> None:
