@@ -8,14 +8,14 @@ and the image's shape, as JSON. Nothing is pickled, so a file can hold no code.
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from diffsde.errors import CheckpointError, InputError, name_list
 from diffsde.networks import NETWORKS, make_network
@@ -65,15 +65,22 @@ def _name_and_args(part: Any, registry: Mapping[str, type[Any]], where: str) -> 
     )
 
 
-def build_model(description: Any) -> ScoreModel:
-    """A model with fresh weights from `describe_model`'s answer, checked before it is built.
+def build_model(description: Any, weights: Mapping[str, Tensor]) -> ScoreModel:
+    """The model of `describe_model`'s answer with its network's tensors, of float32.
+
+    Nothing is believed: the description is checked before anything is built from it, and
+    memory is taken only once the tensors at hand are seen to be those of the network.
 
     Raises:
-        ValueError, TypeError: the description is not that of a model.
+        ValueError, TypeError: the description is not that of a model, or the tensors are not
+            its network's.
     """
     parts = _checked_description(description)
     sde = SDES[parts["sde"]["name"]](**parts["sde"]["args"])
-    network = make_network(parts["network"]["name"], sde, **parts["network"]["args"])
+    with torch.device("meta"):
+        network = make_network(parts["network"]["name"], sde, **parts["network"]["args"])
+    _check_weights(network, weights)
+    network.to_empty(device="cpu").load_state_dict(weights)
     preconditioning = PRECONDITIONINGS[parts["preconditioning"]["name"]](
         **parts["preconditioning"]["args"]
     )
@@ -104,9 +111,9 @@ def load_model(path: str | os.PathLike[str]) -> ScoreModel:
     """
     tensors, description = read_tensors(path)
     try:
-        model = build_model(description)
-        model.sde.centre(_checked_mean(tensors.pop(_DATA_MEAN, None), model.shape))
-        model.network.load_state_dict(tensors)
+        mean = tensors.pop(_DATA_MEAN, None)
+        model = build_model(description, tensors)
+        model.sde.centre(_checked_mean(mean, model.shape))
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(
             f"{path}: not a model of this diffsde: its metadata or tensors do not fit "
@@ -118,6 +125,7 @@ def load_model(path: str | os.PathLike[str]) -> ScoreModel:
 # -- checks of what a file says, before anything is built from it -------------------
 
 _LARGEST = {"in_channels": 64, "channels": 4096, "embed_dim": 8192, "blocks": 64, "classes": 65536}
+_LARGEST_NUMBER = 1e12
 _MAY_BE_ZERO = {"classes"}
 _DATA_MEAN = "data_mean"
 _PARTS: dict[str, Mapping[str, type]] = {
@@ -163,12 +171,27 @@ def _check_args(what: str, args: Any) -> None:
                 )
         elif isinstance(value, bool) or not isinstance(value, (int, float)):
             raise ValueError(f"{what}: {name} = {value!r:.80}: expected a number")
-        elif not math.isfinite(value):
-            raise ValueError(f"{what}: {name} = {value}: expected a finite number")
+        elif not abs(value) <= _LARGEST_NUMBER:
+            raise ValueError(
+                f"{what}: {name} = {value!r:.80}: expected a finite number, at most "
+                f"{_LARGEST_NUMBER:g}"
+            )
 
 
 def _is_size(value: Any, largest: int, least: int = 1) -> bool:
     return type(value) is int and least <= value <= largest
+
+
+def _check_weights(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    for name in [*expected, *found]:
+        if expected.get(name) != found.get(name):
+            raise ValueError(
+                f"tensor {name} has shape {found.get(name)}, this network's {expected.get(name)}"
+            )
+        if not weights[name].is_floating_point():
+            raise ValueError(f"tensor {name} is of {weights[name].dtype}, expected float32")
 
 
 def _checked_mean(mean: Tensor | None, shape: tuple[int, ...]) -> Tensor | None:

@@ -198,7 +198,8 @@ def _check_idx(path: Path, axes: int) -> tuple[int, ...]:
         head = file.read(4 + 4 * axes)
     if len(head) < 4 + 4 * axes or head[:4] != bytes([0, 0, 8, axes]):
         raise DataError(
-            f"{path}: not an IDX file of bytes with {axes} axes; remove it and it will be made again"
+            f"{path}: not an IDX file of bytes with {axes} axes; remove it and it will be made "
+            "again"
         )
     lengths = struct.unpack(f">{axes}I", head[4:])
     expected = len(head) + math.prod(lengths)

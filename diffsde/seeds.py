@@ -33,6 +33,8 @@ PURPOSES = {
     "churn": 4,
     "probe": 5,
     "dequantise": 6,
+    "training": 7,
+    "held-out": 8,
 }
 
 _WORD = 2**64

@@ -10,25 +10,24 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate import Accelerator
 from torch import Tensor, nn
 
+from diffsde import initial_model as initial_model_module
 from diffsde import training as training_module
 from diffsde.checkpoint import load_model
 from diffsde.data import ImageData
 from diffsde.errors import CheckpointError, InputError, TrainingError
+from diffsde.initial_model import initial_model
+from diffsde.objectives import OBJECTIVES, numbers_per_image, training_loss
 from diffsde.preconditioning import EDM
+from diffsde.recipes import RECIPES, SCHEDULES, Recipe, learning_rate
+from diffsde.run_folder import RunFolder
 from diffsde.score import GaussianScore, ScoreModel, score_matching_loss
 from diffsde.sde import VESDE, VPSDE
 from diffsde.tensorfile import read_tensors
-from diffsde.training import (
-    OBJECTIVES,
-    RECIPES,
-    SCHEDULES,
-    Recipe,
-    learning_rate,
-    train,
-    training_loss,
-)
+from diffsde.training import train
+from diffsde.training_noise import TrainingNoise
 
 TINY = Recipe(
     network="ResidualUNet",
@@ -45,13 +44,13 @@ TINY = Recipe(
 @pytest.fixture(autouse=True)
 def small_networks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Networks of the same kinds with fewer channels: the loop is under test, not they."""
-    make = training_module.make_network
+    make = initial_model_module.make_network
 
     def small(name: str, sde: VESDE, **config: object) -> nn.Module:
         sizes = {"channels": (8, 32), "blocks": (1, 1, 1), "embed_dim": 8}
         return make(name, sde, **(config | sizes if name == "ResidualUNet" else config))
 
-    monkeypatch.setattr(training_module, "make_network", small)
+    monkeypatch.setattr(initial_model_module, "make_network", small)
 
 
 def images(count: int = 40, channels: int = 1, size: int = 28) -> ImageData:
@@ -60,18 +59,34 @@ def images(count: int = 40, channels: int = 1, size: int = 28) -> ImageData:
     return ImageData("noise", pixels.to(torch.uint8), None)
 
 
+def newest(folder: Path) -> Path:
+    return RunFolder(folder, 1).newest()
+
+
 def weights(folder: Path) -> dict[str, Tensor]:
-    return read_tensors(folder / "state.safetensors")[0]
+    return read_tensors(newest(folder))[0]
+
+
+def started(data: ImageData, recipe: Recipe) -> training_module._Run:
+    """A run before its first update."""
+    model = initial_model(data, recipe, VESDE())
+    return training_module._Run.start(data, recipe, model, Accelerator())
+
+
+def numbers(seed: int, x: Tensor) -> Tensor:
+    """Normal numbers for the loss of a batch."""
+    noise = TrainingNoise(seed, "training", numbers_per_image(tuple(x.shape[1:])))
+    return noise.draw(0, range(len(x)))
 
 
 def interrupt_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Send Ctrl-C to this process in the middle of that update."""
     update = training_module._Run._update
 
-    def interrupted(run: training_module._Run, index: Tensor) -> None:
-        if run.step == step:
+    def interrupted(run: training_module._Run, index: Tensor) -> bool:
+        if run.progress.step == step:
             os.kill(os.getpid(), signal.SIGINT)
-        update(run, index)
+        return update(run, index)
 
     monkeypatch.setattr(training_module._Run, "_update", interrupted)
 
@@ -96,7 +111,7 @@ def test_interrupted_and_resumed_is_the_same_run_bit_for_bit(
                 train(tmp_path / "cut", images(), recipe, resume=step > 2, progress=False)
         # What an interruption leaves behind can be used as it is.
         load_model(tmp_path / "cut" / "model.safetensors")
-        notes = read_tensors(tmp_path / "cut" / "state.safetensors")[1]
+        notes = read_tensors(newest(tmp_path / "cut"))[1]
         assert notes["step"] == step + 1
     train(tmp_path / "cut", images(), resume=True, progress=False)
     whole, cut = weights(tmp_path / "whole"), weights(tmp_path / "cut")
@@ -118,14 +133,16 @@ def test_a_run_is_neither_overwritten_nor_changed(tmp_path: Path) -> None:
     train(tmp_path, images(), recipe, progress=False)
     with pytest.raises(TrainingError, match="already holds a run"):
         train(tmp_path, images(), recipe)
-    with pytest.raises(InputError, match=r"batch_size = 8, not 4.*only epochs may change"):
+    with pytest.raises(
+        InputError, match=r"batch_size = 8, not 4.*only epochs, accumulate may change"
+    ):
         train(tmp_path, images(), replace(recipe, batch_size=4), resume=True)
-    with pytest.raises(CheckpointError, match="no such file"):
+    with pytest.raises(CheckpointError, match="no state-"):
         train(tmp_path / "none", images(), resume=True)
     with pytest.raises(InputError, match=r"shape \(40, 1, 28, 28\), not \(48, 1, 28, 28\)"):
         train(tmp_path, images(48), resume=True)
     model_only = tmp_path / "model.safetensors"
-    (tmp_path / "state.safetensors").write_bytes(model_only.read_bytes())
+    newest(tmp_path).write_bytes(model_only.read_bytes())
     with pytest.raises(CheckpointError, match="not the state of a training run"):
         train(tmp_path, images(), resume=True)
 
@@ -169,7 +186,7 @@ def test_divergence_stops_and_leaves_the_run_from_before(
     with pytest.raises(TrainingError, match=r"at update 5 the loss is nan.*images.*learning rate"):
         train(tmp_path, images(), TINY, progress=False)
     # The epoch's end, four updates in, was saved; everything in it is finite.
-    assert read_tensors(tmp_path / "state.safetensors")[1]["step"] == 4
+    assert read_tensors(newest(tmp_path))[1]["step"] == 4
     assert all(t.isfinite().all() for t in weights(tmp_path).values() if t.is_floating_point())
 
 
@@ -190,9 +207,9 @@ def test_a_full_disk_leaves_what_was_saved_before(
 
 
 def test_a_long_gradient_is_shortened() -> None:
-    run = training_module._Run.start(images(), replace(TINY, clip=2.0), VESDE())
+    run = started(images(), replace(TINY, clip=2.0))
     run._update(torch.arange(8))
-    usual = run.norm
+    usual = run.progress.norm
     for p in run.model.network.parameters():
         p.grad = torch.full_like(p, 1e3)
     run._clip(1.0, torch.arange(8))
@@ -201,10 +218,10 @@ def test_a_long_gradient_is_shortened() -> None:
 
 
 def test_a_loss_above_the_trivial_one_warns() -> None:
-    run = training_module._Run.start(images(), TINY, VESDE())
-    run.step, run.pending = 1000, [2000.0] * 50
+    run = started(images(), TINY)
+    run.progress.step, run.progress.pending = 1000, [2000.0] * 50
     with pytest.warns(UserWarning, match="more than the 784"):
-        run._log(training_module.tqdm(disable=True), None)
+        run._log(training_module.tqdm(disable=True))
 
 
 # Short averages: longer ones are the same while they warm up. One order or the other has the
@@ -212,7 +229,7 @@ def test_a_loss_above_the_trivial_one_warns() -> None:
 @pytest.mark.parametrize("averages", [(0.1, 0.5), (0.5, 0.1)])
 def test_the_best_average_is_kept(averages: tuple[float, ...], tmp_path: Path) -> None:
     train(tmp_path, images(), replace(TINY, averages=averages), progress=False)
-    tensors, notes = read_tensors(tmp_path / "state.safetensors")
+    tensors, notes = read_tensors(newest(tmp_path))
     losses = notes["held_out"][-1][1]
     best = losses.index(min(losses))
     kept = read_tensors(tmp_path / "model.safetensors")[0]
@@ -224,7 +241,7 @@ def test_the_best_average_is_kept(averages: tuple[float, ...], tmp_path: Path) -
 
 
 def test_held_out_images_are_never_trained_on() -> None:
-    run = training_module._Run.start(images(), TINY, VESDE())
+    run = started(images(), TINY)
     seen = {int(i) for epoch in range(3) for batch in run._batches(epoch) for i in batch}
     assert seen == set(range(32))
     assert run._batches(0)[0].tolist() != run._batches(1)[0].tolist()
@@ -241,7 +258,7 @@ def test_any_images(channels: int, size: int, tmp_path: Path) -> None:
 
 def test_tensorboard_holds_the_loss(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
-    train(tmp_path, images(), replace(TINY, epochs=1), tensorboard=True, progress=False)
+    train(tmp_path, images(), replace(TINY, epochs=1), log_with="tensorboard", progress=False)
     assert list((tmp_path / "tensorboard").glob("events*"))
 
 
@@ -269,12 +286,12 @@ def test_recipes_are_checked(change: dict[str, object], words: str) -> None:
 
 def test_too_few_images() -> None:
     with pytest.raises(InputError, match="12 images, 8 of them held out"):
-        training_module._Run.start(images(12), TINY, VESDE())
+        started(images(12), TINY)
 
 
 def test_muon_needs_matrices() -> None:
     recipe = replace(TINY, network="ScoreUNet", preconditioning="score", optimizer="muon")
-    run = training_module._Run.start(images(), recipe, VESDE())
+    run = started(images(), recipe)
     # The tutorial's convolutions are no matrices: Muon takes its dense layers, Adam the rest.
     assert [type(o).__name__ for o in run.optimizers] == ["Muon", "Adam"]
 
@@ -308,14 +325,13 @@ class _Zero(nn.Module):
 def test_uniform_objective_is_the_score_matching_loss() -> None:
     model, x = ScoreModel(_Zero(), VESDE(), (1, 8, 8)), torch.rand(64, 1, 8, 8)
     recipe = replace(TINY, objective="uniform")
-    losses = [
-        loss.item()
-        for loss in (
-            training_loss(model, x, recipe, torch.Generator().manual_seed(0)),
-            score_matching_loss(model, x, torch.Generator().manual_seed(0)),
-        )
-    ]
-    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+    # The numbers that the other draws from this generator, times as normal ones.
+    generator = torch.Generator().manual_seed(0)
+    share, z = torch.rand(64, generator=generator), torch.randn(x.shape, generator=generator)
+    same = torch.cat([torch.special.ndtri(share)[:, None], torch.zeros(64, 1), z.flatten(1)], 1)
+    expected = score_matching_loss(model, x, torch.Generator().manual_seed(0))
+    # Times go through the normal law and back, in float32.
+    assert training_loss(model, x, recipe, same).item() == pytest.approx(expected.item(), rel=1e-4)
 
 
 def test_losses_of_a_network_that_returns_zero() -> None:
@@ -324,21 +340,19 @@ def test_losses_of_a_network_that_returns_zero() -> None:
         ("likelihood", ScoreModel(_Zero(), VESDE(), (1, 8, 8))),
         ("lognormal", ScoreModel(_Zero(), VESDE(), (1, 8, 8), EDM(0.33))),
     ):
-        loss = training_loss(
-            model, x, replace(TINY, objective=objective), torch.Generator().manual_seed(0)
-        )
+        loss = training_loss(model, x, replace(TINY, objective=objective), numbers(0, x))
         assert loss.item() == pytest.approx(64, rel=0.02)
 
 
 @pytest.mark.parametrize("sde", [VESDE(), VPSDE()], ids=lambda sde: type(sde).__name__)
 def test_noise_levels_follow_their_law(sde: VESDE) -> None:
-    generator = torch.Generator().manual_seed(0)
-    t = OBJECTIVES["lognormal"].times(TINY, sde, 20_000, generator)
+    normal = torch.randn(20_000, generator=torch.Generator().manual_seed(0))
+    t = OBJECTIVES["lognormal"].times(TINY, sde, normal)
     log_level = sde.noise_level(t).log()
     middle = log_level.sort().values[[3173, 10_000, 16_827]]
     expected = TINY.level_mean + TINY.level_std * torch.tensor([-1.0, 0.0, 1.0])
     torch.testing.assert_close(middle, expected, rtol=0, atol=0.05)
-    t = OBJECTIVES["likelihood"].times(TINY, sde, 20_000, generator)
+    t = OBJECTIVES["likelihood"].times(TINY, sde, normal)
     log_level = sde.noise_level(t.double()).log()
     low, high = sde.noise_level(torch.tensor([1e-5, sde.T], dtype=torch.float64)).log()
     share = (log_level - low) / (high - low)
@@ -358,8 +372,7 @@ def test_likelihood_objective_is_the_integral_with_weight_g_squared() -> None:
             return value
 
     model = ScoreModel(Wrong(), sde, (1, 1, 1))
-    generator = torch.Generator().manual_seed(0)
-    ours = training_loss(model, x, replace(TINY, objective="likelihood"), generator).item()
+    ours = training_loss(model, x, replace(TINY, objective="likelihood"), numbers(0, x)).item()
     # Split the time axis evenly in ln σ but weigh by dt g²/s²: the density that was drawn from.
     level = sde.noise_level(torch.tensor([1e-5, 1.0], dtype=torch.float64)).log()
     edges = torch.linspace(float(level[0]), float(level[1]), 400, dtype=torch.float64).exp()
@@ -375,7 +388,7 @@ def test_likelihood_objective_is_the_integral_with_weight_g_squared() -> None:
 def test_without_a_compiler_training_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training_module.shutil, "which", lambda _: None)
     with pytest.warns(UserWarning, match=r"no C\+\+ compiler"):
-        training_module._Run.start(images(), replace(TINY, compile=True), VESDE())
+        started(images(), replace(TINY, compile=True))
 
 
 def labelled(count: int = 40, classes: int = 3) -> ImageData:
@@ -413,7 +426,7 @@ def test_a_run_can_begin_with_a_trained_model(tmp_path: Path) -> None:
 def test_a_model_of_another_kind_begins_no_run(
     recipe: Recipe, data: ImageData, match: str, tmp_path: Path
 ) -> None:
-    model = training_module._fresh_model(images(), TINY, VESDE())
+    model = initial_model(images(), TINY, VESDE())
     with pytest.raises(InputError, match=match):
         train(tmp_path, data, recipe, start_from=model, progress=False)
 
@@ -421,7 +434,7 @@ def test_a_model_of_another_kind_begins_no_run(
 def test_a_trained_model_learns_classes(tmp_path: Path) -> None:
     free = train(tmp_path / "free", labelled(), TINY, progress=False)
     told = replace(TINY, classes=3, learning_rate=0.1)
-    begun = training_module._Run.start(labelled(), told, VESDE(), free).model
+    begun = initial_model(labelled(), told, VESDE(), free)
     x, t = torch.randn(6, 1, 28, 28), torch.tensor(0.3)
     model = train(tmp_path / "told", labelled(), told, start_from=free, progress=False)
     with torch.no_grad():
@@ -441,7 +454,7 @@ def test_a_trained_model_learns_classes(tmp_path: Path) -> None:
 def test_classes_need_labels_and_room() -> None:
     for data, match in ((images(), "no labels"), (labelled(classes=5), "has 5 classes")):
         with pytest.raises(InputError, match=match):
-            training_module._Run.start(data, replace(TINY, classes=3), VESDE())
+            started(data, replace(TINY, classes=3))
 
 
 def test_dropped_classes_are_not_told() -> None:
@@ -455,10 +468,9 @@ def test_dropped_classes_are_not_told() -> None:
             return 0 * x
 
     model = ScoreModel(Spy(), VESDE(), (1, 2, 2))
-    labels = torch.arange(3000) % 3
+    labels, x = torch.arange(3000) % 3, torch.zeros(3000, 1, 2, 2)
     recipe = replace(TINY, objective="uniform", class_dropout=0.2)
-    generator = torch.Generator().manual_seed(0)
-    training_loss(model, torch.zeros(3000, 1, 2, 2), recipe, generator, labels)
+    training_loss(model, x, recipe, numbers(0, x), labels)
     dropped = seen[0] == -1
     assert torch.equal(seen[0][~dropped], labels[~dropped])
     # Five standard deviations of a share of 3,000.

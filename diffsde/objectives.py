@@ -1,0 +1,125 @@
+r"""Objectives: what training minimises.
+
+Every objective here is a weighted error of the denoiser D at random times,
+
+    loss  =  E  w(σ) ‖ D(a x(0) + s z, t) − x(0) ‖²,     σ = s / a,
+
+summed over pixels; objectives differ in how t is drawn and in w (`OBJECTIVES`):
+
+| name         | t                                | w(σ)             | source, arXiv         |
+|--------------|----------------------------------|------------------|-----------------------|
+| "uniform"    | uniform on [1e-5, T]             | 1/σ²             | 2011.13456, eq. 7     |
+| "lognormal"  | ln σ ~ N(level_mean, level_std²) | 1/σ² + 1/σ_data² | 2206.00364, table 1   |
+| "likelihood" | ln σ uniform over its range      | 1/σ²             | 2101.09258, sec. 4.3  |
+
+With the first, the loss is that of `score_matching_loss`. The third is the bound on the
+log-likelihood, λ(t) = g(t)², drawn by importance: since dσ²/dt = g²/a² for every linear
+forward process, its times are those whose ln σ is uniform. A network that returns zero
+scores the number of pixels in the first and the last, and about that in the second.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor
+
+from diffsde.errors import InputError
+from diffsde.score import SMALLEST_TIME, ScoreModel
+from diffsde.sde import SDE, expand
+
+if TYPE_CHECKING:
+    from diffsde.recipes import Recipe
+
+__all__ = ["OBJECTIVES", "Objective", "numbers_per_image", "training_loss"]
+
+
+def _uniform_times(_recipe: Recipe, sde: SDE, normal: Tensor) -> Tensor:
+    return SMALLEST_TIME + (sde.T - SMALLEST_TIME) * torch.special.ndtr(normal)
+
+
+def _lognormal_times(recipe: Recipe, sde: SDE, normal: Tensor) -> Tensor:
+    log_level = recipe.level_mean + recipe.level_std * normal
+    return sde.time_of_noise_level(log_level.clamp(*_log_level_range(sde)).exp())
+
+
+def _loguniform_times(_recipe: Recipe, sde: SDE, normal: Tensor) -> Tensor:
+    low, high = _log_level_range(sde)
+    return sde.time_of_noise_level((low + (high - low) * torch.special.ndtr(normal)).exp())
+
+
+def _log_level_range(sde: SDE) -> tuple[float, float]:
+    ends = sde.noise_level(torch.tensor([SMALLEST_TIME, sde.T], dtype=torch.float64)).log()
+    return float(ends[0]), float(ends[1])
+
+
+def _noise_weight(_recipe: Recipe, sigma: Tensor) -> Tensor:
+    return 1 / sigma**2
+
+
+def _edm_weight(recipe: Recipe, sigma: Tensor) -> Tensor:
+    return 1 / sigma**2 + 1 / recipe.sigma_data**2
+
+
+class Objective(NamedTuple):
+    """How times are drawn, and how errors are weighted.
+
+    Attributes:
+        times: (recipe, sde, normal) -> t, both of shape (B,): a map that gives standard normal
+            numbers the law of t.
+        weight: (recipe, σ) -> w(σ), both of shape (B,).
+    """
+
+    times: Callable[[Recipe, SDE, Tensor], Tensor]
+    weight: Callable[[Recipe, Tensor], Tensor]
+
+
+OBJECTIVES: dict[str, Objective] = {
+    "uniform": Objective(_uniform_times, _noise_weight),
+    "lognormal": Objective(_lognormal_times, _edm_weight),
+    "likelihood": Objective(_loguniform_times, _noise_weight),
+}
+
+
+def numbers_per_image(shape: tuple[int, ...]) -> int:
+    """How many normal numbers the loss of an image of that shape takes."""
+    return 2 + math.prod(shape)
+
+
+def training_loss(
+    model: ScoreModel,
+    x: Tensor,
+    recipe: Recipe,
+    numbers: Tensor,
+    class_label: Tensor | None = None,
+) -> Tensor:
+    """The recipe's objective on a batch: a scalar, in pixels.
+
+    Args:
+        model: the score that is trained.
+        x: images, (B, C, H, W).
+        recipe: its objective and that objective's constants.
+        numbers: (B, 2 + C·H·W) standard normal numbers: of each image the first places its
+            time, the second decides whether its class is told, the others are its noise z.
+        class_label: (B,); a share of them, the recipe's class_dropout, is not told.
+    """
+    if numbers.shape != (len(x), numbers_per_image(tuple(x.shape[1:]))):
+        raise InputError(
+            f"numbers of shape {tuple(numbers.shape)} for images {tuple(x.shape)}: expected "
+            f"({len(x)}, {numbers_per_image(tuple(x.shape[1:]))})"
+        )
+    objective = OBJECTIVES[recipe.objective]
+    t = objective.times(recipe, model.sde, numbers[:, 0])
+    z = numbers[:, 2:].reshape(x.shape)
+    if class_label is not None:
+        dropped = torch.special.ndtr(numbers[:, 1]) < recipe.class_dropout
+        class_label = class_label.masked_fill(dropped, -1)
+    mean, std = model.sde.marginal_prob(x, t)
+    error = model.denoise(mean + std * z, t, class_label) - x
+    weighted: Tensor = (
+        expand(objective.weight(recipe, model.sde.noise_level(t)), x) * error.square()
+    )
+    return weighted.flatten(1).sum(1).mean()
