@@ -159,7 +159,8 @@ def classifier_free(
     """The score of one class, from a score that takes labels.
 
     Args:
-        score: called (x, t, label), label of shape (B,), or None for no class.
+        score: a `ScoreModel` whose network knows classes, or anything called (x, t, label),
+            label of shape (B,), or None for no class.
         label: a class, or (B,) classes.
         guidance: γ: 0 for no class, 1 for the class, more to exaggerate it.
     """
