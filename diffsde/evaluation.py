@@ -16,9 +16,10 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from accelerate.utils import gather, reduce
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -28,6 +29,7 @@ from diffsde.errors import InputError, name_list
 from diffsde.files import written_whole
 from diffsde.integrate import solve
 from diffsde.metrics import Evaluation, evaluate
+from diffsde.processes import processes
 from diffsde.reverse import PROBLEMS
 from diffsde.score import ScoreModel
 from diffsde.solvers import find_solver
@@ -102,6 +104,9 @@ def sample_images(
 ) -> Samples:
     """Draw `count` images.
 
+    The processes of one launch (`torchrun`, `accelerate launch`) draw their share of the batches
+    each, and every one returns all images; they are the same however many there are.
+
     Args:
         model: the score.
         sampler: solver, steps and clock.
@@ -116,13 +121,25 @@ def sample_images(
         InputError: `out` keeps batches of another model.
     """
     batches = _Batches(model, sampler, seed, None if out is None else Path(out))
-    parts = [
-        batches.part(first, min(batch_size, count - first))
-        for first in tqdm(
-            range(0, count, batch_size), desc=sampler.name, unit="batch", disable=not progress
-        )
-    ]
-    return Samples(torch.cat([part.images for part in parts]), max(part.nfe for part in parts))
+    launched = processes()
+    firsts = range(0, count, batch_size)[launched.process_index :: launched.num_processes]
+    # Each process fills in its batches, and the sum over processes is the whole.
+    levels = torch.zeros((count, *model.shape), dtype=torch.uint8)
+    nfe = torch.zeros(1, dtype=torch.long)
+    hidden = not (progress and launched.is_main_process)
+    for first in tqdm(firsts, desc=sampler.name, unit="batch", disable=hidden):
+        part = batches.part(first, min(batch_size, count - first))
+        levels[first : first + batch_size] = part.levels
+        nfe = nfe.clamp(min=part.nfe)
+    levels = reduce(levels.to(launched.device), "sum").cpu()
+    return Samples(levels.float() / 255, int(gather(nfe.to(launched.device)).max()))
+
+
+class _Part(NamedTuple):
+    """A batch of images in 256 levels, as real images are, and what each cost."""
+
+    levels: Tensor
+    nfe: int
 
 
 class _Batches:
@@ -132,7 +149,7 @@ class _Batches:
         self.model, self.sampler, self.seed, self.folder = model, sampler, seed, folder
         self.description = {**asdict(sampler), "seed": seed, "model": digest_of_score(model)}
 
-    def part(self, first: int, size: int) -> Samples:
+    def part(self, first: int, size: int) -> _Part:
         """Images first, …, first + size − 1."""
         if self.folder is None:
             return self._drawn(first, size)
@@ -140,21 +157,20 @@ class _Batches:
         if path.exists():
             return self._read(path)
         drawn = self._drawn(first, size)
-        levels = (drawn.images * 255).round().to(torch.uint8)
-        tensors = {"images": levels, "nfe": torch.tensor(drawn.nfe)}
+        tensors = {"images": drawn.levels, "nfe": torch.tensor(drawn.nfe)}
         write_tensors(path, tensors, {"samples": self.description})
         return drawn
 
-    def _read(self, path: Path) -> Samples:
+    def _read(self, path: Path) -> _Part:
         tensors, found = read_tensors(path)
         if found.get("samples") != self.description:
             raise InputError(
                 f"{path} holds images of another model: give another folder, or remove this one's "
                 "files to begin anew"
             )
-        return Samples(tensors["images"].float() / 255, int(tensors["nfe"]))
+        return _Part(tensors["images"], int(tensors["nfe"]))
 
-    def _drawn(self, first: int, size: int) -> Samples:
+    def _drawn(self, first: int, size: int) -> _Part:
         model, sampler = self.model, self.sampler
         sol = solve(
             PROBLEMS[sampler.kind](model.sde, model, model.shape),
@@ -167,8 +183,7 @@ class _Batches:
             save="last",
             denoise=sampler.denoise,
         )
-        # Of 256 levels, as real images are, and as they are kept.
-        return Samples((sol.final.clamp(0, 1) * 255).round() / 255, sol.stats.nfe)
+        return _Part((sol.final.clamp(0, 1) * 255).round().to(torch.uint8), sol.stats.nfe)
 
 
 # -- the table ----------------------------------------------------------------------

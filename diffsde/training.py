@@ -8,8 +8,8 @@ the noise of (seed, update, position in the batch).
 Processes, devices, the accumulation of gradients and trackers are Hugging Face's accelerate.
 One process needs no launcher; for several, each of which works on its share of every batch,
 
-    accelerate launch --num_processes 8 -m diffsde train --out runs/first
     torchrun --nproc_per_node 8 -m diffsde train --out runs/first
+    accelerate launch --multi_gpu --num_processes 8 -m diffsde train --out runs/first
 
 Since noise belongs to a position in the batch, the division changes a run by rounding alone.
 """
@@ -42,6 +42,7 @@ from diffsde.errors import CheckpointError, InputError, TrainingError, name_list
 from diffsde.initial_model import initial_model
 from diffsde.objectives import OBJECTIVES, numbers_per_image, training_loss
 from diffsde.optimization import AveragedNetwork, load_moments, make_optimizers, moments
+from diffsde.processes import processes
 from diffsde.recipes import RECIPES, WARM_UP, Recipe, learning_rate
 from diffsde.run_folder import Results, RunFolder
 from diffsde.score import ScoreModel
@@ -471,6 +472,7 @@ def _accelerator(folder: Path, log_with: str | Sequence[str]) -> Accelerator:
             f"the launcher asks for mixed precision {asked!r}, and a recipe says its own: leave "
             "it out there and give --precision bfloat16 here"
         )
+    processes()  # finds the others first, so that accelerate takes them as they are
     return Accelerator(mixed_precision="no", log_with=trackers or None, project_dir=str(folder))
 
 

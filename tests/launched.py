@@ -1,0 +1,73 @@
+"""What the processes of a launch do in `test_accelerate`: draw images, then train.
+
+torchrun --nproc_per_node 2 -m tests.launched FOLDER
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from diffsde import training
+from diffsde.data import ImageData
+from diffsde.evaluation import Sampler, sample_images
+from diffsde.networks import ResidualUNet
+from diffsde.preconditioning import EDM
+from diffsde.processes import processes
+from diffsde.recipes import Recipe
+from diffsde.score import ScoreModel
+from diffsde.sde import VESDE
+from diffsde.tensorfile import write_tensors
+
+RECIPE = Recipe(
+    network="ResidualUNet",
+    preconditioning="edm",
+    sigma_data=0.5,
+    objective="lognormal",
+    epochs=2,
+    batch_size=16,
+    held_out=16,
+    averages=(0.9, 0.99),
+    precision="float32",
+    classes=3,
+)  # fmt: skip
+COUNT = 1000
+
+
+def small_model(classes: int = 0) -> ScoreModel:
+    """A network whose weights are far from the zeros it begins with."""
+    torch.manual_seed(0)
+    network = ResidualUNet(channels=(8, 32), blocks=(1, 1, 1), embed_dim=8, classes=classes)
+    for parameter in network.parameters():
+        nn.init.normal_(parameter, std=0.1)
+    return ScoreModel(network, VESDE(), (1, 8, 8), EDM())
+
+
+def images(count: int = 80) -> ImageData:
+    generator = torch.Generator().manual_seed(3)
+    pixels = torch.randint(0, 256, (count, 1, 8, 8), generator=generator)
+    return ImageData("noise", pixels.to(torch.uint8), torch.arange(count) % 3)
+
+
+def work(folder: Path, accumulate: int = 1) -> None:
+    """Write samples.safetensors and the run `run` to the folder."""
+    sampler = Sampler("euler", steps=4)
+    samples = sample_images(small_model(), sampler, COUNT, seed=5, batch_size=150, progress=False)
+    if processes().is_main_process:
+        write_tensors(
+            folder / "samples.safetensors", {"images": samples.images}, {"nfe": samples.nfe}
+        )
+    training._LOG_EVERY = 1  # every update's loss is kept
+    recipe = replace(RECIPE, accumulate=accumulate)
+    training.train(
+        folder / "run", images(), recipe, start_from=small_model(RECIPE.classes), progress=False
+    )
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    work(Path(sys.argv[1]))
