@@ -1,17 +1,9 @@
-r"""The command line: a thin layer over the public functions.
-
-Exit codes: 0 done; 1 the work failed (a file, a solve, a training); 2 the command was
-wrong (an unknown name, an option that does not fit); 130 interrupted by Ctrl-C.
-"""
+r"""The command line: a thin layer over the public functions."""
 
 from __future__ import annotations
 
-import json
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,26 +12,35 @@ import typer
 from diffsde import __version__
 from diffsde.animation import animate
 from diffsde.checkpoint import PRETRAINED, load_model, load_pretrained
+from diffsde.clocks import CLOCKS
 from diffsde.data import load_images
 from diffsde.errors import DiffSDEError, InputError
 from diffsde.evaluation import Sampler, evaluate_samplers, sample_images
 from diffsde.evaluation_plots import plot_evaluation, plot_neighbours
 from diffsde.explorer import write_html
 from diffsde.gallery import gallery as write_gallery
+from diffsde.guidance import classifier_free
 from diffsde.integrate import solve
 from diffsde.likelihood import evaluate_likelihood
 from diffsde.plots import plot_images, plot_paths, plot_work_precision
+from diffsde.report import reported, text_table
 from diffsde.reverse import PROBLEMS, ProbabilityFlow, ReverseProblem
 from diffsde.score import ScoreModel
 from diffsde.solvers import Solver, find_solver, list_solvers
-from diffsde.training import RECIPES
+from diffsde.training import OBJECTIVES, RECIPES
 from diffsde.training import train as run_training
 from diffsde.work_precision import work_precision as compare_work
 
 __all__ = ["app", "main"]
 
+EXIT_CODES = (
+    "Exit codes: 0 done; 1 the work failed (a file, a solve, a training); 2 the command was wrong "
+    "(an unknown name, an option that does not fit); 130 interrupted by Ctrl-C."
+)
+
 app = typer.Typer(
     help="Diffusion models as differential equations: train a score, solve by any solver, look.",
+    epilog=EXIT_CODES,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
@@ -48,11 +49,48 @@ app = typer.Typer(
 
 Out = Annotated[Path, typer.Option("--out", help="Folder for what is written.")]
 Model = Annotated[
-    str, typer.Option("--model", help=f"A model that ships ({', '.join(PRETRAINED)}), or a file.")
+    str,
+    typer.Option(
+        "--model",
+        help=f"A model that ships ({', '.join(PRETRAINED)}), or a file.",
+        autocompletion=lambda: list(PRETRAINED),
+    ),
 ]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Of all noise.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bars.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object and nothing else, for programs.")
+]
+Clock = Annotated[
+    str,
+    typer.Option(
+        "--clock",
+        help=f"In which steps are even: {', '.join(CLOCKS)}.",
+        autocompletion=lambda: list(CLOCKS),
+    ),
+]
+Method = Annotated[
+    str,
+    typer.Option(
+        "--method", help="A solver's name: see `diffsde solvers`.", autocompletion=lambda: _names()
+    ),
+]
+Methods = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--method",
+        help="A solver's name; several times for several.",
+        autocompletion=lambda: _names(),
+    ),
+]
+Kind = Annotated[
+    str | None,
+    typer.Option(
+        "--kind",
+        help="sde or ode, for a name that both have (sde if not given).",
+        autocompletion=lambda: list(PROBLEMS),
+    ),
+]
 
 
 def main() -> None:
@@ -92,21 +130,22 @@ def gallery(
     model: Model = "mnist",
     n: Annotated[int, typer.Option(min=1, help="How many images.")] = 5,
     seed: Seed = 0,
+    as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Every picture of the tutorial: images, films and paths by five samplers.
 
     Example: diffsde gallery --out gallery --steps 500
     """
-    with _timed() as written:
-        written += write_gallery(
+    with reported(as_json) as report:
+        report.written += write_gallery(
             out, _model(model), steps=steps, n=n, seed=seed, progress=not quiet
         )
 
 
 @app.command()
 def sample(
-    method: Annotated[str, typer.Option(help="A solver's name: see `diffsde solvers`.")] = "euler",
+    method: Method = "euler",
     steps: Annotated[
         int | None, typer.Option(min=1, help="Steps; an adaptive solver needs none.")
     ] = None,
@@ -114,16 +153,21 @@ def sample(
     seed: Seed = 0,
     out: Out = Path("samples"),
     model: Model = "mnist",
-    clock: Annotated[str, typer.Option(help="t, sigma, log_sigma or karras.")] = "t",
-    kind: Annotated[
-        str | None, typer.Option(help="sde or ode, for a name that both have (sde if not given).")
-    ] = None,
+    clock: Clock = "t",
+    kind: Kind = None,
     chunk: Annotated[int, typer.Option(min=1, help="Images solved at a time.")] = 256,
     animation: Annotated[
         bool, typer.Option("--animate", help="Also the film of the path.")
     ] = False,
     paths: Annotated[bool, typer.Option("--paths", help="Also every pixel's path.")] = False,
     denoise: Annotated[bool, typer.Option(help="End with the estimate without noise.")] = True,
+    label: Annotated[
+        int | None, typer.Option(min=0, help="Of one class (a model with classes).")
+    ] = None,
+    guidance: Annotated[
+        float, typer.Option(help="How strongly: 1 is the class itself, more exaggerates it.")
+    ] = 1.0,
+    as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Draw images from a model by any solver.
@@ -131,12 +175,13 @@ def sample(
     Writes samples.png and samples.safetensors (a trajectory: its last state, or the whole
     path with --animate or --paths).
 
-    Example: diffsde sample --method sde_dpmpp_2m --clock karras --steps 20 --n 64
+    Examples: diffsde sample --method sde_dpmpp_2m --clock karras --steps 20 --n 64,
+    diffsde sample --model mnist-classes --label 7 --guidance 2 --clock karras --steps 50
     """
-    with _timed() as written:
+    with reported(as_json) as report:
         score = _model(model)
         solver = _solver(method, kind)
-        problem = _problem(score, solver)
+        problem = _problem(score, solver, label, guidance)
         whole = animation or paths
         sol = solve(
             problem,
@@ -150,35 +195,40 @@ def sample(
             denoise=denoise,
             progress=not quiet,
         )
+        report.say(
+            f"{sol.method}: {sol.stats.nfe} evaluations of the score for each image",
+            method=sol.method, kind=solver.kind, clock=clock, n=n, seed=seed,
+            stats=asdict(sol.stats),
+        )  # fmt: skip
         out.mkdir(parents=True, exist_ok=True)
         plot_images(sol.images(), out / "samples.png")
-        written += [out / "samples.png", sol.save(out / "samples.safetensors")]
+        report.written += [out / "samples.png", sol.save(out / "samples.safetensors")]
         if animation:
-            written.append(animate(sol, out / "samples.gif"))
+            report.written.append(animate(sol, out / "samples.gif"))
         if paths:
             plot_paths(sol, out / "paths.png")
-            written.append(out / "paths.png")
-        print(f"{sol.method}: {sol.stats.nfe} evaluations of the score for each image")
+            report.written.append(out / "paths.png")
 
 
 @app.command()
 def explore(
-    method: Annotated[
-        list[str] | None, typer.Option(help="A solver; twice for two side by side.")
-    ] = None,
+    method: Methods = None,
     steps: Annotated[int, typer.Option(min=1, help="Of each solver; times of each path.")] = 200,
     n: Annotated[int, typer.Option("--n", min=1, help="How many images.")] = 16,
     seed: Seed = 0,
-    clock: Annotated[str, typer.Option(help="t, sigma, log_sigma or karras.")] = "t",
+    clock: Clock = "t",
     out: Annotated[Path, typer.Option(help="The HTML file.")] = Path("explore.html"),
     model: Model = "mnist",
+    as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Write a page to explore paths in: scrub over t, play, follow a pixel.
 
+    Several methods stand side by side, from the same noise.
+
     Example: diffsde explore --method euler --method heun2
     """
-    with _timed() as written:
+    with reported(as_json) as report:
         score = _model(model)
         x1 = score.sde.prior_sample((n, *score.shape), seed=seed)
         sols = []
@@ -187,19 +237,20 @@ def explore(
             sols.append(
                 solve(problem, x1, name, steps=steps, clock=clock, seed=seed, progress=not quiet)
             )
-        written.append(write_html(sols, out))
+        runs = [{"method": sol.method, "stats": asdict(sol.stats)} for sol in sols]
+        costs = ", ".join(f"{sol.method}: {sol.stats.nfe} evaluations" for sol in sols)
+        report.say(costs, runs=runs)
+        report.written.append(write_html(sols, out))
 
 
 @app.command()
 def evaluate(
-    method: Annotated[
-        list[str] | None, typer.Option(help="A solver; several times for several.")
-    ] = None,
+    method: Methods = None,
     steps: Annotated[
         list[int] | None, typer.Option(min=1, help="Steps, or several numbers of them (19).")
     ] = None,
-    clock: Annotated[str, typer.Option(help="t, sigma, log_sigma or karras.")] = "karras",
-    kind: Annotated[str | None, typer.Option(help="sde or ode.")] = None,
+    clock: Clock = "karras",
+    kind: Kind = None,
     denoise: Annotated[bool, typer.Option(help="End with one evaluation without noise.")] = True,
     n: Annotated[int, typer.Option("--n", min=100, help="How many images of each.")] = 10_000,
     seed: Seed = 0,
@@ -216,7 +267,7 @@ def evaluate(
 
     Example: diffsde evaluate --method sde_dpmpp_2m --method dpmpp_2m --steps 9 --steps 19
     """
-    with _timed(as_json) as written:
+    with reported(as_json) as report:
         samplers = [
             Sampler(name, _solver(name, kind).kind, count, clock, denoise)
             for name in method or ["sde_dpmpp_2m"]
@@ -226,10 +277,10 @@ def evaluate(
         kept = out / Path(model).stem
         score = _model(model)
         table = evaluate_samplers(score, samplers, n, seed=seed, out=kept, progress=not quiet)
-        print(json.dumps(list(table)) if as_json else table)
-        written.append(table.save(out / "scores.csv"))
+        report.say(table, scores=list(table))
+        report.written.append(table.save(out / "scores.csv"))
         plot_evaluation(table, out / "scores.png")
-        written.append(out / "scores.png")
+        report.written.append(out / "scores.png")
         # The images are kept, so they are read, not drawn again.
         drawn = {
             one.name: sample_images(score, one, n, seed=seed, out=kept, progress=False).images
@@ -237,7 +288,7 @@ def evaluate(
         }
         train, test = (load_images("mnist", train=t).images.float() / 255 for t in (True, False))
         plot_neighbours(drawn, train, test, out / "neighbours.png")
-        written.append(out / "neighbours.png")
+        report.written.append(out / "neighbours.png")
 
 
 @app.command()
@@ -258,6 +309,7 @@ def likelihood(
     out: Annotated[Path, typer.Option(help="File of the results.")] = Path(
         "likelihood.safetensors"
     ),
+    as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Bits per dimension of the test images, under the probability flow.
@@ -266,46 +318,57 @@ def likelihood(
 
     Example: diffsde likelihood --n 256
     """
-    with _timed() as written:
+    with reported(as_json) as report:
         score = _model(model)
         images = load_images(dataset, data, train=False).images[:n].float() / 255
         flow = ProbabilityFlow(score.sde, score, score.shape)
-        print(
-            evaluate_likelihood(
-                flow, images, path=out, chunk=chunk, seed=seed, progress=not quiet,
-                probes=probes, rtol=tolerance, atol=tolerance, eps=eps,
-            )
+        found = evaluate_likelihood(
+            flow, images, path=out, chunk=chunk, seed=seed, progress=not quiet,
+            probes=probes, rtol=tolerance, atol=tolerance, eps=eps,
         )  # fmt: skip
-        written.append(out)
+        report.say(
+            found,
+            bits_per_dim=found.mean, stderr=found.stderr, images=len(images), nfe=found.nfe,
+        )  # fmt: skip
+        report.written.append(out)
 
 
 @app.command("work-precision")
 def work_precision(
-    method: Annotated[list[str], typer.Option(help="A solver; several times for several.")],
+    method: Methods = None,
     budget: Annotated[list[int] | None, typer.Option(help="Evaluations (10, 20, 40).")] = None,
-    clock: Annotated[list[str] | None, typer.Option(help="A clock, or several.")] = None,
+    clock: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A clock; several times for several (karras).",
+            autocompletion=lambda: list(CLOCKS),
+        ),
+    ] = None,
+    kind: Kind = None,
     n: Annotated[int, typer.Option("--n", min=1, help="Images.")] = 16,
     seed: Seed = 0,
     model: Model = "mnist",
     out: Out = Path("work-precision"),
+    as_json: AsJson = False,
 ) -> None:
     """Error against score evaluations, on one noise, as a table and a picture.
 
     Example: diffsde work-precision --method heun2 --method dpmpp_2m --clock karras
     """
-    with _timed() as written:
+    with reported(as_json) as report:
         score = _model(model)
-        rows = [_solver(name, None) for name in method]
+        names = method or ["dpmpp_2m", "unipc", "heun2", "midpoint"]
+        rows = [_solver(name, kind) for name in names]
         if len({row.kind for row in rows}) > 1:
             raise InputError("work-precision: give methods of one kind (see `diffsde solvers`)")
         problem = _problem(score, rows[0])
         table = compare_work(
-            problem, method, budget or (10, 20, 40), n=n, seed=seed, clock=clock or "karras"
+            problem, names, budget or (10, 20, 40), n=n, seed=seed, clock=clock or "karras"
         )
-        print(table)
-        written.append(table.save(out / "table.csv"))
+        report.say(table, measure=table.measure, rows=[asdict(row) for row in table.rows])
+        report.written.append(table.save(out / "table.csv"))
         plot_work_precision(table, out / "table.png")
-        written.append(out / "table.png")
+        report.written.append(out / "table.png")
 
 
 @app.command()
@@ -317,15 +380,14 @@ def solvers(
 
     Example: diffsde solvers sde
     """
-    rows = list_solvers(kind)
-    if as_json:
-        print(json.dumps([_facts(row) for row in rows], ensure_ascii=False, indent=1))
-        return
-    for title, name in (("Reverse SDE", "sde"), ("Probability flow", "ode")):
-        chosen = [row for row in rows if row.kind == name]
-        if chosen:
-            print(f"\n{title}\n")
-            print(_table(chosen))
+    with reported(as_json) as report:
+        rows = list_solvers(kind)
+        texts = [
+            f"{title}\n\n{_table(chosen)}\n"
+            for title, name in (("Reverse SDE", "sde"), ("Probability flow", "ode"))
+            if (chosen := [row for row in rows if row.kind == name])
+        ]
+        report.say("\n".join(texts), solvers=[_facts(row) for row in rows])
 
 
 @app.command()
@@ -336,6 +398,15 @@ def train(
     data: Annotated[Path | None, typer.Option(help="Folder of the data set, or of images.")] = None,
     size: Annotated[int | None, typer.Option(min=1, help="Bring images to this size.")] = None,
     network: Annotated[str | None, typer.Option(help="The network's name.")] = None,
+    start_from: Annotated[
+        str | None, typer.Option(help="Begin with the weights of a model, by name or file.")
+    ] = None,
+    classes: Annotated[
+        int | None, typer.Option(min=0, help="How many classes the network is told of.")
+    ] = None,
+    objective: Annotated[
+        str | None, typer.Option(help=f"How noise is drawn and weighted: {', '.join(OBJECTIVES)}.")
+    ] = None,
     epochs: Annotated[int | None, typer.Option(min=1)] = None,
     batch_size: Annotated[int | None, typer.Option(min=1)] = None,
     learning_rate: Annotated[float | None, typer.Option(help="At its highest.")] = None,
@@ -347,6 +418,7 @@ def train(
     compile: Annotated[bool | None, typer.Option(help="Compile the network.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Log there too.")] = False,
+    as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Learn the score by denoising score matching.
@@ -360,6 +432,8 @@ def train(
         name: value
         for name, value in {
             "network": network,
+            "classes": classes,
+            "objective": objective,
             "epochs": epochs,
             "batch_size": batch_size,
             "learning_rate": learning_rate,
@@ -370,15 +444,18 @@ def train(
         }.items()
         if value is not None
     }
-    with _timed() as written:
+    with reported(as_json) as report:
         if recipe not in RECIPES:
             raise InputError(f"no recipe {recipe!r}: choose {' or '.join(RECIPES)}")
         images = load_images(dataset, data, size=size)
         wanted = None if resume and not chosen else replace(RECIPES[recipe], **chosen)
         run_training(
-            out, images, wanted, resume=resume, tensorboard=tensorboard, progress=not quiet
-        )
-        written += [out / name for name in ("model.safetensors", "loss.csv", "loss.png")]
+            out, images, wanted, start_from=None if start_from is None else _model(start_from),
+            resume=resume, log_with="tensorboard" if tensorboard else (), progress=not quiet,
+        )  # fmt: skip
+        update, loss = _last_loss(out / "loss.csv")
+        report.say(f"loss {loss:.2f} after {update} updates", updates=update, loss=loss)
+        report.written += [out / name for name in ("model.safetensors", "loss.csv", "loss.png")]
 
 
 def _model(name: str) -> ScoreModel:
@@ -388,8 +465,13 @@ def _model(name: str) -> ScoreModel:
     )
 
 
-def _problem(score: ScoreModel, solver: Solver) -> ReverseProblem:
-    return PROBLEMS[solver.kind](score.sde, score, score.shape)
+def _problem(
+    score: ScoreModel, solver: Solver, label: int | None = None, guidance: float = 1.0
+) -> ReverseProblem:
+    if label is None and guidance != 1:
+        raise InputError(f"--guidance {guidance:g} is towards a class: give --label too")
+    wanted = score if label is None else classifier_free(score, label, guidance)
+    return PROBLEMS[solver.kind](score.sde, wanted, score.shape)
 
 
 def _solver(method: str, kind: str | None) -> Solver:
@@ -402,17 +484,15 @@ def _solver(method: str, kind: str | None) -> Solver:
     return find_solver(method, kind)
 
 
-@contextmanager
-def _timed(as_json: bool = False) -> Iterator[list[Path]]:
-    """Collect what is written, and say so with the seconds it took (not among JSON)."""
-    started = time.perf_counter()
-    written: list[Path] = []
-    yield written
-    if as_json:
-        return
-    for path in written:
-        print(f"wrote {path}")
-    print(f"in {time.perf_counter() - started:.1f} s")
+def _names() -> list[str]:
+    """Of all solvers, for the shell's completion."""
+    return sorted({row.name for row in list_solvers()})
+
+
+def _last_loss(path: Path) -> tuple[int, float]:
+    """The last line of a run's loss.csv, which every run has: its last update is logged."""
+    update, loss = path.read_text("utf-8").splitlines()[-1].split(",")
+    return int(update), float(loss)
 
 
 def _facts(row: Solver) -> dict[str, Any]:
@@ -434,8 +514,4 @@ def _table(rows: list[Solver]) -> str:
         )
         for row in rows
     ]
-    widths = [max(len(line[i]) for line in [head, *lines]) for i in range(len(head) - 1)]
-    return "\n".join(
-        "  ".join([*(cell.ljust(w) for cell, w in zip(line, widths, strict=False)), line[-1]])
-        for line in [head, *lines]
-    )
+    return text_table(head, lines)

@@ -8,15 +8,20 @@ import re
 import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 import torch
+from PIL import Image
 
 from diffsde import VESDE, ScoreModel, ScoreUNet, Trajectory, list_solvers, save_model
-from diffsde.cli import main
+from diffsde.cli import app, main
 from diffsde.metrics import Evaluation
+from diffsde.networks import ResidualUNet
+from diffsde.report import reported
+from diffsde.training import RECIPES
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +57,7 @@ def run(*arguments: object) -> Done:
 def test_solvers_lists_the_registry() -> None:
     table = run("solvers")
     assert table.returncode == 0
-    found = json.loads(run("solvers", "--json").stdout)
+    found = json.loads(run("solvers", "--json").stdout)["solvers"]
     assert {row["name"] for row in found} == {row.name for row in list_solvers()}
     assert all(row["name"] in table.stdout and row["advice"] in table.stdout for row in found)
     assert "srk" not in run("solvers", "ode").stdout
@@ -87,8 +92,9 @@ def test_sample_is_repeatable(tmp_path: Path, tiny: Path) -> None:
 
 
 def test_gallery_and_explore(tmp_path: Path, tiny: Path) -> None:
-    done = run("gallery", "--model", tiny, "--steps", 3, "--n", 2, "--out", tmp_path, "--quiet")
+    done = run("gallery", "--model", tiny, "--steps", 3, "--n", 2, "--out", tmp_path, "--json")
     assert done.returncode == 0, done.stderr
+    assert {*map(Path, json.loads(done.stdout)["written"])} == set(tmp_path.iterdir())
     written = {path.name for path in tmp_path.iterdir()}
     for name in ("em", "pc", "sde_euler", "flow_heun2", "flow_rk45"):
         assert {f"{name}_images.png", f"{name}.gif", f"{name}_paths.png"} <= written
@@ -96,8 +102,9 @@ def test_gallery_and_explore(tmp_path: Path, tiny: Path) -> None:
     shown = re.findall(r'src="([^"]+)"', (tmp_path / "index.html").read_text("utf-8"))
     assert set(shown) == written - {"index.html"}
     page = tmp_path / "page.html"
-    done = run("explore", "--model", tiny, "--steps", 3, "--n", 2, "--out", page, "--quiet")
+    done = run("explore", "--model", tiny, "--steps", 3, "--n", 2, "--out", page, "--json")
     assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["runs"][0]["stats"]["nfe"] == 3
     assert page.stat().st_size > 10_000
 
 
@@ -111,7 +118,7 @@ def test_gallery_and_explore(tmp_path: Path, tiny: Path) -> None:
         (("gallery", "--model", "BROKEN"), 1, "not a readable safetensors file"),
         (("train", "--out", "run", "--dataset", "mnits"), 2, "no data set 'mnits'"),
         (("train", "--out", "run", "--dataset", "folder", "--data", "no"), 1, "no such folder"),
-        (("train", "--out", "run", "--resume"), 1, "state.safetensors"),
+        (("train", "--out", "run", "--resume"), 1, "no state-"),
         (("solvers", "pde"), 2, "kind = 'pde'"),
     ],
 )
@@ -133,13 +140,93 @@ def test_errors_say_what_to_do(
     assert "Traceback" not in done.stderr
 
 
+COMMANDS = ("gallery", "sample", "explore", "evaluate", "likelihood", "work-precision", "solvers",
+            "train")  # fmt: skip
+
+
 def test_every_command_has_help_with_an_example() -> None:
-    commands = ("gallery", "sample", "explore", "evaluate", "likelihood", "work-precision",
-                "solvers", "train")  # fmt: skip
-    for command in commands:
+    assert set(COMMANDS) == {command.name or command.callback.__name__ for command in
+                             app.registered_commands}  # fmt: skip
+    for command in COMMANDS:
         done = run(command, "--help")
         assert done.returncode == 0
-        assert f"Example: diffsde {command}" in " ".join(done.stdout.split())
+        text = " ".join(done.stdout.split())
+        assert re.search(rf"Examples?: diffsde {command}", text)
+        assert "--json" in text
+    assert all(code in run("--help").stdout for code in ("Exit codes", "130"))
+
+
+@pytest.mark.parametrize(
+    ("command", "facts"),
+    [
+        (("sample", "--method", "heun2", "--steps", 2, "--n", 2), {"method", "stats", "n"}),
+        (("likelihood", "--n", 2, "--tolerance", 0.5), {"bits_per_dim", "stderr", "images"}),
+        (("work-precision", "--method", "euler", "--budget", 2, "--n", 2), {"rows", "measure"}),
+    ],
+    ids=lambda value: value[0] if isinstance(value, tuple) else "",
+)
+def test_json_is_one_object_and_nothing_else(
+    command: tuple[object, ...],
+    facts: set[str],
+    tmp_path: Path,
+    tiny: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = run(*command, "--model", tiny, "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout, parse_constant=pytest.fail)  # NaN and ∞ are no JSON
+    assert facts <= found.keys()
+    assert found["seconds"] > 0
+    assert found["written"]
+    assert all(Path(path).exists() for path in found["written"])
+
+
+def test_train_says_what_it_reached(
+    tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "images").mkdir()
+    for k in range(12):
+        Image.new("L", (28, 28), 20 * k).save(tmp_path / "images" / f"{k}.png")
+    options = ("--dataset", "folder", "--data", "images", "--batch-size", 4, "--epochs", 1,
+               "--recipe", "mnist-tutorial", "--precision", "float32", "--quiet")  # fmt: skip
+    monkeypatch.setitem(RECIPES, "mnist-tutorial", replace(RECIPES["mnist-tutorial"], held_out=4))
+    done = run("train", "--out", "one", *options, "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["updates"] == 2
+    assert found["loss"] > 0
+    assert "one/model.safetensors" in found["written"]
+
+
+def test_what_is_not_finite_is_null_in_json(capsys: pytest.CaptureFixture[str]) -> None:
+    with reported(as_json=True) as report:
+        report.say("", rows=[{"error": float("inf")}, {"error": 0.5}], stderr=float("nan"))
+    found = json.loads(capsys.readouterr().out)
+    assert found["rows"] == [{"error": None}, {"error": 0.5}]
+    assert found["stderr"] is None
+
+
+def test_the_shell_completes_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    def completed(words: str) -> str:
+        monkeypatch.setenv("_DIFFSDE_COMPLETE", "complete_bash")
+        monkeypatch.setenv("COMP_WORDS", words)
+        monkeypatch.setenv("COMP_CWORD", str(len(words.split()) - (not words.endswith(" "))))
+        return run().stdout
+
+    assert completed("diffsde sam").split() == ["sample"]
+    assert "sde_dpmpp_2m" in completed("diffsde sample --method sde").split()
+    assert "karras" in completed("diffsde explore --clock k").split()
+    assert "mnist" in completed("diffsde likelihood --model m").split()
+
+
+def test_the_shell_script_of_completion(monkeypatch: pytest.MonkeyPatch) -> None:
+    for shell in ("bash", "zsh", "fish"):
+        monkeypatch.setattr("shellingham.detect_shell", lambda *_, shell=shell: (shell, shell))
+        done = run("--show-completion")
+        assert done.returncode == 0, done.stderr
+        assert "_DIFFSDE_COMPLETE=complete_" in done.stdout
 
 
 def test_the_installed_command() -> None:
@@ -148,6 +235,36 @@ def test_the_installed_command() -> None:
         [sys.executable, "-c", program, "--version"], capture_output=True, text=True, check=True
     )
     assert done.stdout.startswith("diffsde 0.")
+
+
+def test_sample_of_one_class(tmp_path: Path, tiny: Path) -> None:
+    torch.manual_seed(0)
+    network = ResidualUNet(channels=(8, 32), blocks=(1, 1, 1), embed_dim=8, classes=3)
+    for weights in (network.last.weight, network.embed_class.weight):
+        torch.nn.init.normal_(weights)
+    torch.nn.init.normal_(network.encoder[0].film.weight)
+    network.encoder[0].conv2.weight.data.normal_()
+    model = save_model(ScoreModel(network, VESDE(), (1, 28, 28), "edm"), tmp_path / "m.safetensors")
+
+    def final(name: str, *options: object) -> torch.Tensor:
+        fixed = ("--model", model, "--steps", 2, "--clock", "karras", "--n", 2, "--quiet")
+        done = run("sample", "--out", tmp_path / name, *fixed, *options)
+        assert done.returncode == 0, done.stderr
+        return Trajectory.load(tmp_path / name / "samples.safetensors").final
+
+    free, two = final("free"), final("two", "--label", 2)
+    assert not torch.equal(two, free)
+    assert torch.equal(two, final("one", "--label", 2, "--guidance", 1))
+    assert torch.equal(free, final("none", "--label", 2, "--guidance", 0))
+    assert not torch.equal(two, final("more", "--label", 2, "--guidance", 3))
+    for options, message in (
+        (("--model", model, "--label", 3), "expected 0 to 2"),
+        (("--model", tiny, "--label", 3), "takes no class labels"),
+        (("--model", model, "--guidance", 2), "give --label too"),
+    ):
+        done = run("sample", "--out", tmp_path / "bad", "--steps", 1, "--n", 1, *options)
+        assert done.returncode == 2
+        assert message in done.stderr
 
 
 def test_evaluate_compares_samplers(
@@ -160,6 +277,6 @@ def test_evaluate_compares_samplers(
         "--steps", 1, "--n", 100, "--out", tmp_path, "--quiet", "--json",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert [row["nfe"] for row in json.loads(done.stdout)] == [2, 2, None]
+    assert [row["nfe"] for row in json.loads(done.stdout)["scores"]] == [2, 2, None]
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {"tiny", "scores.csv", "scores.png", "neighbours.png"}

@@ -1,0 +1,78 @@
+r"""What a command says when it is done: in words for people, or as one JSON object for programs.
+
+In words: what was found, `wrote PATH` for every file, and the seconds it took. With `--json`,
+the same on the standard output as one object of strict JSON and nothing else: the facts, then
+`written` and `seconds`. Progress bars and errors go to the standard error either way.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+__all__ = ["Report", "reported", "text_table"]
+
+
+class Report:
+    """Collects what a command has to say.
+
+    Attributes:
+        written: the files.
+    """
+
+    def __init__(self, as_json: bool) -> None:
+        self.as_json = as_json
+        self.written: list[Path] = []
+        self._facts: dict[str, Any] = {}
+
+    def say(self, words: object, **facts: Any) -> None:
+        """What was found, at once if in words: a text, and the same as named facts."""
+        self._facts |= facts
+        if not self.as_json:
+            print(words)
+
+    def end(self, seconds: float) -> None:
+        """The files and the time."""
+        if self.as_json:
+            written = [str(path) for path in self.written]
+            found = {**self._facts, "written": written, "seconds": round(seconds, 3)}
+            print(json.dumps(_strict(found), ensure_ascii=False, indent=1, allow_nan=False))
+            return
+        for path in self.written:
+            print(f"wrote {path}")
+        print(f"in {seconds:.1f} s")
+
+
+@contextmanager
+def reported(as_json: bool = False) -> Iterator[Report]:
+    """Time a command's work, and report it if it succeeds."""
+    started = time.perf_counter()
+    report = Report(as_json)
+    yield report
+    report.end(time.perf_counter() - started)
+
+
+def _strict(value: Any) -> Any:
+    """The value as JSON can hold it: what is not finite, such as an error of ∞, is null."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): _strict(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_strict(part) for part in value]
+    return value
+
+
+def text_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Rows of text in columns as wide as they need, the last one ragged."""
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    widths[-1] = 0
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        for line in (head, *rows)
+    )
