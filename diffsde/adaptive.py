@@ -96,7 +96,8 @@ def _stretch(
         x[going] = torch.where(accepted, x1, x0)
         h[going] = wanted
         run.rejected += int((~accepted).sum())
-        run.steps[going] += accepted[:, 0].cpu()
+        if run.steps is not None:
+            run.steps[going] += accepted[:, 0].cpu()
 
 
 def _part(run: Run, last: Run, going: Tensor) -> Run:

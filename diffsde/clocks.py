@@ -84,7 +84,11 @@ class Clock:
 
     def rate(self, u: Tensor) -> Tensor:
         """|dt/du| at the solver's time u."""
-        return self._rate(self.time(u))
+        return self.rate_at(self.time(u))
+
+    def rate_at(self, t: Tensor) -> Tensor:
+        """|dt/du| at the time t."""
+        return self._rate(t)
 
 
 def make_clock(

@@ -16,9 +16,11 @@ import torch
 from torch import Tensor
 
 from diffsde.errors import InputError
-from diffsde.solvers import Move, Run, Solver
+from diffsde.solvers import Move, Run, Solver, walk_fixed
 
-__all__ = ["dense_output"]
+__all__ = ["DenseOutput", "dense_output", "within_step"]
+
+DenseOutput = Callable[[Tensor, float], Tensor]
 
 
 def dense_output(
@@ -26,29 +28,54 @@ def dense_output(
     walk: Callable[[Run], Iterator[Move]],
     run: Run,
     us: Tensor,
-    states: list[Tensor],
-) -> Callable[[float], Tensor]:
-    """A function of t that gives the state, (B, D), anywhere in the interval of a solve.
+) -> DenseOutput:
+    """A function of the saved states, (T, B, …), and of t, that gives the state at t, (B, …).
 
     Args:
         solver: that made the path.
         walk: gives the states after each step of a run.
         run: as it was solved.
         us: (T,) times of the saved states, in the solver's time.
-        states: the saved states.
     """
 
-    def at(t: float) -> Tensor:
+    def at(ys: Tensor, t: float) -> Tensor:
+        states = ys.reshape(len(ys), *run.x.shape)
         u = run.equation.clock.place(torch.tensor(t, dtype=torch.float64))
         k = int((us <= u).sum()) - 1
         if us[k] == u:
-            return states[k]
+            return ys[k]
         with torch.no_grad():
             if solver.multistep:
-                return _hermite(solver, run, us, states, k, u)
-            return _solved_on(walk, run, us[k], states[k], u)
+                x = _hermite(solver, run, us, states, k, u)
+            else:
+                x = _solved_on(walk, run, us[k], states[k], u)
+            return x.reshape(ys[k].shape)
 
     return at
+
+
+def within_step(
+    solver: Solver,
+    walk: Callable[[Run], Iterator[Move]],
+    run: Run,
+    before: Move,
+    after: Move,
+) -> Callable[[Tensor], Tensor]:
+    """A function of u that gives the state, (B, D), within a step that was just taken.
+
+    It is a shorter step of the same solver; after a multistep method the cubic of the two
+    ends; and a straight line where there is noise whose path was not kept.
+    """
+    pathless = run.noise is not None and run.path is None
+    if pathless or (solver.multistep and _noisy(run)):
+        length = after.u - before.u
+        return lambda u: before.x + (u - before.u) / length * (after.x - before.x)
+    us, ends = torch.stack([before.u, after.u]).double(), torch.stack([before.x, after.x])
+    if solver.multistep:
+        return lambda u: _hermite(solver, run, us, ends, 0, u)
+    own_steps = solver.one_step is None or solver.kind == "sde"
+    step = walk if own_steps else (lambda part: walk_fixed(solver, part))
+    return lambda u: _solved_on(step, run, us[0], before.x, u)
 
 
 def _solved_on(
@@ -61,16 +88,14 @@ def _solved_on(
         )
     between = run.nodes[(run.nodes > start) & (run.nodes < u)]
     nodes = torch.cat([start[None], between, u[None]])
-    part = replace(run, x=x, nodes=nodes, steps=torch.zeros(len(x), dtype=torch.long))
+    part = replace(run, x=x, nodes=nodes)
     for move in walk(part):
         x = move.x
     return x
 
 
-def _hermite(
-    solver: Solver, run: Run, us: Tensor, states: list[Tensor], k: int, u: Tensor
-) -> Tensor:
-    if run.equation.stochastic or run.options.get("S_churn"):
+def _hermite(solver: Solver, run: Run, us: Tensor, states: Tensor, k: int, u: Tensor) -> Tensor:
+    if _noisy(run):
         raise InputError(f"{solver.name} with noise has no dense output: save the times you need")
     (u0, u1), (x0, x1) = us[k : k + 2], states[k : k + 2]
     f0, f1 = run.equation.f(u0, x0), run.equation.f(u1, x1)
@@ -79,3 +104,7 @@ def _hermite(
     straight = (1 - r) * x0 + r * x1
     bend = (1 - 2 * r) * (x1 - x0) + (r - 1) * h * f0 + r * h * f1
     return straight + r * (r - 1) * bend
+
+
+def _noisy(run: Run) -> bool:
+    return run.equation.stochastic or bool(run.options.get("S_churn"))

@@ -11,6 +11,7 @@ a score that returns NaN or a wrong shape is found where it happens.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -21,8 +22,9 @@ from diffsde.clocks import Clock, make_clock
 from diffsde.errors import InputError
 from diffsde.reverse import ReverseProblem
 from diffsde.sde import SDE
+from diffsde.tables import Row, StageTable
 
-__all__ = ["Equation", "EvaluationError", "Limit", "Meter", "kind_of", "make_equation"]
+__all__ = ["Equation", "EvaluationError", "Limit", "Meter", "kind_of", "make_equation", "peak"]
 
 
 class EvaluationError(Exception):
@@ -31,6 +33,12 @@ class EvaluationError(Exception):
 
 class Limit(Exception):  # noqa: N818  (it ends a solve as asked, it is no fault)
     """A limit that the caller set is reached."""
+
+
+def peak(x: Tensor) -> float:
+    """The largest magnitude in x; NaN if x holds one. The cheapest look at all of a tensor."""
+    low, high = torch.aminmax(x.detach())
+    return max(-float(low), float(high))
 
 
 class Meter:
@@ -51,7 +59,7 @@ class Meter:
                 f"the {self.name} returned {found} for states of shape {tuple(x.shape)}: "
                 "expected the shape that came in"
             )
-        if not bool(torch.isfinite(value).all()):
+        if not math.isfinite(peak(value)):
             raise EvaluationError(f"the {self.name} returned numbers that are not finite")
         return value
 
@@ -85,20 +93,24 @@ class Equation:
         self._drift, self._diffusion = drift, diffusion
         self.dtype, self._device = dtype, device
         self._last: tuple[Any, ...] = ()
-        self._coefficients: tuple[Any, ...] = ()
+        self._table: StageTable | None = None
 
     @property
     def duration(self) -> float:
         """The end of u."""
         return self.clock.duration
 
+    def on_grid(self, nodes: Tensor) -> None:
+        """Say that steps are taken from node to node: coefficients are computed for all at once."""
+        self._table = StageTable(self._coefficients, nodes)
+
     def f(self, u: Tensor, x: Tensor) -> Tensor:
         """The drift, of x's shape (B, D); u is a scalar or (B, 1)."""
         if self._is_last(u, x):
             value: Tensor = self._last[-1]
             return value
-        t, rate, _ = self._at(u)
-        value = self.clock.direction * rate * self._drift(x.to(self.dtype), t)
+        t, pace, _ = self._at(u)
+        value = pace * self._drift(x.to(self.dtype), t)
         self._last = (u, x, x._version, torch.is_grad_enabled(), value)
         return value
 
@@ -121,20 +133,20 @@ class Equation:
         same = x is last_x and x._version == version and grad == torch.is_grad_enabled()
         return same and (u is last_u or torch.equal(torch.as_tensor(u), torch.as_tensor(last_u)))
 
-    def _at(self, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """t, |dt/du| and g at u; the last answer is kept, since f and g are asked together."""
-        if self._coefficients and self._coefficients[0] is u:
-            return self._coefficients[1]
+    def _at(self, u: Tensor) -> Row:
+        """t, dt/du and g at u."""
         place = torch.as_tensor(u, dtype=torch.float64)
-        t, rate = self.clock.time(place), self.clock.rate(place)
+        if self._table is not None and not place.dim():
+            return self._table(place)
+        t, pace, g = self._coefficients(place)
+        return t.flatten() if t.dim() else t, pace, g
+
+    def _coefficients(self, u: Tensor) -> Row:
+        """t, dt/du and g at u, each of u's shape; computed in float64."""
+        t = self.clock.time(u)
+        rate = self.clock.rate_at(t)
         g = rate.sqrt() * self._diffusion(t) if self._diffusion is not None else rate
-        found = (
-            self._cast(t).flatten() if t.dim() else self._cast(t),
-            self._cast(rate),
-            self._cast(g),
-        )
-        self._coefficients = (u, found)
-        return found
+        return self._cast(t), self._cast(self.clock.direction * rate), self._cast(g)
 
     def _cast(self, value: Tensor) -> Tensor:
         return value.to(self._device, self.dtype)

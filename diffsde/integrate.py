@@ -98,8 +98,14 @@ def solve(
             are stepped on, never interpolated.
         chunk: solve so many samples at a time, to bound memory; the samples are the same.
         first: index of the first sample, where the batch is part of a larger one.
-        callback: called as (t, x, stats) after each step; a true answer ends the solve.
-        event: called as (t, x); the solve ends after the step in which it changes sign.
+        callback: called as (t, x, stats) after each step, the last one too; a true answer
+            ends the solve.
+        event: called as (t, x) once for each state, gives a number; the solve ends where it
+            crosses zero, to 1e-6 of the step in which it changes sign. The state there is a
+            shorter step of the same solver, so it has its order; after a multistep method,
+            such as dpmpp_2m, it lies on the cubic of the step's two ends; for an SDE it is on
+            the Brownian path if `noise` is given or the steps are adaptive, otherwise on a
+            straight line between the two ends. No gradient flows through the time found.
         max_steps, max_nfe, max_seconds: limits; reaching one raises.
         denoise: end a reverse problem with one more evaluation: the state at ε, which still
             holds noise of std s(ε), is followed by the best guess at the image without it,
@@ -215,7 +221,7 @@ class _Plan:
         flat = x if not is_flat(self.problem) else x.reshape(len(x), -1)
         run = self.run(equation, grid, flat, first)
         with torch.set_grad_enabled(bool(self.grad)):
-            path = Path(self.solver, run, grid, x.shape, self.limits)
+            path = Path(self.solver, run, grid, x.shape, self.limits, self.walk, self.denoise)
             total = None if self.adaptive else len(grid.us) - 1
             path.walk(self.walk(run), total=total, progress=self.progress)
             if self.estimates:
@@ -236,10 +242,11 @@ class _Plan:
             self.options,
             samples=samples,
             seed=self.seed,
-            steps=torch.zeros(len(x), dtype=torch.long),
         )
         if self.solver.kind == "ode":
             return run
+        if self.adaptive:
+            run.steps = torch.zeros(len(x), dtype=torch.long)
         if self.adaptive or self.noise is not None:
             run.path = self.noise or BrownianPath(self.seed)
             run.noise = run.path.bind(x.shape, equation.duration, samples, x.dtype, x.device)
@@ -266,13 +273,23 @@ def _in_chunks(plan: _Plan, x: Tensor, first: int, size: int) -> Trajectory:
             f"chunk with {plan.solver.name}: every part would have times of its own. "
             "Give steps=, ts=, or save= with a number of times"
         )
-    done: list[Trajectory] = []
+    if plan.limits.event is not None:
+        raise InputError("chunk with event: every part would end at a time of its own")
+    parts: list[Trajectory] = []
     for start in range(0, len(x), size):
-        done.append(plan.solve(x[start : start + size], first + start))
-    return _joined(done)
+        part = plan.solve(x[start : start + size], first + start)
+        if not parts:
+            ys = part.ys.new_empty((len(part), *x.shape))
+        if len(part) != len(ys):
+            raise InputError("chunk with callback: the parts were stopped at different times")
+        # Only the joined states stay in memory.
+        ys[:, start : start + size] = part.ys
+        part.ys = ys[:, start : start + size]
+        parts.append(part)
+    return _joined(parts, ys)
 
 
-def _joined(parts: list[Trajectory]) -> Trajectory:
+def _joined(parts: list[Trajectory], ys: Tensor) -> Trajectory:
     stats = Stats(
         max(p.stats.nfe for p in parts),
         max(p.stats.steps for p in parts),
@@ -283,12 +300,12 @@ def _joined(parts: list[Trajectory]) -> Trajectory:
     estimates = [p.denoised for p in parts if p.denoised is not None]
     return Trajectory(
         one.ts,
-        torch.cat([p.ys for p in parts], dim=1),
+        ys,
         one.method,
         stats,
         one.shape,
         one.diffusion,
         one.std,
         torch.cat(estimates, dim=1) if estimates else None,
-        _dense=lambda t: torch.cat([p(t) for p in parts]),
+        _dense=lambda ys, t: torch.cat([p(t) for p in parts]),
     )

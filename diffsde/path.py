@@ -2,6 +2,7 @@ r"""A path while it is walked: what is kept, counted and watched, and handed bac
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -11,9 +12,10 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from diffsde.dense import dense_output
-from diffsde.equation import EvaluationError, Limit
+from diffsde.dense import DenseOutput, dense_output, within_step
+from diffsde.equation import EvaluationError, Limit, peak
 from diffsde.errors import DiffSDEError, SolveError
+from diffsde.events import Watch
 from diffsde.grids import Grid
 from diffsde.reverse import ReverseProblem
 from diffsde.sde import SDE
@@ -38,6 +40,34 @@ class Limits:
     event: Event | None = None
 
 
+class Frames:
+    """States one after the other, written into one tensor if their number is known.
+
+    Args:
+        like: a state.
+        expected: how many there will be at most; None if that is open.
+    """
+
+    def __init__(self, like: Tensor, expected: int | None) -> None:
+        self._room = None if expected is None else like.new_empty((expected, *like.shape))
+        self._states: list[Tensor] = []
+        self._count = 0
+
+    def add(self, x: Tensor) -> None:
+        if self._room is None:
+            self._states.append(x)
+        else:
+            self._room[self._count] = x
+        self._count += 1
+
+    def all(self) -> Tensor:
+        """Every state so far, (T, *shape of a state)."""
+        if self._room is None:
+            return torch.stack(self._states)
+        whole = self._count == len(self._room)
+        return self._room if whole else self._room[: self._count].clone()
+
+
 @dataclass
 class Path:
     """A path while it is walked.
@@ -48,6 +78,8 @@ class Path:
         grid: the nodes, and which states to keep.
         shape: of the states, as they came in.
         limits: when to end before the time is over.
+        between: gives the states after each step of a run, for looking within a step.
+        denoises: whether the last state will be followed by the clean image.
     """
 
     solver: Solver
@@ -55,23 +87,33 @@ class Path:
     grid: Grid
     shape: torch.Size
     limits: Limits
+    between: Walk
+    denoises: bool = False
     stats: Stats = field(default_factory=Stats)
     started: float = field(default_factory=time.perf_counter)
 
     def __post_init__(self) -> None:
-        self.us: list[Tensor] = []
-        self.states: list[Tensor] = []
+        self.us: list[float] = []
+        self.frames = Frames(self.run.x, self._expected())
         self.last = Move(self.grid.us[0], self.run.x)
         self.clean: Tensor | None = None
         self.estimates: list[Tensor] | None = None
+        self._nodes, self._kept = self.grid.us.tolist(), self.grid.kept.tolist()
         self._node = 0
         # A reverse problem ends near the data: a state this large is an unstable solver.
         problem = self.run.equation.problem
-        self.bound: float | None = None
+        self.bound = math.inf
         if isinstance(problem, ReverseProblem):
-            self.bound = 100 * max(float(self.run.x.detach().abs().max()), problem.sde.prior_std)
-        if self.grid.kept[0]:
+            self.bound = 100 * max(peak(self.run.x), problem.sde.prior_std)
+        self._watch = None if self.limits.event is None else Watch(self._event)
+        self._over = False
+        if self._kept[0]:
             self._keep(self.last)
+
+    def _expected(self) -> int | None:
+        """How many states will be saved, if that is known; a graph is kept state by state."""
+        unknown = self.grid.every or torch.is_grad_enabled()
+        return None if unknown else int(self.grid.kept.sum()) + self.denoises
 
     # -- walking -----------------------------------------------------------------
 
@@ -94,37 +136,50 @@ class Path:
         self._end()
 
     def _take(self, move: Move) -> None:
-        if not bool(torch.isfinite(move.x).all()):
+        largest = peak(move.x)
+        if not math.isfinite(largest):
             self.stats.steps += 1
             raise EvaluationError(f"the state is not finite any more. {self._advice()}")
-        if self.bound is not None and float(move.x.detach().abs().max()) > self.bound:
+        if largest > self.bound:
             raise EvaluationError(
                 f"the state has blown up (beyond {self.bound:g}, a hundred times where it "
                 f"started). {self._advice()}"
             )
-        self.previous, self.last = self.last, move
-        self.stats.steps = int(self.run.steps.max()) or self.stats.steps + 1
+        self.last, before = move, self.last
+        own = self.run.steps
+        self.stats.steps = self.stats.steps + 1 if own is None else int(own.max())
+        if self._watch is not None:
+            self._look_for_the_event(self._watch, before, move)
         self._count()
-        reached = self._reached(move.u)
-        if self.grid.every or (reached is not None and bool(self.grid.kept[reached])):
-            self._keep(move)
+        reached = self._reached(float(self.last.u))
+        if self.grid.every or (reached is not None and self._kept[reached]):
+            self._keep(self.last)
+
+    def _look_for_the_event(self, watch: Watch, before: Move, after: Move) -> None:
+        crossing = watch.crossing(
+            before,
+            after,
+            lambda: within_step(self.solver, self.between, self.run, before, after),
+        )
+        if crossing is not None:
+            self.last, self._over = crossing, True
 
     def _advice(self) -> str:
         own = self.solver.advice
         hint = f" ({self.solver.name}: {own.rstrip('.')})" if own else ""
         return f"Take more steps, another solver or another clock{hint}"
 
-    def _reached(self, u: Tensor) -> int | None:
+    def _reached(self, u: float) -> int | None:
         """The node that the solver has just landed on, if it is one."""
         following = self._node + 1
-        if following < len(self.grid.us) and float(u) == float(self.grid.us[following]):
+        if following < len(self._nodes) and u == self._nodes[following]:
             self._node = following
             return following
         return None
 
     def _keep(self, move: Move) -> None:
-        self.us.append(torch.as_tensor(move.u, dtype=torch.float64))
-        self.states.append(move.x)
+        self.us.append(float(move.u))
+        self.frames.add(move.x)
 
     def _count(self) -> None:
         self.stats.nfe = self.run.equation.meter.calls
@@ -134,32 +189,33 @@ class Path:
     def denoise(self) -> None:
         """Follow the last state with the clean image, at t = 0."""
         self.run.equation.meter.limit = None
-        self.clean = self._clean(self.last.u, self.last.x)
+        self.clean = self._clean(float(self.last.u), self.last.x)
+        self.frames.add(self.clean)
 
     def estimate(self) -> None:
         """The clean image as seen from each saved state."""
         self.run.equation.meter.limit = None
-        pairs = zip(self.us, self.states, strict=True)
+        pairs = zip(self.us, self.frames.all(), strict=True)
         self.estimates = [self._clean(u, x) for u, x in pairs]
 
-    def _clean(self, u: Tensor, x: Tensor) -> Tensor:
+    def _clean(self, u: float, x: Tensor) -> Tensor:
         return self.run.equation.problem.denoise(x, torch.tensor(self._time(u)).to(x))
 
     def _end(self) -> None:
         """Keep the last good state, also where the path ends early."""
-        unfinished = self._node < len(self.grid.us) - 1
-        if unfinished and (not self.us or float(self.us[-1]) != float(self.last.u)):
+        unfinished = self._node < len(self._nodes) - 1
+        if unfinished and (not self.us or self.us[-1] != float(self.last.u)):
             self._keep(self.last)
 
     def _wants_to_stop(self) -> bool:
         limits = self.limits
-        if self._node == len(self.grid.us) - 1:
-            return False
+        if self._callback_stops() or self._over or self._node == len(self._nodes) - 1:
+            return True
         if limits.max_steps is not None and self.stats.steps >= limits.max_steps:
             raise Limit(f"max_steps = {limits.max_steps} steps are taken")
         if limits.max_seconds is not None and self.stats.seconds >= limits.max_seconds:
             raise Limit(f"max_seconds = {limits.max_seconds} are over")
-        return self._callback_stops() or self._event_stops()
+        return False
 
     def _callback_stops(self) -> bool:
         callback = self.limits.callback
@@ -167,14 +223,9 @@ class Path:
             return False
         return bool(callback(self._time(self.last.u), self._shaped(self.last.x), self.stats))
 
-    def _event_stops(self) -> bool:
+    def _event(self, u: Tensor, x: Tensor) -> float:
         event = self.limits.event
-        if event is None:
-            return False
-        before, after = (
-            float(event(self._time(m.u), self._shaped(m.x))) for m in (self.previous, self.last)
-        )
-        return before * after <= 0
+        return 0.0 if event is None else float(event(self._time(u), self._shaped(x)))
 
     def _failure(self, error: BaseException) -> SolveError:
         self._count()
@@ -194,8 +245,8 @@ class Path:
 
     # -- what is handed back -----------------------------------------------------
 
-    def _time(self, u: Tensor) -> float:
-        return float(self.run.equation.clock.time(torch.as_tensor(u)))
+    def _time(self, u: Tensor | float) -> float:
+        return float(self.run.equation.clock.time(torch.as_tensor(u, dtype=torch.float64)))
 
     def _shaped(self, x: Tensor) -> Tensor:
         return x.reshape(self.shape)
@@ -203,15 +254,14 @@ class Path:
     def trajectory(self, walk: Walk | None = None) -> Trajectory:
         """The path so far; given `walk`, which walks a run, also between its states."""
         self._count()
-        us = torch.stack(self.us)
-        ts, states = self._times(us), list(self.states)
+        us = torch.tensor(self.us, dtype=torch.float64)
+        ts, ys = self._times(us), self.frames.all()
         if self.clean is not None:
-            ts, states = torch.cat([ts, ts.new_zeros(1)]), [*states, self.clean]
-        ys = torch.stack(states).reshape(len(ts), *self.shape)
+            ts = torch.cat([ts, ts.new_zeros(1)])
         diffusion, std = _curves(self.run.equation.problem, ts)
         return Trajectory(
             ts,
-            ys,
+            ys.reshape(len(ts), *self.shape),
             self.solver.name,
             self.stats,
             tuple(getattr(self.run.equation.problem, "shape", self.shape[1:])),
@@ -227,11 +277,9 @@ class Path:
         last = [] if self.clean is None else [self.clean]
         return torch.stack([*self.estimates, *last]).reshape(-1, *self.shape)
 
-    def _dense(self, us: Tensor, walk: Walk) -> Callable[[float], Tensor]:
+    def _dense(self, us: Tensor, walk: Walk) -> DenseOutput:
         self.run.equation.meter.limit = None
-        shape = self.shape
-        at = dense_output(self.solver, walk, self.run, us, list(self.states))
-        return lambda t: at(t).reshape(shape)
+        return dense_output(self.solver, walk, self.run, us)
 
     def _times(self, us: Tensor) -> Tensor:
         """t of each saved state; on nodes, exactly the times that were asked for."""

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -30,6 +31,7 @@ from diffsde.errors import InputError
 from diffsde.reverse import ReverseProblem
 from diffsde.seeds import NormalTable
 from diffsde.solvers import Run, Solver, register
+from diffsde.tables import Row
 
 __all__: list[str] = []
 
@@ -55,11 +57,12 @@ class _EulerMaruyama:
 
     def __init__(self, run: Run) -> None:
         self.run = _additive(run, "em")
+        self._length = run.table(lambda u0, u1: (u1 - u0,))
 
     def step(self, u0: Tensor, u1: Tensor, x: Tensor) -> Tensor:
-        equation = self.run.equation
+        equation, (h,) = self.run.equation, self._length(u0, u1)
         dw = self.run.increment(u0, u1)
-        return x + (u1 - u0) * equation.f(u0, x) + equation.g(u0) * dw
+        return x + h * equation.f(u0, x) + equation.g(u0) * dw
 
 
 class _PredictorCorrector:
@@ -93,6 +96,19 @@ class _PredictorCorrector:
         return x + step * score + (2 * step).sqrt() * z
 
 
+class _Weights(NamedTuple):
+    """An exponential step is linear: what x, D, D′, D″ and the Brownian increment count."""
+
+    state: Tensor
+    denoised: Tensor
+    first: Tensor
+    second: Tensor
+    noise: Tensor
+    h: Tensor  # the step in λ
+    scale: Tensor  # a(t₀)
+    variance: Tensor  # s(t₀)²
+
+
 class _Exponential:
     """Exponential integrator of order 1, 2 or 3 with the denoiser extrapolated.
 
@@ -103,42 +119,68 @@ class _Exponential:
     def __init__(self, run: Run, order: int, name: str) -> None:
         self.run, self.problem = run, _reverse_problem(run, name)
         self.order, self.dial = order, self.problem.eta**2
+        self._table = run.table(self._weights)
+        # Denoisers, each with the step in λ that began there, the newest first.
         self._past: deque[tuple[Tensor, Tensor]] = deque(maxlen=order - 1)
 
     def step(self, u0: Tensor, u1: Tensor, x: Tensor) -> Tensor:
-        sde, equation = self.problem.sde, self.run.equation
-        t0, t1 = equation.clock.time(u0), equation.clock.time(u1)
+        w = _Weights(*self._table(u0, u1))
+        denoised = self._denoised(u0, x, w)
+        x1 = _advanced(w, x, denoised, *self._derivatives(denoised))
+        self._past.appendleft((w.h, denoised))
+        return x1 + w.noise * self.run.increment(u0, u1) if self.dial else x1
+
+    def _weights(self, u0: Tensor, u1: Tensor) -> Row:
+        sde, (t0, t1) = self.problem.sde, (self.run.equation.clock.time(u) for u in (u0, u1))
+        a0, a1 = sde.marginal_scale(t0), sde.marginal_scale(t1)
         sigma0, sigma1 = sde.noise_level(t0), sde.noise_level(t1)
         h = torch.log(sigma0 / sigma1)
-        denoised = self.problem.denoise(x.to(equation.dtype), equation.t(u0))
-        decay = torch.exp(-(1 + self.dial) * h)
-        y = decay / sde.marginal_scale(t0) * x + (1 - decay) * denoised
-        y = y + self._slopes(denoised, h)
-        self._past.appendleft((h, denoised))
-        if self.dial:
-            z = self.run.increment(u0, u1) / (u1 - u0).sqrt()
-            y = y + sigma1 * torch.sqrt(-torch.expm1(-2 * self.dial * h)) * z
-        return sde.marginal_scale(t1) * y
-
-    def _slopes(self, denoised: Tensor, h: Tensor) -> Tensor | float:
-        """What the change of D along the step adds."""
-        if not self._past:
-            return 0.0
         total = (1 + self.dial) * h
+        gain = -torch.expm1(-total)
+        phi2 = 1 - gain / total
+        # At order 2 the paper's weight, which differs from φ₂ by O(h²).
+        first = 0.5 * gain if self.order == 2 else phi2
+        second = 0.5 - phi2 / total
+        noise = sigma1 * torch.sqrt(-torch.expm1(-2 * self.dial * h) / (u1 - u0))
+        to_end = (torch.exp(-total) / a0, gain, h * first, h**2 * second, noise)
+        return *(a1 * weight for weight in to_end), h, a0, (a0 * sigma0) ** 2
+
+    def _denoised(self, u: Tensor, x: Tensor, w: _Weights) -> Tensor:
+        """E[x(0) | x(t) = x] (Tweedie's formula)."""
+        equation = self.run.equation
+        score = self.problem.score_at(x.to(equation.dtype), equation.t(u))
+        return (x + w.variance * score) / w.scale
+
+    def _derivatives(self, newest: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """D′ and D″ in λ at the newest node, of the polynomial through the last ones."""
+        slope, bend = self._differences(newest)
+        if slope is None or bend is None:
+            return slope, None
+        return slope + self._past[0][0] * bend, 2 * bend
+
+    def _differences(self, newest: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """First and second divided differences of the denoiser over the last nodes."""
+        if not self._past:
+            return None, None
         h1, d1 = self._past[0]
-        slope = (h / h1) * (denoised - d1)  # h D′, from the last step
-        if self.order == 2:  # the paper's weight, which differs from φ₂ by O(h²)
-            return -0.5 * torch.expm1(-total) * slope
-        phi2 = 1 + torch.expm1(-total) / total
+        slope = (newest - d1) / h1
         if len(self._past) < 2:
-            return phi2 * slope
+            return slope, None
         h2, d2 = self._past[1]
-        bend = 2 * h / (h1 + h2) * (slope - (h / h2) * (d1 - d2))  # h² D″
-        phi3 = 0.5 - phi2 / total
-        return phi2 * (slope + 0.5 * (h1 / h) * bend) + phi3 * bend
+        return slope, (slope - (d1 - d2) / h2) / (h1 + h2)
 
 
-class _UniPC:
+def _advanced(
+    w: _Weights, x: Tensor, d: Tensor, first: Tensor | None, second: Tensor | None
+) -> Tensor:
+    """The state after a step, but for noise, with what is known of D and its derivatives."""
+    x1 = w.state * x + w.denoised * d
+    if first is not None:
+        x1 = x1 + w.first * first
+    return x1 if second is None else x1 + w.second * second
+
+
+class _UniPC(_Exponential):
     """UniPC of order 3: predict with the last denoisers, correct once the next one is known.
 
     The corrector costs nothing: the denoiser at the predicted state is what the next step
@@ -148,51 +190,46 @@ class _UniPC:
     """
 
     def __init__(self, run: Run) -> None:
-        self.run, self.problem = run, _reverse_problem(run, "unipc")
-        # Denoisers and steps in λ, the newest first; y before the newest step.
-        self._past: deque[tuple[Tensor, Tensor]] = deque(maxlen=2)
-        self._before: Tensor | None = None
+        super().__init__(run, 3, "unipc")
+        self._before: tuple[_Weights, Tensor] | None = None  # the newest step and its start
 
     def step(self, u0: Tensor, u1: Tensor, x: Tensor) -> Tensor:
-        sde, equation = self.problem.sde, self.run.equation
-        t0, t1 = equation.clock.time(u0), equation.clock.time(u1)
-        h = torch.log(sde.noise_level(t0) / sde.noise_level(t1))
-        denoised = self.problem.denoise(x.to(equation.dtype), equation.t(u0))
-        y = x / sde.marginal_scale(t0)
+        w = _Weights(*self._table(u0, u1))
+        denoised = self._denoised(u0, x, w)
         if self._before is not None:
-            h1, d1 = self._past[0]
-            slope, bend = self._differences(denoised)
-            y = _integrated(h1, self._before, d1, slope - h1 * bend, 2 * bend)
-        slope, bend = self._differences(denoised)
-        lag = self._past[0][0] if self._past else 0.0
-        self._past.appendleft((h, denoised))
-        self._before = y
-        return sde.marginal_scale(t1) * _integrated(h, y, denoised, slope + lag * bend, 2 * bend)
+            x = self._corrected(*self._before, denoised)
+        x1 = _advanced(w, x, denoised, *self._derivatives(denoised))
+        self._past.appendleft((w.h, denoised))
+        self._before = w, x
+        return x1
 
-    def _differences(self, newest: Tensor) -> tuple[Tensor | float, Tensor | float]:
-        """First and second divided differences of the denoiser over the last nodes."""
-        if not self._past:
-            return 0.0, 0.0
-        h1, d1 = self._past[0]
-        slope = (newest - d1) / h1
-        if len(self._past) < 2:
-            return slope, 0.0
-        h2, d2 = self._past[1]
-        return slope, (slope - (d1 - d2) / h2) / (h1 + h2)
+    def _corrected(self, w: _Weights, x: Tensor, newest: Tensor) -> Tensor:
+        """The end of the last step again, with the denoiser there."""
+        slope, bend = self._differences(newest)
+        if slope is None or bend is None:
+            return _advanced(w, x, self._past[0][1], slope, None)
+        return _advanced(w, x, self._past[0][1], slope - w.h * bend, 2 * bend)
 
 
-def _integrated(
-    h: Tensor, y: Tensor, d: Tensor, slope: Tensor | float, bend: Tensor | float
-) -> Tensor:
-    """e^{−h} y + ∫₀ʰ e^{r−h} (d + slope r + ½ bend r²) dr."""
-    decay = torch.expm1(-h)
-    phi2 = 1 + decay / h
-    phi3 = 0.5 - phi2 / h
-    return y + decay * (y - d) + h * phi2 * slope + h**2 * phi3 * bend
+class _Ends(NamedTuple):
+    """Both ends of a step of EDM's: t, a(t) and s(t), the first at the raised noise level."""
+
+    t0: Tensor
+    scale0: Tensor
+    std0: Tensor
+    t1: Tensor
+    scale1: Tensor
+    std1: Tensor
+    h: Tensor  # the step in σ
+    sigma: Tensor  # where the step begins, before it is raised
+    scale: Tensor  # a(t) there
+    added: Tensor  # std of the noise that raises it
 
 
 class _HeunEDM:
     """EDM's stochastic Heun step: raise the noise a little (churn), then Heun in σ.
+
+    With y = x / a the flow is dy/dσ = (y − D) / σ = −s ∇ log p (arXiv 2206.00364, equation 3).
 
     Options, in EDM's symbols: `S_churn` (0: none), `S_min`, `S_max` (the noise levels
     between which it acts), `S_noise`.
@@ -204,31 +241,39 @@ class _HeunEDM:
         self.low, self.high = options["S_min"], options["S_max"]
         self.noise = options["S_noise"]
         self.gamma = min(options["S_churn"] / (len(run.nodes) - 1), math.sqrt(2) - 1)
-        self._table = NormalTable(run.seed, "churn")
+        self._table = run.table(self._ends)
+        self._numbers = NormalTable(run.seed, "churn")
         self._node = 0
 
+    def _ends(self, u0: Tensor, u1: Tensor) -> Row:
+        sde, (t, t1) = self.problem.sde, (self.run.equation.clock.time(u) for u in (u0, u1))
+        sigma, sigma1 = sde.noise_level(t), sde.noise_level(t1)
+        t0, raised = t, sigma
+        if self.gamma:
+            top = sde.noise_level(torch.tensor(sde.T, dtype=sigma.dtype))
+            raised = torch.minimum((1 + self.gamma) * sigma, top)
+            raised = torch.where((self.low <= sigma) & (sigma <= self.high), raised, sigma)
+            t0 = sde.time_of_noise_level(raised)
+        added = self.noise * (raised**2 - sigma**2).sqrt()
+        ends = [(v, sde.marginal_scale(v), sde.marginal_std(v)) for v in (t0, t1)]
+        return _Ends(*ends[0], *ends[1], sigma1 - raised, sigma, sde.marginal_scale(t), added)
+
     def step(self, u0: Tensor, u1: Tensor, x: Tensor) -> Tensor:
-        sde = self.problem.sde
-        t0, t1 = self.run.equation.t(u0), self.run.equation.t(u1)
-        y, (sigma0, sigma1) = x / sde.marginal_scale(t0), (sde.noise_level(t) for t in (t0, t1))
-        if self.gamma and self.low <= float(sigma0) <= self.high:
-            y, sigma0 = self._churned(y, sigma0)
-            t0 = sde.time_of_noise_level(sigma0)
-        h = sigma1 - sigma0
-        slope = self._slope(y, sigma0, t0)
-        slope1 = self._slope(y + h * slope, sigma1, t1)
-        return sde.marginal_scale(t1) * (y + 0.5 * h * (slope + slope1))
+        ends = _Ends(*self._table(u0, u1))
+        y = x / ends.scale
+        if self.gamma and self.low <= float(ends.sigma) <= self.high:
+            y = y + ends.added * self._draw(y)
+        slope = self._slope(y, ends.t0, ends.scale0, ends.std0)
+        slope1 = self._slope(y + ends.h * slope, ends.t1, ends.scale1, ends.std1)
+        return ends.scale1 * (y + 0.5 * ends.h * (slope + slope1))
 
-    def _churned(self, y: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
-        z = self._table.rows(self.run.samples, self._node, y.shape[1:], y.dtype).to(y.device)
+    def _draw(self, y: Tensor) -> Tensor:
         self._node += 1
-        top = self.problem.sde.noise_level(torch.tensor(self.problem.sde.T, dtype=y.dtype))
-        raised = torch.minimum((1 + self.gamma) * sigma, top)
-        return y + (raised**2 - sigma**2).sqrt() * self.noise * z, raised
+        rows = self._numbers.rows(self.run.samples, self._node - 1, y.shape[1:], y.dtype)
+        return rows.to(y.device)
 
-    def _slope(self, y: Tensor, sigma: Tensor, t: Tensor) -> Tensor:
-        """dy/dσ = (y − D) / σ, equation 3 of arXiv 2206.00364."""
-        return (y - self.problem.denoise(self.problem.sde.marginal_scale(t) * y, t)) / sigma
+    def _slope(self, y: Tensor, t: Tensor, scale: Tensor, std: Tensor) -> Tensor:
+        return -std * self.problem.score_at(scale * y, t)
 
 
 class _SOSRA:

@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Protocol
 
-import torch
 from torch import Tensor
 
 from diffsde.brownian import BoundBrownian, BrownianPath
 from diffsde.equation import Equation
 from diffsde.errors import InputError, UnknownSolverError, name_list
+from diffsde.tables import Row, StepTable
 
 __all__ = [
     "FixedStep",
@@ -57,7 +57,7 @@ class Run:
         samples: index of each row of x, on which its noise depends.
         seed: of all noise.
         rejected: counted by adaptive solvers.
-        steps: (B,) accepted steps, where each sample has its own.
+        steps: (B,) accepted steps, where each sample has its own; else None.
     """
 
     equation: Equation
@@ -71,7 +71,11 @@ class Run:
     samples: Sequence[int] = ()
     seed: int = 0
     rejected: int = 0
-    steps: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.long))
+    steps: Tensor | None = None
+
+    def table(self, rule: Callable[[Tensor, Tensor], Row]) -> StepTable:
+        """Coefficients of a step, a function of its two ends, looked up step by step."""
+        return StepTable(rule, self.nodes, self.x)
 
     def increment(self, u0: Tensor, u1: Tensor) -> Tensor:
         """The Brownian increment W over [u0, u1], (B, D)."""
@@ -184,6 +188,7 @@ def walk_fixed(solver: Solver, run: Run) -> Iterator[Move]:
     """Step from node to node."""
     if solver.one_step is None:
         raise InputError(f"{solver.name} chooses its own steps: it has no fixed-step form")
+    run.equation.on_grid(run.nodes)
     method = solver.one_step(run)
     x = run.x
     for u0, u1 in pairwise(run.nodes.unbind()):

@@ -20,7 +20,7 @@ from torch import Tensor
 from torchdiffeq._impl.fixed_adams import AdamsBashforthMoulton
 from torchdiffeq._impl.misc import _rms_norm
 from torchdiffeq._impl.odeint import SOLVERS
-from torchdiffeq._impl.rk_common import RKAdaptiveStepsizeODESolver, _runge_kutta_step
+from torchdiffeq._impl.rk_common import RKAdaptiveStepsizeODESolver
 from torchdiffeq._impl.scipy_wrapper import ScipyWrapperODESolver
 from torchdiffeq._impl.solvers import FixedGridODESolver
 
@@ -112,25 +112,31 @@ class _FixedGrid:
 
 
 class _Tableau:
-    """The Runge–Kutta step of an adaptive method, without its step control."""
+    """The Runge–Kutta step of an adaptive method, without its step control.
+
+    Written out, because torchdiffeq's own takes times in the dtype of the states.
+    """
 
     def __init__(self, name: str, run: Run) -> None:
-        self._function = _Function(run.equation)
-        self._tableau = _make(name, run, self._function).tableau
-        self._end: tuple[Tensor, Tensor] | None = None
+        tableau = _make(name, run, _Function(run.equation)).tableau
+        self._f = run.equation.f
+        self._nodes = tableau.alpha.tolist()
+        self._rows = [row.tolist() for row in tableau.beta]
+        self._weights = tableau.c_sol.tolist()
+        # The last stage of one step is the first of the next, where the tableau says so.
+        self._shared = self._nodes[-1] == 1 and self._weights[:-1] == self._rows[-1]
 
     def step(self, u0: Tensor, u1: Tensor, x: Tensor) -> Tensor:
-        # The last stage of one step is the first of the next, where the tableau says so.
-        first_same = bool(self._tableau.alpha[-1] == 1) and bool(
-            (self._tableau.c_sol[:-1] == self._tableau.beta[-1]).all()
-        )
-        shared = first_same and self._end is not None and self._end[0] is x
-        slope = self._end[1] if shared and self._end else self._function(u0, x)
-        x1, slope1, _, _ = _runge_kutta_step(
-            self._function, x, slope, u0, u1 - u0, u1, tableau=self._tableau
-        )
-        self._end = (x1, slope1)
-        return x1
+        h = u1 - u0
+        slopes, stage = [self._f(u0, x)], x
+        for c, row in zip(self._nodes, self._rows, strict=True):
+            stage = x + h * _combined(row, slopes)
+            slopes.append(self._f(u1 if c == 1 else u0 + c * h, stage))
+        return stage if self._shared else x + h * _combined(self._weights, slopes)
+
+
+def _combined(weights: list[float], slopes: list[Tensor]) -> Tensor:
+    return sum(w * k for w, k in zip(weights, slopes, strict=True) if w)  # type: ignore[return-value]
 
 
 def _walk_adaptive(name: str, run: Run) -> Iterator[Move]:

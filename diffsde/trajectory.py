@@ -65,7 +65,9 @@ class Trajectory:
     diffusion: Tensor | None = None
     std: Tensor | None = None
     denoised: Tensor | None = None
-    _dense: Callable[[float], Tensor] | None = field(default=None, repr=False, compare=False)
+    _dense: Callable[[Tensor, float], Tensor] | None = field(
+        default=None, repr=False, compare=False
+    )
 
     @property
     def final(self) -> Tensor:
@@ -93,7 +95,7 @@ class Trajectory:
         low, high = sorted((float(self.ts[0]), float(self.ts[-1])))
         if not low <= t <= high:
             raise InputError(f"t = {t}: expected a time between {low:g} and {high:g}")
-        return self._dense(float(t))
+        return self._dense(self.ys, float(t))
 
     def images(self, frame: int = -1) -> Tensor:
         """One frame as images in [0, 1], (B, C, H, W); the last frame by default."""

@@ -236,11 +236,6 @@ def test_a_callback_sees_each_step_and_may_stop() -> None:
     assert float(sol.ts[-1]) < 0.5
 
 
-def test_an_event_stops_where_it_changes_sign() -> None:
-    sol = solve(FLOW, X1, "rk4", steps=50, event=lambda t, x: t - 0.4)
-    assert 0.4 - 0.02 < float(sol.ts[-1]) <= 0.4
-
-
 @pytest.mark.parametrize(
     ("limit", "words"),
     [
