@@ -3,33 +3,40 @@
 from __future__ import annotations
 
 import os
-import uuid
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 __all__ = ["remove_leftovers", "written_whole"]
 
+_UNFINISHED = "unfinished"
+
 
 @contextmanager
 def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Give the name of a temporary file that becomes `path` if the block succeeds.
 
-    The temporary file lies beside `path`, has its suffix, and is flushed to the
-    disk before it is renamed; a reader sees the old file or the new one, never a
-    part. If the block fails, the temporary file is removed and `path` is untouched.
+    The temporary file has the name of `path` in a hidden folder beside it, and is flushed to
+    the disk before it is renamed; a reader sees the old file or the new one, never a part. If
+    the block fails, the temporary file is removed and `path` is untouched.
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.stem}.{uuid.uuid4().hex}{target.suffix}")
+    # A folder, because a writer may have temporary files of its own, as safetensors does.
+    folder = Path(tempfile.mkdtemp(prefix=_prefix(target), dir=target.parent))
+    temporary = folder / target.name
     try:
+        usual = folder / "mode"
+        usual.touch()
         yield temporary
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
+        shutil.copymode(usual, temporary)  # some writers let nobody else read what they write
+        _flush(temporary)
         temporary.replace(target)
-        _flush_folder(target.parent)
+        _flush(target.parent)
     finally:
-        temporary.unlink(missing_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def remove_leftovers(path: str | os.PathLike[str]) -> None:
@@ -39,15 +46,19 @@ def remove_leftovers(path: str | os.PathLike[str]) -> None:
     by another process at the time.
     """
     target = Path(path)
-    for temporary in target.parent.glob(f".{target.stem}.{'[0-9a-f]' * 32}{target.suffix}"):
-        temporary.unlink(missing_ok=True)
+    for folder in target.parent.glob(f"{_prefix(target)}*"):
+        shutil.rmtree(folder)
 
 
-def _flush_folder(folder: Path) -> None:
-    """Flush a folder, without which a new name may not survive a loss of power."""
-    if os.name == "nt":  # where a folder cannot be opened, and renames are flushed
+def _prefix(target: Path) -> str:
+    return f".{target.name}.{_UNFINISHED}-"
+
+
+def _flush(path: Path) -> None:
+    """Flush a file, or a folder, without which a new name may not survive a loss of power."""
+    if os.name == "nt" and path.is_dir():  # which cannot be opened there
         return
-    descriptor = os.open(folder, os.O_RDONLY)
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -138,8 +138,8 @@ class Trajectory:
                 tensors["ts"],
                 tensors["ys"],
                 _text(notes["method"]),
-                Stats(**notes["stats"]),
-                tuple(int(n) for n in notes["shape"]),
+                _stats(notes["stats"]),
+                tuple(_count(n) for n in notes["shape"]),
                 tensors.get("diffusion"),
                 tensors.get("std"),
                 tensors.get("denoised"),
@@ -155,6 +155,10 @@ class Trajectory:
         lengths += [len(v) for k in _OPTIONAL if (v := getattr(self, k)) is not None]
         if self.ts.dim() != 1 or len(set(lengths)) != 1:
             raise ValueError(f"tensors of {lengths} frames, expected one number of frames")
+        if not (self.ts.is_floating_point() and self.ys.is_floating_point()):
+            raise ValueError(
+                f"times of {self.ts.dtype}, states of {self.ys.dtype}: expected floats"
+            )
         return self
 
     def to(self, *args: Any, **kwargs: Any) -> Trajectory:
@@ -170,6 +174,21 @@ class Trajectory:
             None if self.denoised is None else self.denoised.to(*args, **kwargs),
             self._dense,
         )
+
+
+def _stats(notes: dict[str, Any]) -> Stats:
+    stats = Stats(**notes)
+    for count in (stats.nfe, stats.steps, stats.rejected):
+        _count(count)
+    if type(stats.seconds) not in (int, float):
+        raise TypeError(f"expected seconds, found {stats.seconds!r:.40}")
+    return stats
+
+
+def _count(value: object) -> int:
+    if type(value) is not int or not 0 <= value < 2**63:
+        raise TypeError(f"expected a whole number, found {value!r:.40}")
+    return value
 
 
 def _text(value: object) -> str:
