@@ -33,6 +33,7 @@ from diffsde.reverse import ProbabilityFlow, ReverseSDE
 from diffsde.score import GaussianScore, MixtureScore, ScoreModel, score_matching_loss
 from diffsde.sde import SDE, VESDE, VPSDE, SubVPSDE
 from diffsde.solvers import list_solvers
+from diffsde.speed import optimize
 from diffsde.training import train
 from diffsde.trajectory import Trajectory
 from diffsde.work_precision import work_precision
@@ -68,6 +69,7 @@ __all__ = [
     "load_model",
     "load_pretrained",
     "log_likelihood",
+    "optimize",
     "plot_bands",
     "plot_images",
     "plot_paths",
