@@ -1,0 +1,37 @@
+"""The pictures of the README and the first page, from the weights that ship.
+
+    python docs/make_pictures.py
+
+Run it again when the weights change. The gallery of examples needs no such care: the site's
+build draws it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import diffsde
+
+PICTURES = Path(__file__).parent / "pictures"
+
+
+def main() -> None:
+    model = diffsde.load_pretrained("mnist")
+    rev = diffsde.ReverseSDE(model.sde, model, shape=model.shape)
+    flow = diffsde.ProbabilityFlow(model.sde, model, shape=model.shape)
+
+    x1 = model.sde.prior_sample((6, *model.shape), seed=0)
+    em = diffsde.solve(rev, x1, "euler", steps=500, seed=0, denoise=True)
+    ode = diffsde.solve(flow, x1, "heun2", steps=100, clock="karras", denoise=True)
+    diffsde.animate(em, PICTURES / "em.gif", speed=2.5, hold=2)
+    diffsde.plot_paths([em, ode], PICTURES / "paths.png", envelope="both")
+
+    x1 = model.sde.prior_sample((64, *model.shape), seed=0)
+    best = diffsde.solve(
+        rev, x1, "sde_dpmpp_2m", steps=19, clock="karras", seed=0, denoise=True, save="last"
+    )
+    diffsde.plot_images(best.images(), PICTURES / "digits.png", columns=8)
+
+
+if __name__ == "__main__":
+    main()

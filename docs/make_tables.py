@@ -1,0 +1,126 @@
+"""Tables of the site that are made from the code or from measured files, so that none falls behind.
+
+- the solvers, from the registry;
+- the commands and their options, from the command line's own parser;
+- errors against evaluations, from `measured/*/table.csv`, which `diffsde work-precision` writes.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from typer.main import get_command
+
+from diffsde import list_solvers
+from diffsde.cli import app
+from diffsde.solvers import Solver
+
+HERE = Path(__file__).parent
+
+
+def write_tables() -> None:
+    """Fill the folder `generated`, which the pages include."""
+    folder = HERE / "generated"
+    folder.mkdir(exist_ok=True)
+    pages = {f"{kind}.md": solvers(kind) for kind in ("sde", "ode")}
+    pages |= {"commands.md": commands()}
+    for name in ("flow", "sde"):
+        pages[f"{name}-budgets.md"] = budgets(HERE / "measured" / name / "table.csv")
+    pages["flow-tolerances.md"] = tolerances(HERE / "measured" / "flow-adaptive" / "table.csv")
+    for name, text in pages.items():
+        (folder / name).write_text(text, encoding="utf-8")
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def solvers(kind: str) -> str:
+    """The registry's rows of one kind."""
+    head = ["name", "library", "order", "score evaluations a step", "steps", "source", "advice"]
+    return table(head, map(_solver, list_solvers(kind)))
+
+
+def _solver(row: Solver) -> list[str]:
+    cost = "varies" if row.evaluations is None else f"{row.evaluations:g}"
+    steps = "its own" if row.adaptive else "fixed"
+    return [f"`{row.name}`", row.family, f"{row.order:g}", cost, steps, row.source, row.advice]
+
+
+def commands() -> str:
+    """Each command: what it does, and its options."""
+    group: Any = get_command(app)
+    return "\n".join(_command(name, command) for name, command in group.commands.items())
+
+
+def _command(name: str, command: Any) -> str:
+    text, _, example = (command.help or "").partition("Example")
+    example = example.removeprefix("s").removeprefix(":")
+    examples = "\n".join(" ".join(part.split()) for part in example.split(","))
+    rows = [
+        [_spelling(option), _help(option), _default(option)]
+        for option in command.params
+        if option.name != "help"
+    ]
+    options = table(["option", "what", "default"], rows)
+    return f"### diffsde {name}\n\n{text.strip()}\n\n```sh\n{examples}\n```\n\n{options}"
+
+
+def _spelling(option: Any) -> str:
+    names = [*option.opts, *option.secondary_opts]
+    return " ".join(f"`{name}`" for name in names)
+
+
+def _help(option: Any) -> str:
+    return " ".join((getattr(option, "help", None) or "").split()).replace("|", "\\|")
+
+
+def _default(option: Any) -> str:
+    default = option.default
+    if option.required:
+        return "required"
+    plain = isinstance(default, str | int | float | Path) and not isinstance(default, bool)
+    return f"`{default}`" if plain else "on" if default is True else ""
+
+
+def budgets(path: Path) -> str:
+    """Error of each method in each clock, a column for each number of evaluations."""
+    rows = _measured(path)
+    columns = sorted({int(row["nfe"]) for row in rows})
+    columns = [n for n in columns if n % 10 == 0]  # methods of 3 or 4 a step may fall short
+    found: dict[tuple[str, str], dict[int, str]] = {}
+    for row in rows:
+        errors = found.setdefault((row["method"], row["clock"]), {})
+        affordable = [n for n in columns if n >= int(row["nfe"])]
+        errors[min(affordable)] = _short(row)
+    middle = columns[len(columns) // 2]
+    ranked = sorted(found.items(), key=lambda item: float(item[1].get(middle, "inf")))
+    return table(
+        ["method", "clock", *map(str, columns)],
+        ([f"`{m}`", c, *(errors.get(n, "–") for n in columns)] for (m, c), errors in ranked),
+    )
+
+
+def tolerances(path: Path) -> str:
+    """What each tolerance of an adaptive method cost and brought, in each clock."""
+    return table(
+        ["method", "clock", "steps", "evaluations", "error"],
+        (
+            [f"`{row['method']}`", row["clock"], row["steps"], row["nfe"], _short(row)]
+            for row in _measured(path)
+        ),
+    )
+
+
+def _short(row: dict[str, str]) -> str:
+    return f"{float(row['error']):.2g}"
+
+
+def _measured(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
