@@ -2,6 +2,7 @@ r"""Comparisons: solvers and runs against each other, in steps, evaluations, err
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -17,6 +18,9 @@ from diffsde.style import Theme, theme
 from diffsde.trajectory import Trajectory
 
 __all__ = ["plot_convergence", "plot_losses", "plot_steps", "plot_work_precision"]
+
+_INSIDE = 12  # lines whose legend fits inside the axes
+_COLUMN = 20  # lines of a legend beside them
 
 
 def plot_steps(
@@ -65,6 +69,8 @@ def plot_work_precision(
 ) -> Figure:
     """Error against work, a line per method, both axes logarithmic: lower left is better.
 
+    The legend of more than a dozen lines stands beside the axes, and the figure is as much wider.
+
     Args:
         table: rows with `method`, `x` and `y`.
         path: where to write the figure, too.
@@ -73,12 +79,14 @@ def plot_work_precision(
     Raises:
         InputError: a row lacks a column.
     """
-    look = theme(dark)
-    figure, axes = axes_for(ax, look, 7, 4.5)
-    _log_lines(axes, _lines(table, x, y), look)
+    look, lines = theme(dark), _lines(table, x, y)
+    columns = math.ceil(len(lines) / _COLUMN) if len(lines) > _INSIDE else 0
+    figure, axes = axes_for(ax, look, 7 + 2 * columns, 4.5)
+    _log_lines(axes, lines, look)
     names = {"nfe": "score evaluations (NFE)", "seconds": "seconds"}
     axes.set(xlabel=names.get(x, x), ylabel=y)
-    look.legend(axes)
+    beside = {"loc": "upper left", "bbox_to_anchor": (1, 1), "ncols": columns} if columns else {}
+    look.legend(axes, **beside)
     return written(figure, path)
 
 

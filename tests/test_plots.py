@@ -251,6 +251,19 @@ def test_steps_and_evaluations() -> None:
     assert "4 steps, 2 rejected, 33 NFE" in legend_of(figure.axes[0])
 
 
+def test_a_long_legend_stands_beside_the_axes() -> None:
+    table = [
+        {"method": f"m{k}, karras", "nfe": n, "error": 1 / n} for k in range(40) for n in (1, 2)
+    ]
+    figure = plots.plot_work_precision(table)
+    pixels(figure)  # lays it out, and warns if the axes vanish
+    axes = figure.axes[0]
+    assert axes.get_window_extent().width > 0.5 * figure.bbox.width
+    assert axes.get_legend().get_window_extent().x0 >= axes.get_window_extent().x1
+    looks = {(line.get_color(), line.get_marker()) for line in axes.lines}
+    assert len(looks) == 40
+
+
 def test_convergence_fits_the_order() -> None:
     axes = ALL["convergence"]().axes[0]
     assert "heun (order 2.00)" in legend_of(axes)
