@@ -5,7 +5,8 @@
 Each way is timed in turn, several rounds over, so that whatever else the machine does falls
 on all of them alike; the median over rounds and the median of the paired ratios are printed.
 The tutorial's loop: float32, a data loader with one PIL image at a time, Adam. The data
-pipeline's share is the time that a batch takes to be drawn, over the time of an update.
+pipeline's share is the time that a batch takes to be drawn, over the time of an update; the
+noise's likewise.
 """
 
 from __future__ import annotations
@@ -17,15 +18,20 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import torch
+from accelerate import Accelerator
 from torch import Tensor
 from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
 
 from diffsde.data import cache_folder, load_images
+from diffsde.initial_model import initial_model
 from diffsde.networks import ScoreUNet
+from diffsde.objectives import numbers_per_image
+from diffsde.recipes import RECIPES, Recipe
 from diffsde.score import ScoreModel, score_matching_loss
 from diffsde.sde import VESDE
-from diffsde.training import RECIPES, Recipe, _Run
+from diffsde.training import _Run
+from diffsde.training_noise import TrainingNoise
 
 BATCH = 128
 
@@ -54,9 +60,12 @@ def _for_ever(loader: DataLoader[tuple[Tensor, Tensor]]) -> Iterator[Tensor]:
             yield x
 
 
-def ours(recipe: Recipe) -> Callable[[], None]:
-    """One update of this package's loop."""
-    run = _Run.start(load_images("mnist"), replace(recipe, batch_size=BATCH), VESDE())
+def ours(recipe: Recipe, memory_format: torch.memory_format | None = None) -> Callable[[], None]:
+    """One update of this package's loop; weights in that order in memory if one is given."""
+    data, recipe = load_images("mnist"), replace(recipe, batch_size=BATCH)
+    run = _Run.start(data, recipe, initial_model(data, recipe, VESDE()), Accelerator())
+    if memory_format is not None:
+        run.model.network.to(memory_format=memory_format)
     batches = iter(run._batches(0) * 20)
     return lambda: run._update(next(batches))
 
@@ -71,10 +80,22 @@ def data_share(updates: int) -> float:
     return (time.perf_counter() - started) / updates
 
 
+def noise_share(updates: int) -> float:
+    """Seconds that drawing the numbers of one batch takes."""
+    noise = TrainingNoise(0, "training", numbers_per_image((1, 28, 28)))
+    started = time.perf_counter()
+    for step in range(updates):
+        noise.draw(step, range(BATCH))
+    return (time.perf_counter() - started) / updates
+
+
 WAYS: dict[str, Callable[[], Callable[[], None]]] = {
     "tutorial's loop, float32": tutorial_loop,
     "ScoreUNet, float32": lambda: ours(replace(RECIPES["mnist-tutorial"], precision="float32")),
     "ScoreUNet, bfloat16": lambda: ours(replace(RECIPES["mnist-tutorial"], precision="bfloat16")),
+    "ScoreUNet, bfloat16, channels last": lambda: ours(
+        replace(RECIPES["mnist-tutorial"], precision="bfloat16"), torch.channels_last
+    ),
     "ScoreUNet, bfloat16, compiled": lambda: ours(
         replace(RECIPES["mnist-tutorial"], precision="bfloat16", compile=True)
     ),
@@ -104,11 +125,15 @@ def main() -> None:
                 update()
             seconds[name].append((time.perf_counter() - started) / args.updates)
     base = seconds["tutorial's loop, float32"]
-    share = data_share(100)
+    share, noise = data_share(100), noise_share(100)
     for name, times in seconds.items():
         ratio = statistics.median(b / t for b, t in zip(base, times, strict=True))
         middle = statistics.median(times)
-        drawn = "" if times is base else f", data {share / middle:6.2%} of an update"
+        drawn = (
+            ""
+            if times is base
+            else (f", data {share / middle:6.2%} and noise {noise / middle:6.2%} of an update")
+        )
         print(f"{name:34} {BATCH / middle:6.0f} images/s, {ratio:5.2f} × the tutorial's{drawn}")
 
 
