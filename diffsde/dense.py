@@ -37,6 +37,8 @@ def dense_output(
         run: as it was solved.
         us: (T,) times of the saved states, in the solver's time.
     """
+    if run.path is not None:
+        run = replace(run, noise=None)  # bound anew when it is needed: it is large
 
     def at(ys: Tensor, t: float) -> Tensor:
         states = ys.reshape(len(ys), *run.x.shape)
@@ -49,6 +51,7 @@ def dense_output(
                 x = _hermite(solver, run, us, states, k, u)
             else:
                 x = _solved_on(walk, run, us[k], states[k], u)
+            run.equation.forget()
             return x.reshape(ys[k].shape)
 
     return at
@@ -66,7 +69,7 @@ def within_step(
     It is a shorter step of the same solver; after a multistep method the cubic of the two
     ends; and a straight line where there is noise whose path was not kept.
     """
-    pathless = run.noise is not None and run.path is None
+    pathless = run.equation.stochastic and run.path is None
     if pathless or (solver.multistep and _noisy(run)):
         length = after.u - before.u
         return lambda u: before.x + (u - before.u) / length * (after.x - before.x)
@@ -81,7 +84,7 @@ def within_step(
 def _solved_on(
     walk: Callable[[Run], Iterator[Move]], run: Run, start: Tensor, x: Tensor, u: Tensor
 ) -> Tensor:
-    if run.noise is not None and run.path is None:
+    if run.equation.stochastic and run.path is None:
         raise InputError(
             "an SDE's state between its steps depends on its Brownian path, and this solve kept "
             "none: give noise=BrownianPath(seed)"
@@ -89,6 +92,9 @@ def _solved_on(
     between = run.nodes[(run.nodes > start) & (run.nodes < u)]
     nodes = torch.cat([start[None], between, u[None]])
     part = replace(run, x=x, nodes=nodes)
+    if part.noise is None and part.path is not None:
+        size, samples = (len(x), x[0].numel()), run.samples
+        part.noise = part.path.bind(size, run.equation.duration, samples, x.dtype, x.device)
     for move in walk(part):
         x = move.x
     return x

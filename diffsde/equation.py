@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -64,6 +65,24 @@ class Meter:
         return value
 
 
+@dataclass(frozen=True)
+class _Coefficients:
+    """What of an equation depends on time alone."""
+
+    clock: Clock
+    diffusion: Callable[[Tensor], Tensor] | None
+    dtype: torch.dtype
+    device: torch.device
+
+    def __call__(self, u: Tensor) -> Row:
+        """t, dt/du and g at u, each of u's shape; computed in float64."""
+        t = self.clock.time(u)
+        rate = self.clock.rate_at(t)
+        g = rate if self.diffusion is None else rate.sqrt() * self.diffusion(t)
+        found = (t, self.clock.direction * rate, g)
+        return tuple(value.to(self.device, self.dtype) for value in found)
+
+
 class Equation:
     """A problem in a clock, with u rising from 0 and states of shape (B, D).
 
@@ -90,8 +109,9 @@ class Equation:
     ) -> None:
         self.problem, self.clock, self.meter = problem, clock, meter
         self.stochastic, self.additive = stochastic, diffusion is not None
-        self._drift, self._diffusion = drift, diffusion
-        self.dtype, self._device = dtype, device
+        self._drift = drift
+        self.dtype = dtype
+        self._coefficients = _Coefficients(clock, diffusion, dtype, device)
         self._last: tuple[Any, ...] = ()
         self._table: StageTable | None = None
 
@@ -113,6 +133,10 @@ class Equation:
         value = pace * self._drift(x.to(self.dtype), t)
         self._last = (u, x, x._version, torch.is_grad_enabled(), value)
         return value
+
+    def forget(self) -> None:
+        """Let go of the last point: a trajectory that can be asked for more keeps its equation."""
+        self._last = ()
 
     def g(self, u: Tensor) -> Tensor:
         """The diffusion, of u's shape."""
@@ -140,16 +164,6 @@ class Equation:
             return self._table(place)
         t, pace, g = self._coefficients(place)
         return t.flatten() if t.dim() else t, pace, g
-
-    def _coefficients(self, u: Tensor) -> Row:
-        """t, dt/du and g at u, each of u's shape; computed in float64."""
-        t = self.clock.time(u)
-        rate = self.clock.rate_at(t)
-        g = rate.sqrt() * self._diffusion(t) if self._diffusion is not None else rate
-        return self._cast(t), self._cast(self.clock.direction * rate), self._cast(g)
-
-    def _cast(self, value: Tensor) -> Tensor:
-        return value.to(self._device, self.dtype)
 
 
 def make_equation(

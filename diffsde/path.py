@@ -105,7 +105,7 @@ class Path:
         self.bound = math.inf
         if isinstance(problem, ReverseProblem):
             self.bound = 100 * max(peak(self.run.x), problem.sde.prior_std)
-        self._watch = None if self.limits.event is None else Watch(self._event)
+        self._watch = self._watched()
         self._over = False
         if self._kept[0]:
             self._keep(self.last)
@@ -223,9 +223,11 @@ class Path:
             return False
         return bool(callback(self._time(self.last.u), self._shaped(self.last.x), self.stats))
 
-    def _event(self, u: Tensor, x: Tensor) -> float:
-        event = self.limits.event
-        return 0.0 if event is None else float(event(self._time(u), self._shaped(x)))
+    def _watched(self) -> Watch | None:
+        event, clock, shape = self.limits.event, self.run.equation.clock, self.shape
+        if event is None:
+            return None
+        return Watch(lambda u, x: float(event(float(clock.time(u)), x.reshape(shape))))
 
     def _failure(self, error: BaseException) -> SolveError:
         self._count()
@@ -279,6 +281,7 @@ class Path:
 
     def _dense(self, us: Tensor, walk: Walk) -> DenseOutput:
         self.run.equation.meter.limit = None
+        self.run.equation.forget()
         return dense_output(self.solver, walk, self.run, us)
 
     def _times(self, us: Tensor) -> Tensor:

@@ -22,16 +22,18 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from diffsde.clocks import Clock
 from diffsde.errors import InputError
 from diffsde.reverse import ReverseProblem
+from diffsde.sde import SDE
 from diffsde.seeds import NormalTable
 from diffsde.solvers import Run, Solver, register
-from diffsde.tables import Row
 
 __all__: list[str] = []
 
@@ -109,6 +111,28 @@ class _Weights(NamedTuple):
     variance: Tensor  # s(t₀)²
 
 
+def _weights(problem: ReverseProblem, clock: Clock, order: int, u0: Tensor, u1: Tensor) -> _Weights:
+    """The weights of the step from u₀ to u₁; all but the last three count at t₁, times a(t₁)."""
+    sde, dial, t0, t1 = problem.sde, problem.eta**2, clock.time(u0), clock.time(u1)
+    a0, a1 = sde.marginal_scale(t0), sde.marginal_scale(t1)
+    sigma0, sigma1 = sde.noise_level(t0), sde.noise_level(t1)
+    h = torch.log(sigma0 / sigma1)
+    total = (1 + dial) * h
+    gain = -torch.expm1(-total)
+    phi2 = 1 - gain / total
+    return _Weights(
+        state=a1 * torch.exp(-total) / a0,
+        denoised=a1 * gain,
+        # At order 2 the paper's weight, which differs from φ₂ by O(h²).
+        first=a1 * h * (0.5 * gain if order == 2 else phi2),
+        second=a1 * h**2 * (0.5 - phi2 / total),
+        noise=a1 * sigma1 * torch.sqrt(-torch.expm1(-2 * dial * h) / (u1 - u0)),
+        h=h,
+        scale=a0,
+        variance=(a0 * sigma0) ** 2,
+    )
+
+
 class _Exponential:
     """Exponential integrator of order 1, 2 or 3 with the denoiser extrapolated.
 
@@ -119,7 +143,7 @@ class _Exponential:
     def __init__(self, run: Run, order: int, name: str) -> None:
         self.run, self.problem = run, _reverse_problem(run, name)
         self.order, self.dial = order, self.problem.eta**2
-        self._table = run.table(self._weights)
+        self._table = run.table(partial(_weights, self.problem, run.equation.clock, order))
         # Denoisers, each with the step in λ that began there, the newest first.
         self._past: deque[tuple[Tensor, Tensor]] = deque(maxlen=order - 1)
 
@@ -129,21 +153,6 @@ class _Exponential:
         x1 = _advanced(w, x, denoised, *self._derivatives(denoised))
         self._past.appendleft((w.h, denoised))
         return x1 + w.noise * self.run.increment(u0, u1) if self.dial else x1
-
-    def _weights(self, u0: Tensor, u1: Tensor) -> Row:
-        sde, (t0, t1) = self.problem.sde, (self.run.equation.clock.time(u) for u in (u0, u1))
-        a0, a1 = sde.marginal_scale(t0), sde.marginal_scale(t1)
-        sigma0, sigma1 = sde.noise_level(t0), sde.noise_level(t1)
-        h = torch.log(sigma0 / sigma1)
-        total = (1 + self.dial) * h
-        gain = -torch.expm1(-total)
-        phi2 = 1 - gain / total
-        # At order 2 the paper's weight, which differs from φ₂ by O(h²).
-        first = 0.5 * gain if self.order == 2 else phi2
-        second = 0.5 - phi2 / total
-        noise = sigma1 * torch.sqrt(-torch.expm1(-2 * self.dial * h) / (u1 - u0))
-        to_end = (torch.exp(-total) / a0, gain, h * first, h**2 * second, noise)
-        return *(a1 * weight for weight in to_end), h, a0, (a0 * sigma0) ** 2
 
     def _denoised(self, u: Tensor, x: Tensor, w: _Weights) -> Tensor:
         """E[x(0) | x(t) = x] (Tweedie's formula)."""
@@ -226,6 +235,29 @@ class _Ends(NamedTuple):
     added: Tensor  # std of the noise that raises it
 
 
+def _ends(
+    sde: SDE, clock: Clock, churn: tuple[float, float, float, float], u0: Tensor, u1: Tensor
+) -> _Ends:
+    """The step from u₀ to u₁; churn is γ, S_min, S_max and S_noise."""
+    gamma, low, high, noise = churn
+    t, t1 = clock.time(u0), clock.time(u1)
+    sigma, sigma1 = sde.noise_level(t), sde.noise_level(t1)
+    t0, raised = t, sigma
+    if gamma:
+        top = sde.noise_level(torch.tensor(sde.T, dtype=sigma.dtype))
+        raised = torch.minimum((1 + gamma) * sigma, top)
+        raised = torch.where((low <= sigma) & (sigma <= high), raised, sigma)
+        t0 = sde.time_of_noise_level(raised)
+    return _Ends(
+        *(t0, sde.marginal_scale(t0), sde.marginal_std(t0)),
+        *(t1, sde.marginal_scale(t1), sde.marginal_std(t1)),
+        h=sigma1 - raised,
+        sigma=sigma,
+        scale=sde.marginal_scale(t),
+        added=noise * (raised**2 - sigma**2).sqrt(),
+    )
+
+
 class _HeunEDM:
     """EDM's stochastic Heun step: raise the noise a little (churn), then Heun in σ.
 
@@ -239,24 +271,11 @@ class _HeunEDM:
         self.run, self.problem = run, _reverse_problem(run, "heun_edm")
         options = {"S_churn": 0.0, "S_min": 0.0, "S_max": math.inf, "S_noise": 1.0, **run.options}
         self.low, self.high = options["S_min"], options["S_max"]
-        self.noise = options["S_noise"]
         self.gamma = min(options["S_churn"] / (len(run.nodes) - 1), math.sqrt(2) - 1)
-        self._table = run.table(self._ends)
+        churn = (self.gamma, self.low, self.high, options["S_noise"])
+        self._table = run.table(partial(_ends, self.problem.sde, run.equation.clock, churn))
         self._numbers = NormalTable(run.seed, "churn")
         self._node = 0
-
-    def _ends(self, u0: Tensor, u1: Tensor) -> Row:
-        sde, (t, t1) = self.problem.sde, (self.run.equation.clock.time(u) for u in (u0, u1))
-        sigma, sigma1 = sde.noise_level(t), sde.noise_level(t1)
-        t0, raised = t, sigma
-        if self.gamma:
-            top = sde.noise_level(torch.tensor(sde.T, dtype=sigma.dtype))
-            raised = torch.minimum((1 + self.gamma) * sigma, top)
-            raised = torch.where((self.low <= sigma) & (sigma <= self.high), raised, sigma)
-            t0 = sde.time_of_noise_level(raised)
-        added = self.noise * (raised**2 - sigma**2).sqrt()
-        ends = [(v, sde.marginal_scale(v), sde.marginal_std(v)) for v in (t0, t1)]
-        return _Ends(*ends[0], *ends[1], sigma1 - raised, sigma, sde.marginal_scale(t), added)
 
     def step(self, u0: Tensor, u1: Tensor, x: Tensor) -> Tensor:
         ends = _Ends(*self._table(u0, u1))

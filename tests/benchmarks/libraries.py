@@ -6,6 +6,7 @@
 One network, one noise, one schedule (Karras et al., from s(1) to s(ε)), the same number of
 evaluations. Whatever of the three is installed takes part. Ours saves the last state only,
 as theirs do. Each pair is timed in turn, some rounds over; a ratio above 1: theirs is slower.
+--rounds R takes 2 R solves of each; --batch and --steps choose the sizes.
 The last column is the rms difference of the final states, where both are deterministic.
 """
 
@@ -28,6 +29,8 @@ from torch import Tensor
 from diffsde import ProbabilityFlow, ReverseSDE, ScoreModel, load_pretrained, solve
 
 RHO = 7.0
+
+Clock = Callable[[], float]
 
 
 @dataclass(frozen=True)
@@ -189,8 +192,18 @@ def azula() -> Mapping[str, Theirs]:
     }
 
 
+LIBRARIES = {"k-diffusion": k_diffusion, "diffusers": diffusers, "azula": azula}
+
+
 def installed() -> dict[str, Theirs]:
-    return {**k_diffusion(), **diffusers(), **azula()}
+    """The samplers of the libraries that are here; says which are not."""
+    found: dict[str, Theirs] = {}
+    for library, samplers in LIBRARIES.items():
+        some = samplers()
+        found |= some
+        if not some:
+            print(f"{library} is not installed and takes no part: pip install {library}")
+    return found
 
 
 def our_solve(model: ScoreModel, x: Tensor, ours: tuple[str, str, str], steps: int) -> Tensor:
@@ -200,37 +213,58 @@ def our_solve(model: ScoreModel, x: Tensor, ours: tuple[str, str, str], steps: i
     return solve(problem, x, name, steps=steps, clock=clock, seed=0, save="last").final
 
 
+def compared(
+    model: ScoreModel, x: Tensor, theirs: Theirs, steps: int, rounds: int, clock: Clock
+) -> tuple[list[float], list[float], float]:
+    """Seconds of each of their solves and of ours, in turn; rms difference of the two ends."""
+    assert theirs.ours is not None
+    other_times, own_times = [], []
+    for k in range(2 * rounds):
+        # Who goes first alternates, so that a drift of the machine's speed falls on both.
+        for whose in ("theirs", "ours") if k % 2 else ("ours", "theirs"):
+            started = clock()
+            if whose == "theirs":
+                with torch.no_grad():
+                    other = theirs.run(model, x, steps)
+                other_times.append(clock() - started)
+            else:
+                own = our_solve(model, x, theirs.ours, steps)
+                own_times.append(clock() - started)
+    return other_times, own_times, float((own - other).square().mean().sqrt())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, help="pairs of pairs; 1 at batch 64, 12 at batch 1")
     parser.add_argument("--batch", type=int, nargs="+", default=[64, 1])
     parser.add_argument("--cpu", action="store_true", help="CPU seconds instead of seconds")
     given = parser.parse_args()
     clock = time.process_time if given.cpu else time.perf_counter
     model = load_pretrained("mnist")
+    pairs = {name: theirs for name, theirs in installed().items() if theirs.ours is not None}
     for batch in given.batch:
         x = model.sde.prior_sample((batch, *model.shape), seed=0)
         our_solve(model, x, ("ode", "ddim", "karras"), 2)
-        print(f"\nbatch {batch}, {given.steps} steps")
-        print(f"{'theirs':30}{'ours':20}{'theirs / ours':>14}{'difference':>12}")
-        for name, theirs in installed().items():
-            if theirs.ours is None:
-                continue
-            ratios = []
-            for _ in range(given.rounds):
-                times = [clock()]
-                with torch.no_grad():
-                    other = theirs.run(model, x, given.steps)
-                times.append(clock())
-                own = our_solve(model, x, theirs.ours, given.steps)
-                times.append(clock())
-                ratios.append((times[1] - times[0]) / (times[2] - times[1]))
-            gap = float((own - other).square().mean().sqrt())
-            shown = f"{gap:.1e}" if theirs.ours[0] == "ode" else "–"
-            median = statistics.median(ratios)
-            label = " ".join(theirs.ours[:2])
-            print(f"{name:30}{label:20}{median:14.3f}{shown:>12}", flush=True)
+        rounds = given.rounds or (1 if batch > 8 else 12)
+        print(
+            f"\nbatch {batch}, {given.steps} steps, {2 * rounds} solves of each, "
+            f"{torch.get_num_threads()} thread(s); ms are the least, the ratio is of the medians"
+        )
+        print(
+            f"{'theirs':30}{'ours':20}{'theirs, ms':>11}{'ours, ms':>10}"
+            f"{'theirs / ours':>14}{'difference':>12}"
+        )
+        for name, theirs in pairs.items():
+            others, owns, gap = compared(model, x, theirs, given.steps, rounds, clock)
+            kind, method, _ = theirs.ours or ("", "", "")
+            shown = f"{gap:.1e}" if kind == "ode" else "–"
+            ratio = statistics.median(others) / statistics.median(owns)
+            print(
+                f"{name:30}{kind + ' ' + method:20}{1000 * min(others):11.1f}"
+                f"{1000 * min(owns):10.1f}{ratio:14.3f}{shown:>12}",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":
