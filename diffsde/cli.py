@@ -417,16 +417,24 @@ def train(
     ] = None,
     compile: Annotated[bool | None, typer.Option(help="Compile the network.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
-    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Log there too.")] = False,
+    accumulate: Annotated[
+        int | None, typer.Option(min=1, help="Parts of a batch, each in memory by itself.")
+    ] = None,
+    keep: Annotated[int, typer.Option(min=1, help="States to keep, the newest.")] = 2,
+    log_with: Annotated[
+        list[str] | None, typer.Option(help="Follow the loss with tensorboard, wandb, ….")
+    ] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Learn the score by denoising score matching.
 
-    The folder holds model.safetensors (for --model), the run's state, loss.csv and loss.png.
-    Ctrl-C saves the run; --resume goes on with it.
+    The folder holds model.safetensors (for --model), the run's newest states, loss.csv and
+    loss.png. Ctrl-C saves the run; --resume goes on with it, after a power cut too. Several
+    processes are started by a launcher, and divide every batch.
 
-    Example: diffsde train --out runs/first --recipe mnist-tutorial --epochs 5
+    Examples: diffsde train --out runs/first --recipe mnist-tutorial --epochs 5,
+    torchrun --nproc_per_node 2 -m diffsde train --out runs/second
     """
     chosen: dict[str, Any] = {
         name: value
@@ -436,6 +444,7 @@ def train(
             "objective": objective,
             "epochs": epochs,
             "batch_size": batch_size,
+            "accumulate": accumulate,
             "learning_rate": learning_rate,
             "schedule": schedule,
             "seed": seed,
@@ -451,7 +460,7 @@ def train(
         wanted = None if resume and not chosen else replace(RECIPES[recipe], **chosen)
         run_training(
             out, images, wanted, start_from=None if start_from is None else _model(start_from),
-            resume=resume, log_with="tensorboard" if tensorboard else (), progress=not quiet,
+            resume=resume, keep=keep, log_with=log_with or (), progress=not quiet,
         )  # fmt: skip
         update, loss = _last_loss(out / "loss.csv")
         report.say(f"loss {loss:.2f} after {update} updates", updates=update, loss=loss)

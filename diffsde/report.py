@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -34,18 +35,24 @@ class Report:
         """What was found, at once if in words: a text, and the same as named facts."""
         self._facts |= facts
         if not self.as_json:
-            print(words)
+            _print(words)
 
     def end(self, seconds: float) -> None:
         """The files and the time."""
         if self.as_json:
             written = [str(path) for path in self.written]
             found = {**self._facts, "written": written, "seconds": round(seconds, 3)}
-            print(json.dumps(_strict(found), ensure_ascii=False, indent=1, allow_nan=False))
+            _print(json.dumps(_strict(found), ensure_ascii=False, indent=1, allow_nan=False))
             return
         for path in self.written:
-            print(f"wrote {path}")
-        print(f"in {seconds:.1f} s")
+            _print(f"wrote {path}")
+        _print(f"in {seconds:.1f} s")
+
+
+def _print(words: object) -> None:
+    # Of the processes of one launch, which all do this, the first speaks.
+    if os.environ.get("RANK", "0") == "0":
+        print(words)
 
 
 @contextmanager
