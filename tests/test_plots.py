@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -203,6 +204,13 @@ def test_vector_output_stays_small(tmp_path: Path) -> None:
     for suffix in (".pdf", ".svg"):
         plots.plot_paths(sol, tmp_path / f"paths{suffix}")
         assert (tmp_path / f"paths{suffix}").stat().st_size < 200_000
+
+
+def test_a_hundred_thousand_paths_take_seconds() -> None:
+    sol = normal_paths(100_000, 201)
+    started = time.process_time()  # which other work on the machine hardly stretches
+    pixels(plots.plot_paths(sol))
+    assert time.process_time() - started < 5
 
 
 def test_over_all_paths_others_lay_a_few() -> None:
