@@ -10,10 +10,18 @@ import torchsde
 from diffsde import VESDE, GaussianScore, InputError, ProbabilityFlow, ReverseSDE, solve
 from diffsde.brownian import SequentialBrownian
 from diffsde.clocks import CLOCKS
+from diffsde.sde import EDMSDE, SDES, VPSDE, SubVPSDE
 
 from .problems import assert_same_law, flow, gaussian, mixture, reverse
 
 SDE = VESDE()
+# Of noise levels up to 10 or so: from σ = 80 and more, even steps in t or σ do not arrive.
+DIALLED = {
+    "VESDE": VESDE(),
+    "VPSDE": VPSDE(beta_max=8.0),
+    "SubVPSDE": SubVPSDE(beta_max=8.0),
+    "EDMSDE": EDMSDE(T=10.0, eps=0.02),
+}
 SHAPE = (1, 4, 4)
 SCORE = GaussianScore(SDE, 0.3, 0.318)
 X1 = SDE.prior_sample((6, *SHAPE), seed=0)
@@ -77,13 +85,16 @@ def test_flow_and_sde_share_their_marginals() -> None:
 
 
 @pytest.mark.parametrize("clock", CLOCKS)
-@pytest.mark.parametrize("eta", [0.0, 0.5, 1.5])
-def test_every_dial_keeps_the_law(eta: float, clock: str) -> None:
-    score = mixture()
-    x = score.sample(400, 1.0, seed=1)
-    steps = 300 if clock in ("t", "sigma") else 60  # these are coarse where the data are
+@pytest.mark.parametrize("eta", [0.0, 0.5, 1.0, 1.5])
+@pytest.mark.parametrize("name", SDES)
+def test_every_dial_keeps_the_law(name: str, eta: float, clock: str) -> None:
+    """Fails if ½ (1 + η²) or η is lost, in any SDE and any clock."""
+    sde = DIALLED[name]
+    score = mixture(sde, dims=8)
+    x = score.sample(400, sde.T, seed=1)
+    steps = 100 if clock in ("t", "sigma") else 30  # these are coarse where the data are
     sol = solve(reverse(score, eta), x, "srk", steps=steps, clock=clock, seed=2, save="last")
-    assert_same_law(sol.final, score.sample(10000, SDE.eps, seed=3))
+    assert_same_law(sol.final, score.sample(10000, sde.eps, seed=3), f"η = {eta}, {clock}")
 
 
 def test_the_dial_at_zero_is_the_flow() -> None:
