@@ -182,16 +182,16 @@ class SDE(nn.Module):
         samples = range(first, first + count)
         table = NormalTable(checked_seed(seed), "prior")
         noise = table.rows(samples, 0, rest, dtype or torch.get_default_dtype())
-        return (self._prior_mean(noise) + self.prior_std * noise).to(device)
+        return (self.prior_mean(noise) + self.prior_std * noise).to(device)
 
     def prior_logp(self, x: Tensor) -> Tensor:
         """log N(x; m, s(T)² I), of shape (B,), in nats."""
         dims = x[0].numel()
-        square = (x - self._prior_mean(x)).flatten(1).square().sum(1) / self.prior_std**2
+        square = (x - self.prior_mean(x)).flatten(1).square().sum(1) / self.prior_std**2
         return -0.5 * square - dims * (0.5 * math.log(2 * math.pi) + math.log(self.prior_std))
 
-    def _prior_mean(self, x: Tensor) -> Tensor:
-        """m, which broadcasts against states x (B, …), flattened or not."""
+    def prior_mean(self, x: Tensor) -> Tensor:
+        """m, the mean of the prior, which broadcasts against states x (B, …), flattened or not."""
         if self.data_mean is None:
             return x.new_zeros(())
         if x[0].numel() != self.data_mean.numel():

@@ -11,7 +11,14 @@ from torch import Tensor
 from diffsde import GaussianScore, ProbabilityFlow, ReverseSDE
 from diffsde.animation import animate
 from diffsde.errors import InputError
-from diffsde.latents import decode, encode, interpolate, round_trip, slerp
+from diffsde.latents import (
+    compare_round_trips,
+    decode,
+    encode,
+    interpolate,
+    round_trip,
+    slerp,
+)
 from diffsde.sde import SDE, SDES, VESDE, VPSDE
 
 MEAN, STD = 0.4, 0.3
@@ -68,6 +75,37 @@ def test_temperature_scales_the_deviations() -> None:
     torch.testing.assert_close(cold, m0 + (0.5 * z - m1) * c0 / c1, rtol=1e-3, atol=1e-3)
     torch.testing.assert_close((cold - m0 + m1 * c0 / c1) * 2, warm - m0 + m1 * c0 / c1,
                                rtol=1e-3, atol=1e-3)  # fmt: skip
+
+
+def test_temperature_and_arcs_are_about_the_mean_of_the_prior() -> None:
+    """A prior that was told the data's mean: cold images draw near to the mean image."""
+    sde = VESDE()
+    sde.centre(torch.full((4,), MEAN, dtype=torch.float64))
+    flow = gaussian(sde)
+    z = sde.prior_sample((3, 4), seed=0, dtype=torch.float64)
+    cold, warm = (
+        decode(flow, z, temperature=tau, rtol=1e-7, atol=1e-7).final for tau in (0.5, 1.0)
+    )
+    torch.testing.assert_close(cold - MEAN, 0.5 * (warm - MEAN), rtol=1e-4, atol=1e-5)
+    # On the way to its mirror image about the mean, by whichever arc, x keeps its distance.
+    x = images()
+    other = MEAN + (x - MEAN).flip(1)
+    strip = interpolate(flow, x, other, frames=3, rtol=1e-7, atol=1e-7)
+    lengths = (strip.ys - MEAN).norm(dim=2)
+    torch.testing.assert_close(lengths, lengths[:1].expand(3, 5), rtol=1e-4, atol=1e-5)
+
+
+def test_round_trips_compared() -> None:
+    flow, x = gaussian(VESDE()), images()
+    rows = compare_round_trips(flow, x, ["dopri5", "heun2"], steps=(10, 40), clock="karras")
+    assert [(r["method"], r["tolerance"], r["steps"]) for r in rows] == [
+        ("dopri5", 1e-3, None), ("dopri5", 1e-5, None), ("heun2", None, 10), ("heun2", None, 40),
+    ]  # fmt: skip
+    assert rows[0]["error"] > 5 * rows[1]["error"]
+    assert rows[2]["error"] > 5 * rows[3]["error"]
+    assert [row["nfe"] for row in rows[2:]] == [2 * 2 * 10, 2 * 2 * 40]
+    single = round_trip(flow, x, "heun2", steps=10, clock="karras")
+    assert rows[2]["error"] == pytest.approx(float(single.error.square().mean().sqrt()))
 
 
 def test_arcs() -> None:
