@@ -6,8 +6,14 @@ The floor is the number of evaluations times the median time of one evaluation o
 at that batch, timed around each solve, so that whatever else the machine does falls on
 both. Whole trajectories are saved. Targets: 1.05 at batch 64, 1.15 at batch 1.
 
-With --plain, also the same method called through torchsde with its defaults, in seconds a
-step over ours. Its Brownian motion grows slower with every step, so few steps flatter it.
+Without --steps, a solve takes 100 steps at batch 1 and 10 at batch 64, where one evaluation
+costs forty times as much; fewer steps make the ratio larger, if anything, since what a
+solve does once is spread over fewer. --steps 100 takes as many at either.
+
+With --plain, only the same method called through its library with the library's defaults:
+its seconds over ours, at batch 64 and few steps. torchsde's Brownian motion grows slower
+with every step, so few steps flatter it; log_ode takes one, because it draws a Lévy area
+of 784 × 784 for each image.
 
 With --cpu, CPU seconds instead of seconds: on a busy machine they are those of a quiet one,
 if there is one thread.
@@ -21,6 +27,7 @@ import time
 from collections.abc import Callable
 
 import torch
+import torchdiffeq
 import torchsde
 from torch import Tensor
 
@@ -28,8 +35,10 @@ from diffsde import ProbabilityFlow, ReverseSDE, ScoreModel, list_solvers, load_
 from diffsde.solvers import Solver
 
 TARGET = {64: 1.05, 1: 1.15}
+LARGE = 8  # images; beyond it evaluations are long, and few of them tell enough
+STEPS, ROUNDS, EVALUATIONS = {False: 100, True: 10}, {False: 3, True: 1}, {False: 60, True: 4}
 PLAIN_STEPS = 5
-SLOW = {"log_ode": 1}  # draws a Lévy area of 784 × 784 for each sample and step
+SLOW = {"log_ode": 1}
 
 Clock = Callable[[], float]
 
@@ -54,7 +63,7 @@ def problem(model: ScoreModel, row: Solver) -> ReverseSDE | ProbabilityFlow:
 
 def ratio(model: ScoreModel, row: Solver, x: Tensor, steps: int, clock: Clock) -> float:
     """Time of one solve over the floor, which is timed before it and after."""
-    count = 10 if len(x) > 1 else 100
+    count = EVALUATIONS[len(x) > LARGE]
     singles = evaluation_times(model, x, clock, count)
     started = clock()
     sol = solve(problem(model, row), x, row.name, steps=steps, seed=0, adaptive=False)
@@ -63,56 +72,73 @@ def ratio(model: ScoreModel, row: Solver, x: Tensor, steps: int, clock: Clock) -
     return spent / (sol.stats.nfe * statistics.median(singles))
 
 
-def against_torchsde(model: ScoreModel, row: Solver, x: Tensor, clock: Clock) -> float:
-    """Seconds a step of torchsde's own call, over ours."""
-    steps = SLOW.get(row.name, PLAIN_STEPS)
-    rev = problem(model, row)
-    rev.sde_type = torchsde._core.methods.select(row.name, "ito").sde_type
-    ours = timed(clock, lambda: solve(rev, x, row.name, steps=steps, seed=0))
-    grid = rev.times(steps)
-    with torch.no_grad():
-        plain = timed(
-            clock,
-            lambda: torchsde.sdeint(
-                rev, x.flatten(1), grid, dt=float(grid[1]), method=row.name
-            ),
+def plain_call(model: ScoreModel, row: Solver, x: Tensor, steps: int) -> Callable[[], object]:
+    """The library's own call, with its defaults, on the grid that `solve` takes."""
+    own = problem(model, row)
+    if row.family == "torchsde":
+        own.sde_type = torchsde._core.methods.select(row.name, "ito").sde_type
+        grid = own.times(steps)
+        return lambda: torchsde.sdeint(
+            own, x.flatten(1), grid, dt=float(grid[1]), method=row.name
         )  # fmt: skip
-    return plain / ours
+    grid = torch.linspace(model.sde.T, model.sde.eps, steps + 1)
+    return lambda: torchdiffeq.odeint(own, x, grid, method=row.name)
+
+
+def show_plain(model: ScoreModel, rows: list[Solver], clock: Clock) -> None:
+    x = model.sde.prior_sample((64, *model.shape), seed=0)
+    print("\nthe library's own call with its defaults over ours, in time; batch 64")
+    print(f"{'library':13}{'method':18}{'steps':>6}{'theirs / ours':>15}")
+    for row in rows:
+        if row.family not in ("torchsde", "torchdiffeq") or row.adaptive:
+            continue
+        steps = SLOW.get(row.name, PLAIN_STEPS)
+        ours = timed(clock, lambda: solve(problem(model, row), x, row.name, steps=steps, seed=0))  # noqa: B023
+        with torch.no_grad():
+            plain = timed(clock, plain_call(model, row, x, steps))
+        print(f"{row.family:13}{row.name:18}{steps:6}{plain / ours:15.2f}", flush=True)
+
+
+def show_overhead(
+    model: ScoreModel, rows: list[Solver], batch: int, steps: int, rounds: int, clock: Clock
+) -> None:
+    x = model.sde.prior_sample((batch, *model.shape), seed=0)
+    evaluation_times(model, x, clock, 3)
+    print(
+        f"\nbatch {batch}, {steps} steps, the median of {rounds} round(s), "
+        f"{torch.get_num_threads()} thread(s)"
+    )
+    print(f"{'kind':5}{'method':18}{'time / floor':>13}  target {TARGET.get(batch, '–')}")
+    found = []
+    for row in rows:
+        ratios = [ratio(model, row, x, steps, clock) for _ in range(rounds)]
+        found.append(statistics.median(ratios))
+        print(f"{row.kind:5}{row.name:18}{found[-1]:13.3f}", flush=True)
+    print(f"{'':5}{'the largest':18}{max(found):13.3f}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=100)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--steps", type=int, help="of each solve; see above")
+    parser.add_argument("--rounds", type=int, help="solves of each method; 3 at batch 1, 1 at 64")
     parser.add_argument("--batch", type=int, nargs="+", default=[64, 1])
     parser.add_argument("--methods", nargs="+", help="only these")
     parser.add_argument("--cpu", action="store_true", help="CPU seconds instead of seconds")
-    parser.add_argument("--plain", action="store_true", help="also torchsde's own call, batch 64")
+    parser.add_argument(
+        "--plain", action="store_true", help="only against the libraries' own calls"
+    )
     given = parser.parse_args()
     clock = time.process_time if given.cpu else time.perf_counter
     model = load_pretrained("mnist")
     rows = [row for row in list_solvers() if row.one_step is not None]
     rows = [row for row in rows if not given.methods or row.name in given.methods]
-    for batch in given.batch:
-        x = model.sde.prior_sample((batch, *model.shape), seed=0)
-        evaluation_times(model, x, clock, 3)
-        print(f"\nbatch {batch}, {given.steps} steps, {torch.get_num_threads()} thread(s)")
-        print(f"{'kind':5}{'method':18}{'time / floor':>13}  target {TARGET.get(batch, '–')}")
-        found = []
-        for row in rows:
-            found.append(
-                statistics.median(
-                    ratio(model, row, x, given.steps, clock) for _ in range(given.rounds)
-                )
-            )
-            print(f"{row.kind:5}{row.name:18}{found[-1]:13.3f}", flush=True)
-        print(f"{'':5}{'the largest':18}{max(found):13.3f}")
     if given.plain:
-        x = model.sde.prior_sample((64, *model.shape), seed=0)
-        print("\nseconds a step of torchsde.sdeint with its defaults, over ours, batch 64")
-        for row in rows:
-            if row.family == "torchsde":
-                print(f"{row.name:18}{against_torchsde(model, row, x, clock):8.1f}", flush=True)
+        show_plain(model, rows, clock)
+        return
+    for batch in given.batch:
+        large = batch > LARGE
+        steps, rounds = given.steps or STEPS[large], given.rounds or ROUNDS[large]
+        show_overhead(model, rows, batch, steps, rounds, clock)
 
 
 if __name__ == "__main__":
