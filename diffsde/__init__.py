@@ -26,6 +26,7 @@ from diffsde.errors import (
     UnknownSolverError,
 )
 from diffsde.integrate import solve
+from diffsde.interchange import from_denoiser
 from diffsde.likelihood import log_likelihood
 from diffsde.networks import ScoreUNet
 from diffsde.plots import film_strip, plot_bands, plot_images, plot_paths
@@ -64,6 +65,7 @@ __all__ = [
     "check",
     "ensemble",
     "film_strip",
+    "from_denoiser",
     "list_solvers",
     "load_images",
     "load_model",

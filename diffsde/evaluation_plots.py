@@ -5,7 +5,6 @@ As all plots here, each returns its figure, and writes it where `path` is given.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,13 +18,11 @@ from torch import Tensor
 from diffsde.display import as_images, mosaic
 from diffsde.errors import InputError
 from diffsde.evaluation import EvaluationRow, EvaluationTable
-from diffsde.files import written_whole
+from diffsde.figures import PathLike, written
 from diffsde.metrics import nearest_neighbours
 from diffsde.style import Theme, theme
 
 __all__ = ["plot_evaluation", "plot_neighbours"]
-
-PathLike = str | os.PathLike[str] | None
 
 _MARKERS = "osD^vPX"
 _PAIRS = 12  # images shown beside their neighbours
@@ -70,7 +67,7 @@ def plot_evaluation(table: EvaluationTable, path: PathLike = None, *, dark: bool
         axes.set_xticks(costs, [str(n) for n in costs])
         axes.set_xticks([], minor=True)
     look.legend(ratio)
-    return _written(figure, path)
+    return written(figure, path)
 
 
 def plot_neighbours(
@@ -124,7 +121,7 @@ def plot_neighbours(
     histogram.set(xlabel="distance to the nearest training image", ylabel="share of images [%]")
     histogram.set_ylim(top=(1.15 + 0.08 * len(found)) * histogram.get_ylim()[1])  # the legend's
     look.legend(histogram, loc="upper left")
-    return _written(figure, path)
+    return written(figure, path)
 
 
 def _draw_pairs(axes: Axes, images: Tensor, neighbours: Tensor, look: Theme) -> None:
@@ -143,10 +140,3 @@ def _draw_pairs(axes: Axes, images: Tensor, neighbours: Tensor, look: Theme) -> 
     axes.title.set_color(look.ink)
     axes.grid(False)
     axes.spines[:].set_visible(False)
-
-
-def _written(figure: Figure, path: PathLike) -> Figure:
-    if path is not None:
-        with written_whole(path) as temporary:
-            figure.savefig(temporary)
-    return figure

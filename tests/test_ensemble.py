@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from scipy import stats
 
 from diffsde import GaussianScore, ProbabilityFlow, ReverseSDE, solve
 from diffsde.ensemble import ensemble
+from diffsde.ensemble_plots import plot_ensemble
 from diffsde.errors import InputError
 from diffsde.sde import VESDE, VPSDE
 
@@ -93,3 +95,22 @@ def test_error_texts() -> None:
     found = ensemble(REV, 4, "em", **SETTINGS)
     with pytest.raises(InputError, match=r"level = 0.3: this summary has 0.05, 0.25, 0.5"):
         found.quantile(0.3)
+
+
+def test_band_beside_the_paths(tmp_path: Path) -> None:
+    """The filled bands are the quantiles, the lines the paths."""
+    found = ensemble(REV, 40, "em", seed=3, **SETTINGS)
+    sol = solve(REV, SDE.prior_sample((7, 2), seed=3), "em", seed=3, **SETTINGS)
+    figure = plot_ensemble(found, tmp_path / "band.png", coordinate=(1,), paths=sol)
+    (axes,) = figure.axes
+    outer, inner = (band.get_paths()[0].vertices[:, 1] for band in axes.collections)
+    for edges, low, high in ((outer, 0.05, 0.95), (inner, 0.25, 0.75)):
+        assert edges.min() == pytest.approx(float(found.quantile(low)[:, 1].min()))
+        assert edges.max() == pytest.approx(float(found.quantile(high)[:, 1].max()))
+    median, *lines = axes.lines
+    assert median.get_ydata().tolist() == pytest.approx(found.quantile(0.5)[:, 1].tolist())
+    assert len(lines) == 7
+    assert lines[2].get_ydata().tolist() == pytest.approx(sol.ys[:, 2, 1].tolist())
+    assert (tmp_path / "band.png").stat().st_size > 5000
+    with pytest.raises(InputError, match=r"coordinate = \(2,\): expected an index .* \(2,\)"):
+        plot_ensemble(found, coordinate=(2,))
