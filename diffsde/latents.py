@@ -149,7 +149,7 @@ def compare_round_trips(
         steps: of the others, one way.
 
     Returns:
-        A row for each method and tolerance or number of steps: `method`, `tolerance` (None for
+        A row for each method and tolerance or number of steps, of `method`, `tolerance` (None for
         fixed steps), `steps` (None for adaptive ones), `nfe` both ways, and `error`, the root
         mean square over all pixels; `plot_work_precision` takes it.
     """
