@@ -84,9 +84,9 @@ OBJECTIVES: dict[str, Objective] = {
 }
 
 
-def numbers_per_image(shape: tuple[int, ...]) -> int:
-    """How many normal numbers the loss of an image of that shape takes."""
-    return 2 + math.prod(shape)
+def numbers_per_image(shape: tuple[int, ...], recipe: Recipe) -> int:
+    """How many normal numbers the recipe's loss of an image of that shape takes."""
+    return 2 + math.prod(shape) * (2 if recipe.dequantise else 1)
 
 
 def training_loss(
@@ -102,18 +102,23 @@ def training_loss(
         model: the score that is trained.
         x: images, (B, C, H, W).
         recipe: its objective and that objective's constants.
-        numbers: (B, 2 + C·H·W) standard normal numbers: of each image the first places its
-            time, the second decides whether its class is told, the others are its noise z.
+        numbers: (B, n) standard normal numbers, n = `numbers_per_image`: of each image the
+            first places its time, the second decides whether its class is told, the next
+            C·H·W are its noise z; if the recipe dequantises, as many more are the place of
+            each pixel within its level.
         class_label: (B,); a share of them, the recipe's class_dropout, is not told.
     """
-    if numbers.shape != (len(x), numbers_per_image(tuple(x.shape[1:]))):
+    count = numbers_per_image(tuple(x.shape[1:]), recipe)
+    if numbers.shape != (len(x), count):
         raise InputError(
             f"numbers of shape {tuple(numbers.shape)} for images {tuple(x.shape)}: expected "
-            f"({len(x)}, {numbers_per_image(tuple(x.shape[1:]))})"
+            f"({len(x)}, {count})"
         )
     objective = OBJECTIVES[recipe.objective]
     t = objective.times(recipe, model.sde, numbers[:, 0])
-    z = numbers[:, 2:].reshape(x.shape)
+    z, *rest = (part.reshape(x.shape) for part in numbers[:, 2:].split(x[0].numel(), 1))
+    if recipe.dequantise:
+        x = (255 * x + torch.special.ndtr(rest[0])) / 256
     if class_label is not None:
         dropped = torch.special.ndtr(numbers[:, 1]) < recipe.class_dropout
         class_label = class_label.masked_fill(dropped, -1)

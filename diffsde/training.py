@@ -174,7 +174,7 @@ class _Run:
         self.optimizers = make_optimizers(model.network, recipe)
         self.progress = _Progress()
         self.stop = threading.Event()
-        width = numbers_per_image(data.shape)
+        width = numbers_per_image(data.shape, recipe)
         self.noise = TrainingNoise(recipe.seed, "training", width)
         self.held_out_noise = TrainingNoise(recipe.seed, "held-out", width)
         accelerator.gradient_accumulation_steps = recipe.accumulate
@@ -524,7 +524,7 @@ def _can_compile() -> bool:
 def _fastest_precision(model: ScoreModel, data: ImageData, recipe: Recipe, positions: range) -> str:
     """Time a part of an update in either precision; the winner is recorded in the run."""
     index = torch.arange(len(positions))
-    numbers = TrainingNoise(0, "training", numbers_per_image(data.shape)).draw(0, positions)
+    numbers = TrainingNoise(0, "training", numbers_per_image(data.shape, recipe)).draw(0, positions)
     seconds = {}
     for precision in ("float32", "bfloat16"):
         times = []

@@ -73,9 +73,9 @@ def started(data: ImageData, recipe: Recipe) -> training_module._Run:
     return training_module._Run.start(data, recipe, model, Accelerator())
 
 
-def numbers(seed: int, x: Tensor) -> Tensor:
+def numbers(seed: int, x: Tensor, recipe: Recipe = TINY) -> Tensor:
     """Normal numbers for the loss of a batch."""
-    noise = TrainingNoise(seed, "training", numbers_per_image(tuple(x.shape[1:])))
+    noise = TrainingNoise(seed, "training", numbers_per_image(tuple(x.shape[1:]), recipe))
     return noise.draw(0, range(len(x)))
 
 
@@ -475,3 +475,22 @@ def test_dropped_classes_are_not_told() -> None:
     assert torch.equal(seen[0][~dropped], labels[~dropped])
     # Five standard deviations of a share of 3,000.
     assert abs(dropped.float().mean().item() - 0.2) < 5 * (0.2 * 0.8 / 3000) ** 0.5
+
+
+def test_dequantised_images_are_uniform_within_their_levels() -> None:
+    class Blank(ScoreModel):
+        def denoise(self, x: Tensor, _t: Tensor, _class_label: Tensor | None = None) -> Tensor:
+            return torch.zeros_like(x)
+
+    model = Blank(_Zero(), VESDE(), (1, 8, 8))
+    # All noise levels at σ = 1, where the weight is 1 + 1/σ_data².
+    recipe = replace(TINY, dequantise=True, level_mean=0.0, level_std=1e-6)
+    for level in (0, 255):
+        x = torch.full((500, 1, 8, 8), level / 255)
+        found = training_loss(model, x, recipe, numbers(1, x, recipe)).item() / (1 + 0.33**-2)
+        u = torch.linspace(0, 1, 10_001, dtype=torch.float64)
+        expected = 64 * float((((level + u) / 256) ** 2).mean())
+        # u² has a standard deviation of 0.9 of its mean, over 32,000 pixels: five errors.
+        assert found == pytest.approx(expected, rel=0.025)
+    with pytest.raises(InputError, match="numbers of shape"):
+        training_loss(model, x, recipe, numbers(1, x))

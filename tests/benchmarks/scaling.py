@@ -27,6 +27,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from diffsde.networks import ResidualUNet, ScoreUNet
 from diffsde.objectives import numbers_per_image
+from diffsde.recipes import Recipe
 from diffsde.training_noise import TrainingNoise
 
 BATCH = 4
@@ -113,7 +114,7 @@ def timed(case: Case, dtype: torch.dtype, updates: int = 5) -> float:
 def noise_seconds(case: Case) -> float:
     """Seconds that the numbers of an image take to be drawn."""
     _, channels, side, _ = case
-    noise = TrainingNoise(0, "training", numbers_per_image((channels, side, side)))
+    noise = TrainingNoise(0, "training", numbers_per_image((channels, side, side), Recipe()))
     seconds = []
     for step in range(6):
         started = time.perf_counter()

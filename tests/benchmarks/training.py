@@ -82,7 +82,7 @@ def data_share(updates: int) -> float:
 
 def noise_share(updates: int) -> float:
     """Seconds that drawing the numbers of one batch takes."""
-    noise = TrainingNoise(0, "training", numbers_per_image((1, 28, 28)))
+    noise = TrainingNoise(0, "training", numbers_per_image((1, 28, 28), Recipe()))
     started = time.perf_counter()
     for step in range(updates):
         noise.draw(step, range(BATCH))
