@@ -407,6 +407,12 @@ def train(
     objective: Annotated[
         str | None, typer.Option(help=f"How noise is drawn and weighted: {', '.join(OBJECTIVES)}.")
     ] = None,
+    level_mean: Annotated[float | None, typer.Option(help="Of ln σ (objective lognormal).")] = None,
+    level_std: Annotated[float | None, typer.Option(help="Of ln σ (objective lognormal).")] = None,
+    smallest_time: Annotated[float | None, typer.Option(help="No t is drawn below it.")] = None,
+    dequantise: Annotated[
+        bool | None, typer.Option(help="Learn (k + u) / 256: for likelihoods.")
+    ] = None,
     epochs: Annotated[int | None, typer.Option(min=1)] = None,
     batch_size: Annotated[int | None, typer.Option(min=1)] = None,
     learning_rate: Annotated[float | None, typer.Option(help="At its highest.")] = None,
@@ -442,6 +448,10 @@ def train(
             "network": network,
             "classes": classes,
             "objective": objective,
+            "level_mean": level_mean,
+            "level_std": level_std,
+            "smallest_time": smallest_time,
+            "dequantise": dequantise,
             "epochs": epochs,
             "batch_size": batch_size,
             "accumulate": accumulate,

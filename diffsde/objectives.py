@@ -8,12 +8,12 @@ summed over pixels; objectives differ in how t is drawn and in w (`OBJECTIVES`):
 
 | name         | t                                | w(σ)             | source, arXiv         |
 |--------------|----------------------------------|------------------|-----------------------|
-| "uniform"    | uniform on [1e-5, T]             | 1/σ²             | 2011.13456, eq. 7     |
+| "uniform"    | uniform on [smallest_time, T]    | 1/σ²             | 2011.13456, eq. 7     |
 | "lognormal"  | ln σ ~ N(level_mean, level_std²) | 1/σ² + 1/σ_data² | 2206.00364, table 1   |
 | "likelihood" | ln σ uniform over its range      | 1/σ²             | 2101.09258, sec. 4.3  |
 
-With the first, the loss is that of `score_matching_loss`. The third is the bound on the
-log-likelihood, λ(t) = g(t)², drawn by importance: since dσ²/dt = g²/a² for every linear
+With the first, from 1e-5 on, the loss is that of `score_matching_loss`. The third is the
+bound on the log-likelihood, λ(t) = g(t)², drawn by importance: since dσ²/dt = g²/a² for every linear
 forward process, its times are those whose ln σ is uniform. A network that returns zero
 scores the number of pixels in the first and the last, and about that in the second.
 """
@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 
 from diffsde.errors import InputError
-from diffsde.score import SMALLEST_TIME, ScoreModel
+from diffsde.score import ScoreModel
 from diffsde.sde import SDE, expand
 
 if TYPE_CHECKING:
@@ -37,22 +37,24 @@ if TYPE_CHECKING:
 __all__ = ["OBJECTIVES", "Objective", "numbers_per_image", "training_loss"]
 
 
-def _uniform_times(_recipe: Recipe, sde: SDE, normal: Tensor) -> Tensor:
-    return SMALLEST_TIME + (sde.T - SMALLEST_TIME) * torch.special.ndtr(normal)
+def _uniform_times(recipe: Recipe, sde: SDE, normal: Tensor) -> Tensor:
+    first = recipe.smallest_time
+    return first + (sde.T - first) * torch.special.ndtr(normal)
 
 
 def _lognormal_times(recipe: Recipe, sde: SDE, normal: Tensor) -> Tensor:
     log_level = recipe.level_mean + recipe.level_std * normal
-    return sde.time_of_noise_level(log_level.clamp(*_log_level_range(sde)).exp())
+    return sde.time_of_noise_level(log_level.clamp(*_log_level_range(recipe, sde)).exp())
 
 
-def _loguniform_times(_recipe: Recipe, sde: SDE, normal: Tensor) -> Tensor:
-    low, high = _log_level_range(sde)
+def _loguniform_times(recipe: Recipe, sde: SDE, normal: Tensor) -> Tensor:
+    low, high = _log_level_range(recipe, sde)
     return sde.time_of_noise_level((low + (high - low) * torch.special.ndtr(normal)).exp())
 
 
-def _log_level_range(sde: SDE) -> tuple[float, float]:
-    ends = sde.noise_level(torch.tensor([SMALLEST_TIME, sde.T], dtype=torch.float64)).log()
+def _log_level_range(recipe: Recipe, sde: SDE) -> tuple[float, float]:
+    times = torch.tensor([recipe.smallest_time, sde.T], dtype=torch.float64)
+    ends = sde.noise_level(times).log()
     return float(ends[0]), float(ends[1])
 
 

@@ -11,6 +11,7 @@ from diffsde.errors import InputError, name_list
 from diffsde.networks import NETWORKS
 from diffsde.objectives import OBJECTIVES
 from diffsde.preconditioning import PRECONDITIONINGS
+from diffsde.score import SMALLEST_TIME
 
 __all__ = ["RECIPES", "SCHEDULES", "WARM_UP", "Recipe", "learning_rate"]
 
@@ -52,6 +53,7 @@ class Recipe:
         preconditioning: a name from `PRECONDITIONINGS`: what the network's output means.
         sigma_data: root mean square of the data, for preconditioning and loss (MNIST: 0.33).
         objective: a name from `OBJECTIVES`: how noise levels are drawn and weighted.
+        smallest_time: t is not drawn below it: the ε of the likelihoods that are wanted.
         level_mean, level_std: of ln σ, for the objective "lognormal".
         dequantise: learn images (k + u) / 256, k the level 0 to 255 of a pixel and u uniform on
             [0, 1), as `log_likelihood` of dequantised images needs; k / 255 if not.
@@ -83,6 +85,7 @@ class Recipe:
     preconditioning: str = "score"
     sigma_data: float = 0.33
     objective: str = "uniform"
+    smallest_time: float = SMALLEST_TIME
     level_mean: float = -1.0
     level_std: float = 1.4
     dequantise: bool = False
@@ -106,7 +109,14 @@ class Recipe:
             object.__setattr__(self, "averages", tuple(self.averages))
         for field in fields(self):
             _check_type(field.name, getattr(self, field.name), type(field.default))
-        for name in ("epochs", "batch_size", "accumulate", "learning_rate", "level_std"):
+        for name in (
+            "smallest_time",
+            "epochs",
+            "batch_size",
+            "accumulate",
+            "learning_rate",
+            "level_std",
+        ):
             self._check(name, getattr(self, name) > 0, "a positive number")
         self._check("sigma_data", self.sigma_data > 0, "a positive number")
         for name in ("clip", "held_out", "classes"):

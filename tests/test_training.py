@@ -494,3 +494,13 @@ def test_dequantised_images_are_uniform_within_their_levels() -> None:
         assert found == pytest.approx(expected, rel=0.025)
     with pytest.raises(InputError, match="numbers of shape"):
         training_loss(model, x, recipe, numbers(1, x))
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_no_time_is_drawn_below_the_smallest(objective: str) -> None:
+    normal, sde = torch.linspace(-6, 6, 2001), VESDE()
+    for smallest in (1e-7, 1e-2):
+        recipe = replace(TINY, objective=objective, smallest_time=smallest, level_mean=-4.0)
+        times = OBJECTIVES[objective].times(recipe, sde, normal)
+        assert float(times.min()) == pytest.approx(smallest, rel=1e-3)
+        assert float(times.max()) == pytest.approx(1.0, rel=1e-3)
