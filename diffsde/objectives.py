@@ -13,9 +13,10 @@ summed over pixels; objectives differ in how t is drawn and in w (`OBJECTIVES`):
 | "likelihood" | ln σ uniform over its range      | 1/σ²             | 2101.09258, sec. 4.3  |
 
 With the first, from 1e-5 on, the loss is that of `score_matching_loss`. The third is the
-bound on the log-likelihood, λ(t) = g(t)², drawn by importance: since dσ²/dt = g²/a² for every linear
-forward process, its times are those whose ln σ is uniform. A network that returns zero
-scores the number of pixels in the first and the last, and about that in the second.
+bound on the log-likelihood, λ(t) = g(t)², drawn by importance: since dσ²/dt = g²/a² for
+every linear forward process, its times are those whose ln σ is uniform. A network that
+returns zero scores the number of pixels in the first and the last, and about that in the
+second.
 """
 
 from __future__ import annotations
