@@ -24,6 +24,7 @@ myst_heading_anchors = 3
 exclude_patterns = ["_build", "generated", "examples/*.out"]
 html_theme = "furo"
 html_title = "diffsde"
+html_show_copyright = False  # the licence says whose it is
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"
 napoleon_google_docstring = True

@@ -23,7 +23,7 @@ def main() -> None:
     x1 = model.sde.prior_sample((6, *model.shape), seed=0)
     em = diffsde.solve(rev, x1, "euler", steps=500, seed=0, denoise=True)
     ode = diffsde.solve(flow, x1, "heun2", steps=100, clock="karras", denoise=True)
-    diffsde.animate(em, PICTURES / "em.gif", speed=2.5, hold=2)
+    diffsde.animate(em, PICTURES / "em.gif", speed=2.5, hold=2, zoom=4)
     diffsde.plot_paths([em, ode], PICTURES / "paths.png", envelope="both")
 
     x1 = model.sde.prior_sample((64, *model.shape), seed=0)
