@@ -4,18 +4,18 @@
 
 A round is what `tests/test_soak.py` does: a solve by each of nine solvers of all families, a
 trajectory written and read, a plot and a film. Prints memory, open files, threads and figures
-as the rounds go by; memory's growth is a straight line fitted to the second half.
+as the rounds go by.
 """
 
 from __future__ import annotations
 
 import argparse
+import statistics
 import tempfile
 import threading
 from pathlib import Path
 
 import matplotlib.pyplot as plt
-import numpy
 
 from tests.launched import small_model
 from tests.test_soak import SOLVES, one_of_each, open_files, resident
@@ -37,9 +37,9 @@ def main() -> None:
                     f"{threading.active_count()} threads, {len(plt.get_fignums())} figures",
                     flush=True,
                 )
-    half = len(held) // 2
-    growth = numpy.polyfit(numpy.arange(half, len(held)) * solves, held[half:], 1)[0]
-    print(f"memory grows by {1000 * growth:.2f} MiB in a thousand solves")
+    tenth = max(1, len(held) // 10)
+    growth = statistics.median(held[-tenth:]) - statistics.median(held[tenth : 2 * tenth])
+    print(f"from the second tenth of the rounds to the last, memory grew by {growth:.2f} MiB")
 
 
 if __name__ == "__main__":
