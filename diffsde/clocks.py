@@ -56,7 +56,7 @@ class Clock:
     ) -> None:
         self.start, self.end = start, end
         self._tau, self._t_of_tau, self._rate = tau, t_of_tau, rate
-        first, last = (float(tau(torch.tensor(t, dtype=torch.float64))) for t in (start, end))
+        first, last = tau(torch.tensor([start, end], dtype=torch.float64)).tolist()
         self._first, self._sign = first, 1.0 if last > first else -1.0
         self.duration = abs(last - first)
         if not 0 < self.duration < math.inf:

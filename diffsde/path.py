@@ -286,9 +286,11 @@ class Path:
 
     def _times(self, us: Tensor) -> Tensor:
         """t of each saved state; on nodes, exactly the times that were asked for."""
-        exact = dict(zip(self.grid.us.tolist(), self.grid.ts.tolist(), strict=True))
+        exact = dict(zip(self._nodes, self.grid.ts.tolist(), strict=True))
+        if all(u in exact for u in self.us):
+            return torch.tensor([exact[u] for u in self.us], dtype=torch.float64)
         found = self.run.equation.clock.time(us).tolist()
-        listed = [exact.get(u, t) for u, t in zip(us.tolist(), found, strict=True)]
+        listed = [exact.get(u, t) for u, t in zip(self.us, found, strict=True)]
         return torch.tensor(listed, dtype=torch.float64)
 
 

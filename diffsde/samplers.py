@@ -299,7 +299,6 @@ class _SOSRA:
     """Stability-optimised stochastic Runge–Kutta method for additive noise.
 
     Three stages, strong order 1.5, with the coefficients of arXiv 1804.04344 (SOSRA).
-    `error` compares it with a method of order 1 made from the same stages.
     """
 
     alpha = (0.2889874966892885, 0.6859880440839937, 0.025024459226717772)

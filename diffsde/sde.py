@@ -271,6 +271,9 @@ class VESDE(SDE):
         log_sigma = math.log(self.sigma)
         return torch.sqrt(torch.expm1(2 * log_sigma * torch.as_tensor(t)) / (2 * log_sigma))
 
+    def marginal_scale(self, t: Tensor | float) -> Tensor:
+        return torch.ones_like(torch.as_tensor(t))
+
     def time_of_noise_level(self, level: Tensor | float) -> Tensor:
         log_sigma = math.log(self.sigma)
         return torch.log1p(2 * log_sigma * torch.as_tensor(level) ** 2) / (2 * log_sigma)

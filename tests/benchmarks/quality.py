@@ -6,7 +6,8 @@
 The shipped network; from one noise, every solver follows the probability flow from t = 1 to
 ε with 10, 20 and 40 evaluations of the score; shown is the rms over pixels of its final
 states against a fine solve. The three libraries run on Karras's schedule with the same ends;
-ours by name, in the clocks "karras" and "log_sigma".
+ours by name, in the clocks "karras" and "log_sigma". The last lines name the best of each side
+at each number of evaluations.
 """
 
 from __future__ import annotations
@@ -18,7 +19,14 @@ import torch
 from libraries import installed
 from torch import Tensor
 
-from diffsde import ProbabilityFlow, ScoreModel, list_solvers, load_pretrained, solve
+from diffsde import (
+    ProbabilityFlow,
+    ScoreModel,
+    SolveError,
+    list_solvers,
+    load_pretrained,
+    solve,
+)
 
 CLOCKS = ("karras", "log_sigma")
 
@@ -28,23 +36,24 @@ def error(x: Tensor, exact: Tensor) -> float:
 
 
 def ours(model: ScoreModel, x: Tensor, exact: Tensor, budgets: list[int]) -> dict[str, list[float]]:
-    """The errors of every fixed-step solver in each clock."""
+    """The errors of every fixed-step solver in each clock; infinite where one blows up."""
     flow = ProbabilityFlow(model.sde, model, model.shape)
-    found: dict[str, list[float]] = {}
-    for row in list_solvers("ode"):
-        if row.adaptive or row.evaluations is None or row.evaluations > min(budgets):
-            continue
-        for clock in CLOCKS:
-            found[f"{row.name}, {clock}"] = [
-                error(
-                    solve(
-                        flow, x, row.name, steps=int(n / row.evaluations), clock=clock, save="last"
-                    ).final,
-                    exact,
-                )
-                for n in budgets
-            ]
-    return found
+
+    def reached(name: str, steps: int, clock: str) -> float:
+        try:
+            return error(solve(flow, x, name, steps=steps, clock=clock, save="last").final, exact)
+        except SolveError:
+            return math.inf
+
+    rows = [row for row in list_solvers("ode") if not row.adaptive and row.evaluations is not None]
+    return {
+        f"{row.name}, {clock}": [
+            reached(row.name, int(n / row.evaluations), clock) for n in budgets
+        ]
+        for row in rows
+        if row.evaluations is not None and row.evaluations <= min(budgets)
+        for clock in CLOCKS
+    }
 
 
 def theirs(
@@ -60,17 +69,14 @@ def theirs(
     return found
 
 
-def show(title: str, table: dict[str, list[float]], budgets: list[int]) -> list[float]:
-    """Print, best first at the middle budget; the best of each column."""
+def show(title: str, table: dict[str, list[float]], budgets: list[int]) -> list[str]:
+    """Print, best first at the middle budget; the name of the best of each column."""
     print(f"\n{title:32}" + "".join(f"{n:>10}" for n in budgets))
     middle = len(budgets) // 2
     for name, errors in sorted(table.items(), key=lambda item: item[1][middle]):
-        print(f"{name:32}" + "".join(f"{e:10.4f}" for e in errors))
-    best = [
-        min(e for e in column if not math.isnan(e)) for column in zip(*table.values(), strict=True)
-    ]
-    print(f"{'the best':32}" + "".join(f"{e:10.4f}" for e in best))
-    return best
+        print(f"{name:32}" + "".join(f"{e:10.5f}" for e in errors))
+    sound = {name: [math.inf if math.isnan(e) else e for e in row] for name, row in table.items()}
+    return [min(sound, key=lambda name: sound[name][k]) for k in range(len(budgets))]
 
 
 def main() -> None:
@@ -82,13 +88,19 @@ def main() -> None:
     x = model.sde.prior_sample((given.n, *model.shape), seed=0)
     flow = ProbabilityFlow(model.sde, model, model.shape)
     fine = solve(flow, x, "dopri5", rtol=1e-5, atol=1e-5, clock="log_sigma", save="last")
-    print(f"rms against a fine solve ({fine.stats.nfe} evaluations), {given.n} images")
-    own = show("diffsde", ours(model, x, fine.final, given.budgets), given.budgets)
+    print(f"rms against a fine solve ({fine.stats.nfe} evaluations), {given.n} images", flush=True)
+    own = ours(model, x, fine.final, given.budgets)
+    own_best = show("diffsde", own, given.budgets)
     table = theirs(model, x, fine.final, given.budgets)
-    if table:
-        other = show("azula, diffusers, k-diffusion", table, given.budgets)
-        ratios = "  ".join(f"{a / b:.2f}" for a, b in zip(own, other, strict=True))
-        print(f"\nours over theirs, best against best: {ratios}")
+    if not table:
+        return
+    their_best = show("azula, diffusers, k-diffusion", table, given.budgets)
+    heads = f"{'the best of ours':30}{'the best of theirs':36}{'ours / theirs':>13}"
+    print(f"\n{'evaluations':>11}  {heads}")
+    for k, n in enumerate(given.budgets):
+        a, b = own[own_best[k]][k], table[their_best[k]][k]
+        mine, other = f"{a:.5f} {own_best[k]}", f"{b:.5f} {their_best[k]}"
+        print(f"{n:>11}  {mine:30}{other:36}{a / b:13.2f}")
 
 
 if __name__ == "__main__":
