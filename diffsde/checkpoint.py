@@ -36,6 +36,7 @@ __all__ = [
 PRETRAINED = {
     "mnist": "mnist.safetensors",
     "mnist-tutorial": "mnist-tutorial.safetensors",
+    "mnist-classes": "mnist-classes.safetensors",
 }
 
 

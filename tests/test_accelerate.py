@@ -92,16 +92,22 @@ def test_batches_do_not_matter_to_images() -> None:
     assert (draws[0] != draws[1]).float().mean() < 1e-3
 
 
+@pytest.fixture
+def log_every_restored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`launched.work` keeps every update's loss; other tests do not want that."""
+    monkeypatch.setattr(launched.training, "_LOG_EVERY", launched.training._LOG_EVERY)
+
+
+@pytest.mark.usefixtures("log_every_restored")
 def test_gradients_in_parts_are_those_of_the_whole(alone: Path, tmp_path: Path) -> None:
-    before = launched.training._LOG_EVERY
     launched.work(tmp_path, accumulate=4)
-    launched.training._LOG_EVERY = before
     assert_same_run(state(alone), state(tmp_path))
 
 
-def test_a_batch_must_divide() -> None:
+@pytest.mark.usefixtures("log_every_restored")
+def test_a_batch_must_divide(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"batch_size = 16 on 1 processes, in 3 parts"):
-        launched.work(Path("unused"), accumulate=3)
+        launched.work(tmp_path, accumulate=3)
 
 
 def test_numbers_belong_to_a_position() -> None:
