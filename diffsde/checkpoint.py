@@ -37,6 +37,7 @@ PRETRAINED = {
     "mnist": "mnist.safetensors",
     "mnist-tutorial": "mnist-tutorial.safetensors",
     "mnist-classes": "mnist-classes.safetensors",
+    "mnist-likelihood": "mnist-likelihood.safetensors",
 }
 
 
