@@ -20,8 +20,8 @@ def main() -> None:
     rev = diffsde.ReverseSDE(model.sde, model, shape=model.shape)
     flow = diffsde.ProbabilityFlow(model.sde, model, shape=model.shape)
 
-    x1 = model.sde.prior_sample((6, *model.shape), seed=0)
-    em = diffsde.solve(rev, x1, "euler", steps=500, seed=0, denoise=True)
+    x1 = model.sde.prior_sample((6, *model.shape), seed=6)
+    em = diffsde.solve(rev, x1, "euler", steps=500, seed=6, denoise=True)
     ode = diffsde.solve(flow, x1, "heun2", steps=100, clock="karras", denoise=True)
     diffsde.animate(em, PICTURES / "em.gif", speed=2.5, hold=2, zoom=4)
     diffsde.plot_paths([em, ode], PICTURES / "paths.png", envelope="both")
