@@ -173,6 +173,7 @@ class _Run:
         self.averages = [AveragedNetwork(model.network, decay) for decay in recipe.averages]
         self.optimizers = make_optimizers(model.network, recipe)
         self.progress = _Progress()
+        self.clipped = 0  # gradients shortened since the last line of the log
         self.stop = threading.Event()
         width = numbers_per_image(data.shape, recipe)
         self.noise = TrainingNoise(recipe.seed, "training", width)
@@ -325,6 +326,7 @@ class _Run:
         if longest and norm > longest:
             nn.utils.clip_grads_with_norm_(parameters, longest, torch.tensor(norm))
             norm = longest
+            self.clipped += 1
         at.norm = norm if at.step == 0 else 0.99 * at.norm + 0.01 * norm
 
     def _log(self, bar: tqdm) -> None:
@@ -336,6 +338,18 @@ class _Run:
         at.pending = []
         bar.set_postfix(loss=f"{loss:.2f}")
         self.accelerator.log({"loss": loss}, step=at.step)
+        self._warn(loss)
+
+    def _warn(self, loss: float) -> None:
+        at = self.progress
+        clipped, self.clipped = self.clipped, 0
+        if clipped and self.accelerator.is_main_process:
+            warnings.warn(
+                f"up to update {at.step}, {clipped} of the last {_LOG_EVERY} gradients were more "
+                f"than {self.recipe.clip:g} times as long as usual and were shortened: if that "
+                "goes on, lower the learning rate",
+                stacklevel=2,
+            )
         trivial = math.prod(self.model.shape)
         if loss > 1.2 * trivial and at.step > WARM_UP and self.accelerator.is_main_process:
             warnings.warn(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import signal
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -215,6 +216,13 @@ def test_a_long_gradient_is_shortened() -> None:
     run._clip(1.0, torch.arange(8))
     grads = [p.grad for p in run.model.network.parameters() if p.grad is not None]
     assert nn.utils.get_total_norm(grads).item() == pytest.approx(2 * usual, rel=1e-4)
+    run.progress.pending = [1.0] * 50
+    with pytest.warns(UserWarning, match="1 of the last 50 gradients were more than 2 times"):
+        run._log(training_module.tqdm(disable=True))
+    run.progress.pending = [1.0] * 50
+    with warnings.catch_warnings():  # told once
+        warnings.simplefilter("error")
+        run._log(training_module.tqdm(disable=True))
 
 
 def test_a_loss_above_the_trivial_one_warns() -> None:
