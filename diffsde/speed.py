@@ -14,8 +14,6 @@ next to nothing and takes away half of the error.
 from __future__ import annotations
 
 import copy
-import os
-import shutil
 import statistics
 import time
 from collections.abc import Callable, Iterable
@@ -25,6 +23,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from diffsde.compiler import has_compiler
 from diffsde.errors import InputError
 from diffsde.integrate import solve
 from diffsde.reverse import ProbabilityFlow, ReverseSDE
@@ -271,7 +270,7 @@ class _Bench:
 
     def trial(self, way: _Way) -> tuple[SpeedTrial, ScoreModel]:
         """A failure of any kind makes the way useless here, and is told."""
-        if way.compiled and not _has_compiler():
+        if way.compiled and not has_compiler():
             failure = "no C++ compiler (g++ or clang++, or CXX)"
             return SpeedTrial(way.name, failure=failure), self.plain
         try:
@@ -318,8 +317,3 @@ class _Bench:
             ).final.clamp(0, 1)
             for problem, method in kinds
         ]  # fmt: skip
-
-
-def _has_compiler() -> bool:
-    wanted = [os.environ["CXX"]] if "CXX" in os.environ else ["g++", "clang++"]
-    return any(shutil.which(name) for name in wanted)

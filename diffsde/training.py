@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import math
 import os
-import shutil
 import signal
 import threading
 import time
@@ -37,6 +36,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from diffsde.checkpoint import build_model, describe_model
+from diffsde.compiler import has_compiler
 from diffsde.data import ImageData
 from diffsde.errors import CheckpointError, InputError, TrainingError, name_list
 from diffsde.initial_model import initial_model
@@ -529,7 +529,7 @@ def _set_by_interrupt(stop: threading.Event) -> Iterator[None]:
 
 
 def _can_compile() -> bool:
-    if shutil.which(os.environ.get("CXX", "g++")) or shutil.which("clang++"):
+    if has_compiler():
         return True
     warnings.warn("no C++ compiler was found: training goes on uncompiled", stacklevel=2)
     return False

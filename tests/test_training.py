@@ -14,6 +14,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from diffsde import compiler as compiler_module
 from diffsde import initial_model as initial_model_module
 from diffsde import training as training_module
 from diffsde.checkpoint import load_model
@@ -394,7 +395,7 @@ def test_likelihood_objective_is_the_integral_with_weight_g_squared() -> None:
 
 
 def test_without_a_compiler_training_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training_module.shutil, "which", lambda _: None)
+    monkeypatch.setattr(compiler_module.shutil, "which", lambda _: None)
     with pytest.warns(UserWarning, match=r"no C\+\+ compiler"):
         started(images(), replace(TINY, compile=True))
 
