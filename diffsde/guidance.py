@@ -42,6 +42,7 @@ from torch.nn import functional
 
 from diffsde.errors import InputError
 from diffsde.reverse import Score
+from diffsde.score import labels_for
 from diffsde.sde import SDE, expand
 
 __all__ = [
@@ -267,7 +268,7 @@ class _ClassifierGuided(nn.Module):
     def forward(self, x: Tensor, t: Tensor | float) -> Tensor:
         """∇ log p_t(x) + γ ∇ log p_t(label | x), of x's shape."""
         keep = torch.is_grad_enabled() and x.requires_grad
-        label = _labels(self.label, x)
+        label = labels_for(self.label, x)
         with torch.enable_grad():
             at = x if keep else x.detach().requires_grad_()
             logits = self.classifier(at, t)
@@ -295,19 +296,8 @@ class _ClassifierFree(nn.Module):
         """The guided score, of x's shape; where γ is 0 or 1, one evaluation is enough."""
         if self.guidance == 0:
             return self.score(x, t, None)
-        conditional = self.score(x, t, _labels(self.label, x))
+        conditional = self.score(x, t, labels_for(self.label, x))
         if self.guidance == 1:
             return conditional
         free = self.score(x, t, None)
         return free + self.guidance * (conditional - free)
-
-
-def _labels(label: Label, x: Tensor) -> Tensor:
-    """Labels of shape (B,)."""
-    labels = torch.as_tensor(label, device=x.device)
-    if labels.is_floating_point() or labels.dim() > 1 or (labels.dim() and len(labels) != len(x)):
-        raise InputError(
-            f"label of shape {tuple(labels.shape)}, {labels.dtype}: expected a whole number, or "
-            f"{len(x)} of them, one for each sample"
-        )
-    return labels.long().expand(len(x))

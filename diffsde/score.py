@@ -28,7 +28,14 @@ from diffsde.preconditioning import Coefficients, Preconditioning, make_precondi
 from diffsde.sde import SDE, expand
 from diffsde.seeds import fresh_seed
 
-__all__ = ["SMALLEST_TIME", "GaussianScore", "MixtureScore", "ScoreModel", "score_matching_loss"]
+__all__ = [
+    "SMALLEST_TIME",
+    "GaussianScore",
+    "MixtureScore",
+    "ScoreModel",
+    "labels_for",
+    "score_matching_loss",
+]
 
 SMALLEST_TIME = 1e-5  # of training, as in the tutorial: the loss is degenerate at t = 0
 
@@ -98,23 +105,33 @@ class ScoreModel(nn.Module):
         return output.to(x.dtype), c
 
     def _class_labels(self, class_label: Tensor | int, x: Tensor) -> Tensor:
-        labels = torch.as_tensor(class_label, device=x.device)
         if not self.classes:
             raise InputError(
                 "this network takes no class labels: load one that does, such as "
                 'load_pretrained("mnist-classes"), or train with classes > 0'
             )
-        if labels.is_floating_point() or labels.shape not in ((), (len(x),)):
-            raise InputError(
-                f"class labels of shape {tuple(labels.shape)}, {labels.dtype}: expected a whole "
-                f"number, or {len(x)} of them, one for each image"
-            )
+        labels = labels_for(class_label, x)
         if int(labels.min()) < -1 or int(labels.max()) >= self.classes:
             raise InputError(
                 f"class labels from {int(labels.min())} to {int(labels.max())}: expected 0 to "
                 f"{self.classes - 1}, or -1 for any class"
             )
-        return labels.long().expand(len(x))
+        return labels
+
+
+def labels_for(label: Tensor | int, x: Tensor) -> Tensor:
+    """A label, or one for each sample of x (B, …), as whole numbers of shape (B,).
+
+    Raises:
+        InputError: it is another number of labels, or they are not whole.
+    """
+    labels = torch.as_tensor(label, device=x.device)
+    if labels.is_floating_point() or labels.shape not in ((), (len(x),)):
+        raise InputError(
+            f"label of shape {tuple(labels.shape)}, {labels.dtype}: expected a whole number, or "
+            f"{len(x)} of them, one for each sample"
+        )
+    return labels.long().expand(len(x))
 
 
 def score_matching_loss(
