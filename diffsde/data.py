@@ -27,7 +27,7 @@ from torchvision.transforms.functional import center_crop, pil_to_tensor, resize
 
 from diffsde.errors import DataError, InputError, name_list
 
-__all__ = ["DATASETS", "ImageData", "cache_folder", "load_images"]
+__all__ = ["DATASETS", "LEVELS", "ImageData", "cache_folder", "load_images", "within_levels"]
 
 DATASETS = {
     "mnist": datasets.MNIST,
@@ -41,8 +41,14 @@ _SHIPPED = {
     "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
     "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
 }
+LEVELS = 256  # of an image of 8 bits
 _MOST_PIXELS = 2**26  # of one image file: a small file may claim to be enormous
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
+
+
+def within_levels(images: Tensor, share: Tensor) -> Tensor:
+    """Images k / 255 in [0, 1] as (k + u) / 256, u the share of each pixel's level, in [0, 1)."""
+    return ((LEVELS - 1) * images + share) / LEVELS
 
 
 @dataclass(frozen=True)

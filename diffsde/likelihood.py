@@ -50,6 +50,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from diffsde.data import LEVELS, within_levels
 from diffsde.digest import digest, digest_of_score
 from diffsde.errors import InputError, name_list
 from diffsde.integrate import solve
@@ -67,7 +68,6 @@ __all__ = [
     "log_likelihood",
 ]
 
-LEVELS = 256  # of an image of 8 bits
 _LARGEST_EXACT = 1024  # coordinates: beyond it an exact trace is a mistake, not a wish
 
 
@@ -242,9 +242,7 @@ def dequantise(images: Tensor, *, seed: int | None = None, first: int = 0) -> Te
     normal = NormalTable(checked_seed(seed), "dequantise").rows(
         samples, 0, images.shape[1:], torch.float64
     )
-    uniform: Tensor = torch.special.ndtr(normal).to(images)
-    shifted: Tensor = (LEVELS - 1) * images + uniform
-    return shifted / LEVELS
+    return within_levels(images, torch.special.ndtr(normal).to(images))
 
 
 # -- a whole data set --------------------------------------------------------------------

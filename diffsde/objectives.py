@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
+from diffsde.data import within_levels
 from diffsde.errors import InputError
 from diffsde.score import ScoreModel
 from diffsde.sde import SDE, expand
@@ -121,7 +122,7 @@ def training_loss(
     t = objective.times(recipe, model.sde, numbers[:, 0])
     z, *rest = (part.reshape(x.shape) for part in numbers[:, 2:].split(x[0].numel(), 1))
     if recipe.dequantise:
-        x = (255 * x + torch.special.ndtr(rest[0])) / 256
+        x = within_levels(x, torch.special.ndtr(rest[0]))
     if class_label is not None:
         dropped = torch.special.ndtr(numbers[:, 1]) < recipe.class_dropout
         class_label = class_label.masked_fill(dropped, -1)
