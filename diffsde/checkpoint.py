@@ -126,7 +126,14 @@ def load_model(path: str | os.PathLike[str]) -> ScoreModel:
 
 # -- checks of what a file says, before anything is built from it -------------------
 
-_LARGEST = {"in_channels": 64, "channels": 4096, "embed_dim": 8192, "blocks": 64, "classes": 65536}
+_LARGEST = {
+    "in_channels": 64,
+    "channels": 4096,
+    "embed_dim": 8192,
+    "blocks": 64,
+    "classes": 65536,
+    "waves": 65536,
+}
 _LARGEST_NUMBER = 1e12
 _MAY_BE_ZERO = {"classes"}
 _DATA_MEAN = "data_mean"

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import torch
-from torch import nn
 
 from diffsde.checkpoint import describe_model
 from diffsde.data import ImageData
 from diffsde.errors import InputError
 from diffsde.networks import NETWORKS, make_network
-from diffsde.preconditioning import PRECONDITIONINGS, make_preconditioning
+from diffsde.preconditioning import PRECONDITIONINGS, Preconditioning, make_preconditioning
 from diffsde.recipes import Recipe
 from diffsde.score import ScoreModel
 from diffsde.sde import SDE
@@ -43,33 +43,33 @@ def initial_model(
 
 
 def _fresh_model(data: ImageData, recipe: Recipe, sde: SDE) -> ScoreModel:
+    preconditioning = make_preconditioning(recipe.preconditioning, recipe.sigma_data)
     with torch.random.fork_rng():
         torch.manual_seed(recipe.seed)
-        classes = {"classes": recipe.classes} if recipe.classes else {}
-        network = make_network(recipe.network, sde, in_channels=data.shape[0], **classes)
-    preconditioning = make_preconditioning(recipe.preconditioning, recipe.sigma_data)
+        told = _told(recipe, preconditioning)
+        network = make_network(recipe.network, sde, in_channels=data.shape[0], **told)
     return ScoreModel(network, copy.deepcopy(sde), data.shape, preconditioning)
 
 
 def _begun_model(begin: ScoreModel, data: ImageData, recipe: Recipe) -> ScoreModel:
     _check_begins(begin, data, recipe)
     model = copy.deepcopy(begin).train().requires_grad_(True)
-    if recipe.classes != model.classes:
-        model.network = _told_of_classes(model, recipe)
+    part = describe_model(model)["network"]
+    wanted = {**part["args"], **_told(recipe, model.preconditioning)}
+    if wanted != part["args"]:
+        # What is new to the network begins at zero: it says nothing yet.
+        network = make_network(part["name"], model.sde, **wanted)
+        network.load_state_dict(network.state_dict() | model.network.state_dict())
+        model.network = network
     return model
 
 
-def _told_of_classes(model: ScoreModel, recipe: Recipe) -> nn.Module:
-    """The model's network with its weights, and an embedding of classes that says nothing yet."""
-    if model.classes or not recipe.classes:
-        raise InputError(
-            f"start_from knows {model.classes} classes, and the recipe has {recipe.classes}: "
-            "set classes to as many"
-        )
-    config = {**describe_model(model)["network"]["args"], "classes": recipe.classes}
-    network = make_network(recipe.network, model.sde, **config)
-    network.load_state_dict(network.state_dict() | model.network.state_dict())
-    return network
+def _told(recipe: Recipe, preconditioning: Preconditioning) -> dict[str, Any]:
+    """Arguments of a network that is told more than the image and its noise level."""
+    classes = {"classes": recipe.classes} if recipe.classes else {}
+    if not recipe.waves:
+        return classes
+    return {**classes, "waves": list(recipe.waves), "sigma_data": preconditioning.sigma_data}
 
 
 def _check_begins(model: ScoreModel, data: ImageData, recipe: Recipe) -> None:
@@ -88,4 +88,11 @@ def _check_begins(model: ScoreModel, data: ImageData, recipe: Recipe) -> None:
                 f"start_from has {name} {getattr(given, '__name__', given)}, the recipe and data "
                 f"have {getattr(wanted, '__name__', wanted)}: choose a model, recipe and data "
                 "that agree"
+            )
+    for name in ("classes", "waves"):
+        given, wanted = getattr(model.network, name, None), getattr(recipe, name)
+        if given and given != wanted:
+            raise InputError(
+                f"start_from has {name} = {given}, and the recipe {wanted}: "
+                "give the recipe the same"
             )

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from diffsde.errors import InputError, name_list
 from diffsde.sde import SDE, VESDE, expand
 
-__all__ = ["NETWORKS", "FourierFeatures", "ResidualUNet", "ScoreUNet", "make_network"]
+__all__ = ["NETWORKS", "FourierFeatures", "PixelWaves", "ResidualUNet", "ScoreUNet", "make_network"]
 
 
 class FourierFeatures(nn.Module):
@@ -210,6 +210,41 @@ class _Attention(nn.Module):
         return attended
 
 
+class PixelWaves(nn.Module):
+    """cos(2πfx) and sin(2πfx) of every pixel x, damped by e^{−(2πfσ)²/2} as noise damps their mean.
+
+    A likelihood asks where within its level of 1/256 a pixel lies, and a convolution of x itself
+    hardly sees that. Damping leaves out the waves that noise of level σ makes meaningless.
+    Sources: Kingma et al., arXiv 2107.00630, section 5.1, for the waves; Barron et al.,
+    arXiv 2103.13415, eq. 14, for the damping.
+
+    Args:
+        frequencies: f, in waves over the range of a pixel, 0 to 1.
+        sigma_data: of the preconditioning, which feeds a network x / √(σ² + σ_data²).
+    """
+
+    frequencies: Tensor
+
+    def __init__(self, frequencies: Sequence[int], sigma_data: float) -> None:
+        super().__init__()
+        self.sigma_data = sigma_data
+        self.register_buffer("frequencies", torch.tensor(frequencies).float().view(-1, 1, 1, 1))
+
+    def forward(self, x: Tensor, label: Tensor) -> Tensor:
+        """(B, 2·F·C, H, W) for an input (B, C, H, W) with labels ¼ ln σ of shape (B,)."""
+        sigma = expand((4 * label).exp(), x)
+        pixels = x * (sigma**2 + self.sigma_data**2).sqrt()
+        angle = 2 * math.pi * self.frequencies * pixels[:, None]
+        damping = (-0.5 * (2 * math.pi * self.frequencies * sigma[:, None]) ** 2).exp()
+        waves = torch.cat([damping * angle.cos(), damping * angle.sin()], 1)
+        return waves.flatten(1, 2)
+
+
+def _folded(x: Tensor) -> Tensor:
+    folded = nn.functional.pixel_unshuffle(x, 2)
+    return folded.to(memory_format=torch.channels_last)
+
+
 _GROUPS = 8
 _HEAD_WIDTH = 32
 _FREQUENCIES = 16
@@ -226,6 +261,9 @@ class ResidualUNet(nn.Module):
         blocks: residual blocks before, in and after the quarter-resolution part.
         embed_dim: width of the noise level's embedding.
         classes: how many classes it may be told of; 0 for a network that takes no labels.
+        waves: frequencies of `PixelWaves` given to the network beside the image, in waves over
+            the range of a pixel; they need a label ¼ ln σ. Empty for none.
+        sigma_data: that of the preconditioning, which the waves need.
 
     Height and width must be multiples of 4: 28 and 32 are usual.
     """
@@ -240,9 +278,12 @@ class ResidualUNet(nn.Module):
         blocks: Sequence[int] = (1, 4, 1),
         embed_dim: int = 192,
         classes: int = 0,
+        waves: Sequence[int] = (),
+        sigma_data: float = 0.33,
     ) -> None:
         super().__init__()
         self.in_channels, self.embed_dim, self.classes = in_channels, embed_dim, classes
+        self.waves, self.sigma_data = tuple(waves), sigma_data
         self.channels, self.blocks = tuple(channels), tuple(blocks)
         self._check()
         half, quarter = self.channels
@@ -262,6 +303,10 @@ class ResidualUNet(nn.Module):
                 classes, embed_dim, _weight=torch.zeros(classes, embed_dim)
             )
         self.first = _Conv(4 * in_channels, half, 3)
+        if self.waves:
+            # From zero, as above.
+            self.pixel_waves = PixelWaves(self.waves, sigma_data)
+            self.first_of_waves = _Conv(8 * len(self.waves) * in_channels, half, 3, zero=True)
         self.encoder = nn.ModuleList(_Residual(half, half, embed_dim) for _ in range(before))
         self.down = _Conv(half, quarter, 1)
         self.middle = nn.ModuleList(_Residual(quarter, quarter, embed_dim) for _ in range(inside))
@@ -284,8 +329,9 @@ class ResidualUNet(nn.Module):
                 "width to be multiples of 4; resize them (--size 28 or 32)"
             )
         embedding = self._embedding(label, class_label)
-        folded = nn.functional.pixel_unshuffle(x, 2)
-        h = self.first(folded.to(memory_format=torch.channels_last))
+        h = self.first(_folded(x))
+        if self.waves:
+            h = h + self.first_of_waves(_folded(self.pixel_waves(x, label)))
         for block in self.encoder:
             h = block(h, embedding)
         fine = h
@@ -321,6 +367,8 @@ class ResidualUNet(nn.Module):
             raise InputError(f"blocks = {self.blocks}: expected three positive numbers")
         if self.classes < 0:
             raise InputError(f"classes = {self.classes}: expected how many there are, or 0")
+        if min(self.waves, default=1) <= 0:
+            raise InputError(f"waves = {self.waves}: expected positive frequencies")
 
     def config(self) -> dict[str, Any]:
         """The arguments that build this network again."""
@@ -330,6 +378,7 @@ class ResidualUNet(nn.Module):
             "blocks": list(self.blocks),
             "embed_dim": self.embed_dim,
             "classes": self.classes,
+            **({"waves": list(self.waves), "sigma_data": self.sigma_data} if self.waves else {}),
         }
 
 

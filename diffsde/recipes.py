@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from diffsde.errors import InputError, name_list
@@ -20,6 +20,7 @@ _PRECISIONS = ("auto", "float32", "bfloat16")
 
 WARM_UP = 200  # updates over which the learning rate rises from zero
 _MOST_AVERAGES = 16  # each is a copy of the network
+_MOST_WAVES, _FASTEST_WAVE = 16, 65536
 _SEEDS = 2**32
 
 
@@ -72,6 +73,8 @@ class Recipe:
         seed: of initial weights, order of images, times and noise; 0 to 2³² − 1.
         precision: "float32", "bfloat16" (autocast), or "auto": whichever is faster here.
         classes: how many classes of images the network is told of; 0: it takes no labels.
+        waves: frequencies of `PixelWaves` that the network is given beside the image, as
+            likelihoods want; only for "ResidualUNet".
         class_dropout: share of images whose class is not told, so that the network knows
             the score without a class too.
         compile: compile the network: faster updates for a minute at the start. Without a C++
@@ -101,12 +104,14 @@ class Recipe:
     seed: int = 0
     precision: str = "auto"
     classes: int = 0
+    waves: tuple[int, ...] = ()
     class_dropout: float = 0.2
     compile: bool = False
 
     def __post_init__(self) -> None:
-        if isinstance(self.averages, list):  # as it comes from a file
-            object.__setattr__(self, "averages", tuple(self.averages))
+        for name in ("averages", "waves"):
+            if isinstance(getattr(self, name), list):  # as it comes from a file
+                object.__setattr__(self, name, tuple(getattr(self, name)))
         for field in fields(self):
             _check_type(field.name, getattr(self, field.name), type(field.default))
         for name in (
@@ -127,10 +132,23 @@ class Recipe:
         self._check("averages", good, "numbers from 0 to below 1")
         few = len(self.averages) <= _MOST_AVERAGES
         self._check("averages", few, f"at most {_MOST_AVERAGES} of them")
+        self._check_waves()
         for name, valid in _CHOICES.items():
             value = getattr(self, name)
             if value not in valid:
                 raise InputError(f"{name} = {value!r}: {name_list(str(value), valid)}")
+
+    def _check_waves(self) -> None:
+        good = len(self.waves) <= _MOST_WAVES
+        good &= all(type(f) is int and 1 <= f <= _FASTEST_WAVE for f in self.waves)
+        self._check("waves", good, f"at most {_MOST_WAVES} whole numbers, 1 to {_FASTEST_WAVE}")
+        takes = self.network == "ResidualUNet" and self.preconditioning != "score"
+        if self.waves and not takes:
+            raise InputError(
+                f"waves = {self.waves} with {self.network}, preconditioning "
+                f"{self.preconditioning!r}: expected ResidualUNet, with one that is told the noise "
+                "level, such as 'edm'"
+            )
 
     def _check(self, name: str, good: bool, expected: str) -> None:
         if not good:
@@ -175,6 +193,13 @@ RECIPES: dict[str, Recipe] = {
         compile=True,
     ),
 }
+RECIPES["mnist-likelihood"] = replace(
+    RECIPES["mnist"],
+    objective="likelihood",
+    smallest_time=1e-8,
+    dequantise=True,
+    waves=(8, 16, 32, 64, 128, 256, 512, 1024),
+)
 
 
 def learning_rate(recipe: Recipe, step: int, steps: int) -> float:

@@ -496,7 +496,7 @@ def _tracked(accelerator: Accelerator, recipe: Recipe) -> Iterator[None]:
     if not accelerator.log_with:
         yield
         return
-    config = {**asdict(recipe), "averages": str(recipe.averages)}
+    config = {k: str(v) if isinstance(v, tuple) else v for k, v in asdict(recipe).items()}
     accelerator.init_trackers("tensorboard", config)
     try:
         yield

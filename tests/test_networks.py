@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
 from diffsde.errors import InputError
-from diffsde.networks import NETWORKS, ResidualUNet, ScoreUNet, make_network
+from diffsde.networks import NETWORKS, PixelWaves, ResidualUNet, ScoreUNet, make_network
 from diffsde.preconditioning import EDM
 from diffsde.score import ScoreModel
 from diffsde.sde import VESDE
@@ -96,3 +98,35 @@ def test_samples_of_a_batch_do_not_mix() -> None:
             x, t = torch.randn(3, 1, 28, 28), torch.tensor([0.1, 0.5, 0.9])
             together, alone = network(x, t), network(x[1:2], t[1:2])
         torch.testing.assert_close(together[1:2], alone, rtol=1e-3, atol=1e-4)
+
+
+def test_pixel_waves_are_what_noise_leaves_of_waves() -> None:
+    """E sin(2πf(x + σz)) = e^{−(2πfσ)²/2} sin(2πfx), whatever the preconditioning makes of x."""
+    sde, frequencies, sigma = VESDE(), (3, 64, 1024), 0.004
+    x = torch.rand(2, 3, 4, 4)
+    t = sde.time_of_noise_level(torch.full((2,), sigma))
+    c = EDM(0.33).coefficients(sde, t)
+    found = PixelWaves(frequencies, 0.33)(c.input[:, None, None, None] * x, c.label)
+    angle = torch.stack([2 * math.pi * f * x for f in frequencies], 1)
+    damping = torch.tensor([math.exp(-0.5 * (2 * math.pi * f * sigma) ** 2) for f in frequencies])
+    damping = damping[:, None, None, None]
+    expected = torch.cat([damping * angle.cos(), damping * angle.sin()], 1).flatten(1, 2)
+    # Of an angle of thousands of radians, float32 holds three decimals; that wave is damped away.
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
+
+
+def test_waves_are_heard_and_damped() -> None:
+    torch.manual_seed(0)
+    network = ResidualUNet(**SMALL, waves=(256,))
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    model = ScoreModel(network, VESDE(), (1, 28, 28), EDM(0.33))
+    plain = ScoreModel(ResidualUNet(**SMALL), VESDE(), (1, 28, 28), EDM(0.33))
+    plain.network.load_state_dict(network.state_dict(), strict=False)
+    x = torch.rand(2, 1, 28, 28)
+    with torch.no_grad():
+        assert not torch.allclose(model(x, 1e-7), plain(x, 1e-7), rtol=1e-2)
+        network.first_of_waves.bias.zero_()
+        assert torch.equal(model(x, 0.5), plain(x, 0.5))
+    with pytest.raises(InputError, match=r"waves = \(8, 0\): expected positive"):
+        ResidualUNet(**SMALL, waves=(8, 0))

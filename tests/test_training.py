@@ -460,6 +460,38 @@ def test_a_trained_model_learns_classes(tmp_path: Path) -> None:
         assert torch.equal(again(x, t, 2), model(x, t, 2))
 
 
+def test_a_trained_model_learns_waves(tmp_path: Path) -> None:
+    plain = initial_model(images(), TINY, VESDE())
+    torch.nn.init.normal_(plain.network.last.weight)
+    recipe = replace(TINY, waves=(8, 256), smallest_time=1e-7, objective="likelihood")
+    begun = initial_model(images(), recipe, VESDE(), plain)
+    x, t = torch.randn(6, 1, 28, 28), torch.tensor(1e-6)
+    model = train(tmp_path, images(), recipe, start_from=plain, progress=False)
+    again = load_model(tmp_path / "model.safetensors")
+    with torch.no_grad():
+        assert torch.equal(begun(x, t), plain(x, t))  # their weights are zero yet
+        assert model.network.first_of_waves.weight.any()
+        assert torch.equal(again(x, t), model(x, t))
+    for other in (replace(recipe, waves=()), replace(recipe, waves=(8,))):
+        with pytest.raises(InputError, match=r"start_from has waves = \(8, 256\)"):
+            initial_model(images(), other, VESDE(), model)
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"network": "ScoreUNet"}, "with ScoreUNet, .*expected ResidualUNet"),
+        ({"preconditioning": "score"}, "told the noise level"),
+        ({"waves": (8, 0)}, "whole numbers, 1 to"),
+        ({"waves": (0.5,)}, "whole numbers, 1 to"),
+        ({"waves": 8}, "expected a tuple"),
+    ],
+)
+def test_waves_that_no_network_takes(change: dict[str, object], match: str) -> None:
+    with pytest.raises(InputError, match=match):
+        replace(RECIPES["mnist-likelihood"], **change)
+
+
 def test_classes_need_labels_and_room() -> None:
     for data, match in ((images(), "no labels"), (labelled(classes=5), "has 5 classes")):
         with pytest.raises(InputError, match=match):
