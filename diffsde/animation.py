@@ -2,8 +2,8 @@ r"""Animations: the path of a batch of images, as a film.
 
 Frames are put together from arrays of palette indices and go to the file one by one; no
 figure is drawn, and memory does not grow with the length. A film shows, for each
-trajectory, its solver and cost, the states x(t), the estimates E[x(0) | x(t)] where the
-trajectory has them, and, if asked for, the histogram of the pixels.
+trajectory, its solver and its cost so far, the states x(t), the estimates E[x(0) | x(t)]
+where the trajectory has them, and, if asked for, the histogram of the pixels.
 """
 
 from __future__ import annotations
@@ -82,7 +82,8 @@ def animate(
         ping_pong: after the hold, play back to the start.
         columns: images in a row; by default up to six stand in one row, more in a block.
         zoom: screen pixels per image pixel; by default what fits about 450 across.
-        title: write t, the noise's standard deviation s(t), solver and score evaluations.
+        title: write t, the noise's standard deviation s(t), and of each solver its name and
+            its score evaluations so far (NFE).
         denoised: show `sol.denoised`, on [0, 1], beside the states, if it is there.
         histogram: show the histogram of all pixels, heights as square roots of counts, over
             the interval that the frame's shades span.
@@ -206,15 +207,15 @@ class _Film:
         if look.denoised and sol.denoised is not None:
             data = shade_limits(sol, "data")
             guess = _Grid(sol, sol.denoised, at, data, self.paint, columns, zoom)
-            parts = [self._titled("x(t)", states), self._titled("E[x(0) | x(t)]", guess)]
+            parts = [self._titled(["x(t)"], states), self._titled(["E[x(0) | x(t)]"], guess)]
         block = _side_by_side(parts, self.paint)
         if look.histogram:
             bars = _Histogram(sol, at, limits, self.paint, block.size[0], number)
             block = _Stack([block, bars], self.paint, down=False)
-        return self._titled(f"{sol.method} · {sol.stats.nfe} NFE", block) if look.title else block
+        return self._titled([_cost(sol, k) for k in at], block) if look.title else block
 
-    def _titled(self, text: str, part: _Part) -> _Part:
-        return _Stack([_Text([text], self.paint), part], self.paint, down=True, gap=2)
+    def _titled(self, lines: list[str], part: _Part) -> _Part:
+        return _Stack([_Text(lines, self.paint), part], self.paint, down=True, gap=2)
 
     @property
     def palette(self) -> Frame | None:
@@ -244,6 +245,12 @@ def _is_wide(height: int, width: int) -> bool:
 def _moment(sol: Trajectory, k: int) -> str:
     noise = "" if sol.std is None else f"   s(t) = {float(sol.std[k]):.3g}"
     return f"t = {float(sol.ts[k]):.3f}{noise}"
+
+
+def _cost(sol: Trajectory, k: int) -> str:
+    """The solver and its evaluations, until state k if they were counted."""
+    so_far = "" if sol.evaluations is None else f"{int(sol.evaluations[k])} of "
+    return f"{sol.method} · {so_far}{sol.stats.nfe} NFE"
 
 
 @dataclass

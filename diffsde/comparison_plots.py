@@ -30,16 +30,19 @@ def plot_steps(
     ax: Axes | None = None,
     dark: bool = False,
 ) -> Figure:
-    """The step size |Δt| against t, and how many steps a solver has taken by then (dashed).
+    """The step size |Δt| against t, and the evaluations of the score by then, NFE (dashed).
 
-    It reads the saved times: with everything saved, those are the solver's steps. Where
-    steps are small, the solver spends its evaluations; the legend says how many in all.
+    It reads the saved times: with everything saved, those are the solver's steps. A step that
+    was rejected shows as a jump of the evaluations. Of trajectories that hold no count of them,
+    a user's own, the dashed lines count steps.
     """
     sols, look = trajectories(sol), theme(dark)
     figure, axes = axes_for(ax, look, 8, 4)
-    taken = axes.twinx()
+    spent = axes.twinx()
     if ax is None:
-        look.dress(taken).grid(False)
+        look.dress(spent).grid(False)
+    counts = [one.evaluations for one in sols if one.evaluations is not None]
+    counted = len(counts) == len(sols)
     for number, one in enumerate(sols):
         ts, colour, stats = times_of(one), look.line(number), one.stats
         rejected = f", {stats.rejected} rejected" if stats.rejected else ""
@@ -48,12 +51,13 @@ def plot_steps(
         sizes = np.abs(np.diff(ts))
         sizes = np.append(sizes, sizes[-1:])
         axes.step(ts[: len(sizes)], sizes, where="post", color=colour, linewidth=1.5, label=label)
-        taken.plot(ts, np.arange(len(ts)), "--", color=colour, linewidth=1)
+        dashed = counts[number].numpy() if counted else np.arange(len(ts))
+        spent.plot(ts, dashed, "--", color=colour, linewidth=1)
     time_axis(axes, sols[0])
     axes.set_yscale("log")
     axes.set_ylabel("step size |Δt|")
-    taken.set_ylabel("steps taken (dashed)")
-    taken.set_ylim(bottom=0)
+    spent.set_ylabel("NFE (dashed)" if counted else "steps taken (dashed)")
+    spent.set_ylim(bottom=0)
     look.legend(axes, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
     return written(figure, path)
 

@@ -298,6 +298,7 @@ def _joined(parts: list[Trajectory], ys: Tensor) -> Trajectory:
     )
     one = parts[0]
     estimates = [p.denoised for p in parts if p.denoised is not None]
+    evaluations = [p.evaluations for p in parts if p.evaluations is not None]
     return Trajectory(
         one.ts,
         ys,
@@ -307,5 +308,6 @@ def _joined(parts: list[Trajectory], ys: Tensor) -> Trajectory:
         one.diffusion,
         one.std,
         torch.cat(estimates, dim=1) if estimates else None,
+        torch.stack(evaluations).amax(0),
         _dense=lambda ys, t: torch.cat([p(t) for p in parts]),
     )

@@ -291,15 +291,15 @@ _IMAGE_AXES = ("channel", "row", "column")
 def to_numpy(sol: Trajectory) -> dict[str, NDArray[Any]]:
     """The arrays of a trajectory by name, as `numpy.savez(path, **to_numpy(sol))` takes them."""
     named = {"ts": sol.ts, "ys": sol.ys, "diffusion": sol.diffusion, "std": sol.std}
-    named["denoised"] = sol.denoised
+    named |= {"denoised": sol.denoised, "evaluations": sol.evaluations}
     return {k: v.detach().cpu().numpy() for k, v in named.items() if v is not None}
 
 
 def to_xarray(sol: Trajectory) -> xarray.Dataset:
     """A trajectory as a dataset: `states` over (t, sample, channel, row, column).
 
-    States that are no images have the axes axis_0, axis_1, … after t and sample. `diffusion` and
-    `std`, g(t) and s(t), lie over t; the method, the costs and the shape are attributes.
+    States that are no images have the axes axis_0, axis_1, … after t and sample. `diffusion`,
+    `std` and `evaluations` lie over t; the method, the costs and the shape are attributes.
     """
     xr = _package("xarray")
     arrays = to_numpy(sol)
@@ -344,4 +344,5 @@ def from_xarray(dataset: xarray.Dataset) -> Trajectory:
         tensor("diffusion"),
         tensor("std"),
         tensor("denoised"),
+        tensor("evaluations"),
     )

@@ -94,6 +94,7 @@ class Path:
 
     def __post_init__(self) -> None:
         self.us: list[float] = []
+        self.calls: list[int] = []  # evaluations until each saved state
         self.frames = Frames(self.run.x, self._expected())
         self.last = Move(self.grid.us[0], self.run.x)
         self.clean: Tensor | None = None
@@ -179,6 +180,7 @@ class Path:
 
     def _keep(self, move: Move) -> None:
         self.us.append(float(move.u))
+        self.calls.append(self.run.equation.meter.calls)
         self.frames.add(move.x)
 
     def _count(self) -> None:
@@ -190,6 +192,7 @@ class Path:
         """Follow the last state with the clean image, at t = 0."""
         self.run.equation.meter.limit = None
         self.clean = self._clean(float(self.last.u), self.last.x)
+        self.calls.append(self.run.equation.meter.calls)
         self.frames.add(self.clean)
 
     def estimate(self) -> None:
@@ -270,6 +273,7 @@ class Path:
             diffusion,
             std,
             self._estimates(),
+            torch.tensor(self.calls),
             _dense=None if walk is None else self._dense(us, walk),
         )
 

@@ -21,7 +21,7 @@ from diffsde.tensorfile import read_tensors, write_tensors
 
 __all__ = ["Stats", "Trajectory"]
 
-_OPTIONAL = ("diffusion", "std", "denoised")
+_OPTIONAL = ("diffusion", "std", "denoised", "evaluations")
 
 
 @dataclass
@@ -55,6 +55,8 @@ class Trajectory:
         diffusion: (T,) g(t) of the forward SDE at `ts`; None for other equations.
         std: (T,) marginal std s(t) at `ts`; None for other equations.
         denoised: (T, B, …) estimates E[x(0) | x(t)] beside `ys`, if they were asked for.
+        evaluations: (T,) how often the score had been evaluated when each state was reached,
+            int64; None where nobody counted. The estimates `denoised` come after them.
     """
 
     ts: Tensor
@@ -65,6 +67,7 @@ class Trajectory:
     diffusion: Tensor | None = None
     std: Tensor | None = None
     denoised: Tensor | None = None
+    evaluations: Tensor | None = None
     _dense: Callable[[Tensor, float], Tensor] | None = field(
         default=None, repr=False, compare=False
     )
@@ -143,6 +146,7 @@ class Trajectory:
                 tensors.get("diffusion"),
                 tensors.get("std"),
                 tensors.get("denoised"),
+                tensors.get("evaluations"),
             )._checked()
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise CheckpointError(
@@ -159,6 +163,8 @@ class Trajectory:
             raise ValueError(
                 f"times of {self.ts.dtype}, states of {self.ys.dtype}: expected floats"
             )
+        if self.evaluations is not None and self.evaluations.is_floating_point():
+            raise ValueError(f"evaluations of {self.evaluations.dtype}: expected whole numbers")
         return self
 
     def to(self, *args: Any, **kwargs: Any) -> Trajectory:
@@ -172,6 +178,7 @@ class Trajectory:
             self.diffusion,
             self.std,
             None if self.denoised is None else self.denoised.to(*args, **kwargs),
+            self.evaluations,
             self._dense,
         )
 

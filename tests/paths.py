@@ -45,4 +45,6 @@ def noisy(
         noise = steps.cumsum(0).flip(0)
     shape = tuple(x0.shape[1:])
     stats = Stats(nfe=frames - 1, steps=frames - 1, seconds=1.0)
-    return Trajectory(ts, x0 + noise, method, stats, shape, SIGMA**ts, std)
+    return Trajectory(
+        ts, x0 + noise, method, stats, shape, SIGMA**ts, std, evaluations=torch.arange(frames)
+    )

@@ -63,6 +63,21 @@ def test_states_have_the_caller_s_shape(shape: tuple[int, ...]) -> None:
         assert sol.ys.shape == (n + 1, *shape), row.name
 
 
+def test_evaluations_are_counted_until_each_saved_state() -> None:
+    settings = {"steps": 5, "denoise": True}
+    assert solve(FLOW, X1, "heun2", **settings).evaluations.tolist() == [0, 2, 4, 6, 8, 10, 11]
+    some = solve(FLOW, X1, "heun2", **settings | {"steps": 4}, save=3, chunk=2).evaluations
+    assert some.tolist() == [0, 4, 8, 9]
+    sol = solve(FLOW, X1, "dopri5", rtol=1e-3, atol=1e-3)
+    costs = sol.evaluations.diff()[1:]  # of each step after the first
+    assert sol.stats.rejected > 0
+    assert costs.sum() == 6 * (sol.stats.steps - 1 + sol.stats.rejected)
+    assert set((costs % 6).tolist()) == {0}
+    assert sol.evaluations[-1] == sol.stats.nfe
+    own = solve(REV, X1, "srk", seed=0, adaptive=True, rtol=0.1, atol=0.1, clock="karras")
+    assert own.evaluations[-1] == own.stats.nfe
+
+
 def test_the_tutorial_s_loop_is_what_em_does() -> None:
     """x ← x + g² score Δt + g √Δt z, on the nodes 1, …, ε, with the noise of the solve."""
     from diffsde.seeds import NormalTable

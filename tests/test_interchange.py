@@ -246,7 +246,7 @@ def test_numpy(tmp_path: Path) -> None:
     sol = path()
     np.savez(tmp_path / "path.npz", **to_numpy(sol))
     with np.load(tmp_path / "path.npz") as arrays:
-        assert set(arrays) == {"ts", "ys", "diffusion", "std"}
+        assert set(arrays) == {"ts", "ys", "diffusion", "std", "evaluations"}
         assert np.array_equal(arrays["ys"], sol.ys.numpy())
         assert np.array_equal(arrays["std"], sol.std.numpy())
 
@@ -266,6 +266,7 @@ def test_xarray_there_and_back(shape: tuple[int, ...]) -> None:
     assert torch.equal(again.ys, sol.ys)
     assert torch.equal(again.ts, sol.ts)
     assert torch.equal(again.std, sol.std)
+    assert torch.equal(again.evaluations, sol.evaluations)
     assert (again.method, again.stats, again.shape) == (sol.method, sol.stats, sol.shape)
     with pytest.raises(InputError, match="lacks states: was it made by to_xarray"):
         from_xarray(dataset.drop_vars("states"))

@@ -56,10 +56,11 @@ def normal_paths(count: int, frames: int = 21, **options: object) -> Trajectory:
 
 
 def adaptive_paths() -> Trajectory:
-    """Paths with steps of several sizes, and what they cost."""
+    """Paths with steps of several sizes, two of them after a rejected one, and their cost."""
     sol = normal_paths(2, 5)
     sol.ts = torch.tensor([1.0, 0.5, 0.3, 0.2, 0.001])
-    sol.stats.nfe, sol.stats.rejected = 33, 2
+    sol.evaluations = torch.tensor([0, 7, 18, 29, 34])
+    sol.stats.nfe, sol.stats.rejected = 34, 2
     return sol
 
 
@@ -191,7 +192,7 @@ BROKEN: list[tuple[str, str, Callable[[Figure], object]]] = [
     ("bands", "no median", without("lines", 0)),
     ("marginals", "no density", without("collections", 0)),
     ("marginals", "a quantile less", without("lines", 0)),
-    ("steps", "no steps taken", without("lines", 0, axes=1)),
+    ("steps", "no evaluations", without("lines", 0, axes=1)),
     ("work_precision", "errors on a linear axis", lambda f: f.axes[0].set_yscale("linear")),
     ("work_precision", "a method less", without("lines", 1)),
     ("convergence", "no expected order", without("lines", 2)),
@@ -376,10 +377,21 @@ def test_a_wrong_exact_density() -> None:
 
 def test_steps_and_evaluations() -> None:
     figure = plots.plot_steps(adaptive_paths())
-    sizes, taken = (axes.lines[0].get_ydata() for axes in figure.axes)
+    sizes, spent = (axes.lines[0].get_ydata() for axes in figure.axes)
     assert np.allclose(sizes, [0.5, 0.2, 0.1, 0.199, 0.199])
-    assert list(taken) == [0, 1, 2, 3, 4]
-    assert "4 steps, 2 rejected, 33 NFE" in legend_of(figure.axes[0])
+    assert list(spent) == [0, 7, 18, 29, 34]
+    assert figure.axes[1].get_ylabel() == "NFE (dashed)"
+    assert "4 steps, 2 rejected, 34 NFE" in legend_of(figure.axes[0])
+
+
+def test_steps_that_nobody_counted_the_cost_of() -> None:
+    own = Trajectory(torch.linspace(1, 0, 4), torch.zeros(4, 2, 1), "own")
+    figure = plots.plot_steps([adaptive_paths(), own])
+    assert [line.get_ydata().tolist() for line in figure.axes[1].lines] == [
+        [0, 1, 2, 3, 4],
+        [0, 1, 2, 3],
+    ]
+    assert figure.axes[1].get_ylabel() == "steps taken (dashed)"
 
 
 def test_a_long_legend_stands_beside_the_axes() -> None:

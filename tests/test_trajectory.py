@@ -27,7 +27,7 @@ SOL = solve(flow(SCORE), SCORE.sample(3, 1.0, seed=0), "rk4", steps=7)
 
 def test_a_file_keeps_everything(tmp_path: Path) -> None:
     found = Trajectory.load(SOL.save(tmp_path / "path.safetensors"))
-    for name in ("ts", "ys", "diffusion", "std"):
+    for name in ("ts", "ys", "diffusion", "std", "evaluations"):
         assert torch.equal(getattr(found, name), getattr(SOL, name))
     assert (found.method, found.stats, found.shape) == (SOL.method, SOL.stats, SOL.shape)
     assert found.denoised is None
@@ -69,6 +69,10 @@ def test_foreign_and_damaged_files(tmp_path: Path) -> None:
     wrong = write_tensors(tmp_path / "w.safetensors", {"ts": SOL.ts[1:], "ys": SOL.ys}, notes)
     with pytest.raises(CheckpointError, match="one number of frames"):
         Trajectory.load(wrong)
+    states = {"ts": SOL.ts, "ys": SOL.ys, "evaluations": SOL.ts}
+    wrong = write_tensors(tmp_path / "w.safetensors", states, notes)
+    with pytest.raises(CheckpointError, match=r"evaluations of torch.float64: expected whole"):
+        Trajectory.load(wrong)
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
@@ -84,3 +88,4 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
 def test_to_another_dtype() -> None:
     assert SOL.to(torch.float64).ys.dtype == torch.float64
     assert torch.equal(SOL.to(torch.float64)(0.5).float(), SOL(0.5))
+    assert torch.equal(SOL.to(torch.float64).evaluations, SOL.evaluations)

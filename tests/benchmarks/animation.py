@@ -45,7 +45,10 @@ def trajectory() -> Trajectory:
     generator = torch.Generator().manual_seed(SEED)
     noise = torch.randn(STEPS + 1, *discs.shape, generator=generator)
     ys = discs + (noise * steps[:, None, None, None, None]).cumsum(0).flip(0)
-    return Trajectory(ts, ys, "em", Stats(nfe=STEPS), (1, SIDE, SIDE), 25.0**ts, std)
+    counts = torch.arange(STEPS + 1)
+    return Trajectory(
+        ts, ys, "em", Stats(nfe=STEPS), (1, SIDE, SIDE), 25.0**ts, std, evaluations=counts
+    )
 
 
 def matplotlib_film(sol: Trajectory, path: Path, width: int, height: int) -> None:
