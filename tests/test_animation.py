@@ -6,16 +6,22 @@ import sys
 import tracemalloc
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pytest
 import torch
+from matplotlib.colors import to_rgb
 from PIL import Image
 
+from diffsde import animation
 from diffsde.animation import animate
 from diffsde.display import reached, shade_limits
 from diffsde.errors import InputError
+from diffsde.style import DARK, LIGHT
 from diffsde.trajectory import Trajectory
 from tests.paths import images, noisy
+
+SHADE = 255 / 63 + 0.5  # a rounding to one of 64 may go either way
 
 
 def frames_of(path: Path) -> tuple[list[np.ndarray], list[float]]:
@@ -54,6 +60,50 @@ def test_pixels_are_the_states(tmp_path: Path, suffix: str, lag: int) -> None:
     shade = 255 / 63
     assert max(errors) <= (0.51 + lag) * shade + 1
     assert errors[-1] <= 0.51 * shade + 1  # the frame that is held is exact
+
+
+def grey(states: torch.Tensor) -> np.ndarray:
+    """(H, W) values in [0, 1] as one of the film's 64 shades, of 255."""
+    shades = np.floor(63 * states.clamp(0, 1).double().numpy() + 0.5)
+    return np.round(255 * shades / 63)
+
+
+def test_images_stand_in_rows_and_columns(tmp_path: Path) -> None:
+    sol = noisy(images(5), 2)
+    frame = bare(sol, tmp_path / "film.png", columns=3, shading="data")[-1][..., 0]
+    assert frame.shape == (2 * 29 - 1, 3 * 29 - 1)
+    paper = 255
+    for i in range(6):
+        y, x = 29 * (i // 3), 29 * (i % 3)
+        expected = grey(sol.ys[-1, i, 0]) if i < 5 else np.full((28, 28), paper)
+        assert np.abs(frame[y : y + 28, x : x + 28] - expected).max() <= SHADE
+    assert (frame[28] == paper).all()
+    assert (frame[:, 28] == paper).all()
+
+
+def test_size(tmp_path: Path) -> None:
+    sol, path = noisy(images(2), 2), tmp_path / "film.png"
+    once = bare(sol, path)[-1]
+    animate(sol, path, title=False, zoom=3)
+    thrice = frames_of(path)[0][-1][8:-8, 8:-8]
+    assert np.array_equal(thrice, once.repeat(3, 0).repeat(3, 1))
+    animate(noisy(images(9), 2), path, title=False)  # 3 × 3 images, 86 pixels across
+    with Image.open(path) as film:
+        assert film.size == (5 * 86 + 16, 5 * 86 + 16)  # with the margins
+
+
+def test_colour_maps_and_grounds(tmp_path: Path) -> None:
+    sol, path = noisy(images(1), 3), tmp_path / "film.png"
+    shades = grey(sol.ys[-1, 0, 0]) / 255
+    for cmap in ("viridis", matplotlib.colormaps["magma"]):
+        drawn = bare(sol, path, cmap=cmap, shading="data")[-1]
+        named = matplotlib.colormaps[cmap] if isinstance(cmap, str) else cmap
+        assert np.abs(drawn - 255 * named(shades)[..., :3]).max() < 8  # a shade of 64
+    for dark, look in ((False, LIGHT), (True, DARK)):
+        frame = frames_of(animate(sol, path, dark=dark))[0][0]
+        assert np.abs(frame[0, 0] - 255 * np.array(to_rgb(look.paper))).max() <= 0.5
+        title = frame[8:26].reshape(-1, 3)
+        assert np.abs(title - 255 * np.array(to_rgb(look.ink))).sum(1).min() < 30
 
 
 def test_a_gif_leaves_out_changes_that_nobody_sees(tmp_path: Path) -> None:
@@ -139,6 +189,21 @@ def test_several_trajectories_are_aligned_by_time(tmp_path: Path) -> None:
     assert changes == [10, 20, 30, 40]
 
 
+def test_side_by_side_each_shows_its_own(tmp_path: Path) -> None:
+    sols = [noisy(images(1), 5, seed=k) for k in range(3)]
+    path = tmp_path / "film.png"
+    alone = [bare(sol, path) for sol in sols]
+    together = bare(sols, path)
+    for k in range(5):
+        assert np.array_equal(
+            together[k],
+            np.concatenate(
+                [alone[0][k], np.full((28, 8, 3), 255), alone[1][k], np.full((28, 8, 3), 255),
+                 alone[2][k]], axis=1,
+            ),
+        )  # fmt: skip
+
+
 def test_what_a_solve_has_reached() -> None:
     ts = torch.tensor([1.0, 0.7, 0.3, 0.1])
     assert [reached(ts, t) for t in (1.0, 0.9, 0.7, 0.31, 0.0)] == [0, 0, 1, 1, 3]
@@ -161,17 +226,52 @@ def test_denoised_and_histogram_find_room(tmp_path: Path) -> None:
     assert with_bars[0] > plain[0]
     assert both[0] > plain[0]
     assert size(denoised=False) == plain
-    # The estimates stand on [0, 1] from the first frame on.
-    frames = bare(sol, path, columns=2)
-    assert np.array_equal(frames[0][:, 57 + 8 :], frames[-1][:, 57 + 8 :])
 
 
-def test_the_title_changes_with_time(tmp_path: Path) -> None:
+def test_estimates_are_shown_on_the_data_from_the_first_frame_on(tmp_path: Path) -> None:
     sol = noisy(images(1), 3)
-    frames, _ = frames_of(animate(sol, tmp_path / "film.png"))
-    title = [frame[8:26] for frame in frames]
-    assert title[0].std() > 10
-    assert not np.array_equal(title[0], title[1])
+    fading = torch.tensor([0.2, 0.6, 1.0]).reshape(3, 1, 1, 1, 1)
+    sol.denoised = fading * images(1)
+    film = animate(sol, tmp_path / "film.png", zoom=4, title=False)
+    for k, frame in enumerate(frames_of(film)[0]):
+        right = frame[8:-8:4, 8:-8:4, 0][-28:, -28:]  # below its caption
+        assert np.abs(right - grey(sol.denoised[k, 0, 0])).max() <= SHADE
+
+
+def test_the_histogram_counts_the_frame_s_pixels(tmp_path: Path) -> None:
+    sol = noisy(images(4), 3)
+    frames = bare(sol, tmp_path / "film.png", columns=2, histogram=True)
+    colour = np.round(255 * np.array(to_rgb(LIGHT.lines[0])))
+    for k, (low, high) in enumerate(shade_limits(sol, "envelope")):
+        bars = (frames[k][:, 57 + 8 :] == colour).all(-1).sum(0)[2::5]
+        counts = np.histogram(sol.ys[k].numpy(), 32, (low, high))[0]
+        expected = np.sqrt(counts / counts.max()) * bars.max()
+        assert np.abs(bars - expected).max() <= 0.5
+        assert bars.max() > 40
+
+
+def test_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time, the noise, and each solver's cost so far, frame by frame."""
+    said: list[str] = []
+    letters = animation._letters
+
+    def heard(text: str, *size: int) -> np.ndarray:
+        said.append(text)
+        return letters(text, *size)
+
+    monkeypatch.setattr(animation, "_letters", heard)
+    sol, path = noisy(images(1), 3), tmp_path / "film.png"
+    first, _, last = frames_of(animate(sol, path))[0]
+    assert said == [
+        "t = 1.000   s(t) = 9.85", "em · 0 of 2 NFE",
+        "t = 0.500   s(t) = 1.93", "em · 1 of 2 NFE",
+        "t = 0.001   s(t) = 0.0317", "em · 2 of 2 NFE",
+    ]  # fmt: skip
+    assert first[8:26].std() > 10
+    assert not np.array_equal(first[8:26], last[8:26])
+    said.clear()
+    animate(Trajectory(sol.ts[:1], sol.ys[:1], "own"), path)
+    assert said == ["t = 1.000", "own · 0 NFE"]
 
 
 def test_states_that_hold_nan_are_still_drawn(tmp_path: Path) -> None:
@@ -202,18 +302,19 @@ def test_a_missing_pyav_names_the_extra(tmp_path: Path, monkeypatch: pytest.Monk
         animate(noisy(images(1), 3), tmp_path / "film.mp4")
 
 
-def test_memory_does_not_grow_with_the_length(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("suffix", "channels"), [(".gif", 1), (".png", 1), (".gif", 3)])
+def test_memory_does_not_grow_with_the_length(tmp_path: Path, suffix: str, channels: int) -> None:
     def peak(frames: int) -> int:
-        sol = noisy(images(5), frames)
+        sol = noisy(images(5, channels), frames)
         tracemalloc.start()
-        animate(sol, tmp_path / "film.gif", zoom=4)
+        animate(sol, tmp_path / f"film{suffix}", zoom=4)
         most = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return most
 
     peak(5)  # fonts and colour maps are loaded once
     one_frame = 5 * 28 * 28 * 4**2
-    assert peak(120) - peak(20) < 2 * one_frame
+    assert peak(60) - peak(10) < 2 * one_frame
 
 
 @pytest.mark.parametrize(
