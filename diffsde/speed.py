@@ -6,26 +6,28 @@ timed against plain float32 in turns, so that whatever else the machine does fal
 and its error is measured where it counts: on the final images that the flow and the reverse
 SDE draw from the same noise.
 
-In bfloat16 a number has 8 bits. What touches the image itself (the first and the last
-convolution) and what tells the noise level (the linear layers) stays in float32: that costs
-next to nothing and takes away half of the error.
+If bfloat16 changes the images too much, it is used at some noise levels only. Which they are
+is measured too: the error is made where an image is decided, in a few evaluations of a solve.
 """
 
 from __future__ import annotations
 
 import copy
+import math
 import statistics
 import time
-from collections.abc import Callable, Iterable
+from bisect import bisect_left
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from itertools import pairwise
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from diffsde.compiler import has_compiler
 from diffsde.errors import InputError
 from diffsde.integrate import solve
+from diffsde.precision import ByNoiseLevel, Way
 from diffsde.reverse import ProbabilityFlow, ReverseSDE
 from diffsde.score import ScoreModel
 
@@ -33,8 +35,10 @@ __all__ = ["Optimized", "SpeedTrial", "optimize"]
 
 _STEPS = 19  # of the solves whose images are compared, and one evaluation without noise
 _WARM_UPS = 2  # evaluations before any is timed
-# Weights become constants, cast and laid out once instead of at every evaluation.
-_COMPILER_OPTIONS: dict[str, Any] = {"freezing": True}
+_NOISES = 2  # batches of noise from which the images are drawn
+# A few images near a fork make most of the error, and which they are changes with the noise:
+# what is measured must leave a quarter of what is allowed.
+_SPARE = 0.75
 
 
 @dataclass(frozen=True)
@@ -43,12 +47,14 @@ class SpeedTrial:
 
     Attributes:
         name: precision, order of memory, compiled or not.
-        seconds: of one evaluation of a batch, the median.
-        speedup: over plain float32, the median over pairs of evaluations.
+        seconds: of one evaluation of a batch, the median; if it depends on the noise level,
+            the mean over the 20 evaluations of a solve.
+        speedup: over plain float32, the median over pairs of evaluations; if it depends on the
+            noise level, that of the 20 evaluations together.
         score_error: rms of s(t) (score − score in float32), along a path of the flow: in units
             of the noise, of which a pixel has 1.
-        image_error: rms of the change of final images in [0, 1] from the same noise: the larger
-            of the flow's and the reverse SDE's.
+        image_error: rms of the change of final images in [0, 1] from the same noise: the largest
+            of the flow's and the reverse SDE's, for two batches of noise each.
         failure: why it does not work here; empty if it does.
     """
 
@@ -92,8 +98,8 @@ class Optimized:
         )
         return (
             f"{table}\n{self.chosen.name} is the fastest whose images change by at most "
-            f"{255 * self.tolerance:.3g}/255 rms (batches of {self.batch}, "
-            f"{torch.get_num_threads()} threads)"
+            f"{255 * self.tolerance:.3g}/255 rms, with a quarter to spare "
+            f"(batches of {self.batch}, {torch.get_num_threads()} threads)"
         )
 
     def _cells(self, trial: SpeedTrial) -> tuple[str, ...]:
@@ -120,14 +126,17 @@ def optimize(
 ) -> Optimized:
     """Find the fastest way to evaluate a model's score on this machine, for solving.
 
-    Takes a minute or two, most of it compiling. The given model is left as it is. The new one
+    Takes a few minutes, most of them compiling. The given model is left as it is. The new one
     is called like it; differentiating it, as likelihoods do, gains less. A compiled model is
-    compiled again, once, when the batch has another size.
+    compiled again, once, when the batch has another size. If the new model depends on the noise
+    level, a batch of several levels is evaluated as exactly as any of them needs.
 
     Args:
         model: the score; it is put in evaluation mode.
-        tolerance: how much final images in [0, 1] may change, rms.
-        batch: images of the evaluations that are timed; as many are drawn to find the error.
+        tolerance: how much final images in [0, 1] may change, rms. What is measured must be a
+            quarter less, because it is more for some noise and less for other.
+        batch: images of the evaluations that are timed; twice as many are drawn to find the
+            error.
         compile: try `torch.compile` too; it needs a C++ compiler.
         rounds: pairs of timings.
         seed: of the noise.
@@ -146,129 +155,80 @@ def optimize(
         raise InputError(f"tolerance = {tolerance}: expected a number ≥ 0")
     plain = copy.deepcopy(model).eval().requires_grad_(False)
     bench = _Bench(plain, batch, rounds, seed)
-    ways = [
-        _Way(bfloat16, channels_last)
-        for bfloat16 in (False, True)
-        for channels_last in (False, True)
-    ]
-    tried = [bench.trial(way) for way in ways]
+    ways = (Way(b, channels_last=last) for b in (False, True) for last in (False, True))
+    tried = {way: bench.trial(way) for way in ways}
     if compile:
         # Each precision in its better order of memory: compiling takes long.
-        for some in (slice(0, 2), slice(2, 4)):
-            pairs = zip(ways[some], tried[some], strict=True)
-            best, _ = min(pairs, key=lambda pair: _rank(pair[1][0]))
-            tried.append(bench.trial(replace(best, compiled=True)))
-    chosen, fastest = _fastest(tried, tolerance)
-    return Optimized(fastest, chosen, tuple(trial for trial, _ in tried), tolerance, batch)
+        for bfloat16 in (False, True):
+            way = replace(_best(tried, bfloat16), compiled=True)
+            tried[way] = bench.trial(way)
+    rows = list(tried.values())
+    exact, fast = (tried[_best(tried, bfloat16)] for bfloat16 in (False, True))
+    allowed = _SPARE * tolerance
+    if fast[0].image_error > allowed and fast[0].speedup > exact[0].speedup:
+        rows += bench.by_noise_level(exact, fast, _SPARE * allowed)
+    chosen, fastest = _fastest(rows, allowed)
+    return Optimized(fastest, chosen, tuple(trial for trial, _ in rows), tolerance, batch)
+
+
+_Tried = tuple[SpeedTrial, ScoreModel]
+
+
+def _best(tried: dict[Way, _Tried], bfloat16: bool) -> Way:
+    """The fastest of a precision."""
+    return min((w for w in tried if w.bfloat16 == bfloat16), key=lambda w: _rank(tried[w][0]))
 
 
 def _rank(trial: SpeedTrial) -> float:
     return -trial.speedup if not trial.failure else 0.0
 
 
-def _fastest(
-    tried: Iterable[tuple[SpeedTrial, ScoreModel]], tolerance: float
-) -> tuple[SpeedTrial, ScoreModel]:
+def _fastest(tried: Iterable[_Tried], allowed: float) -> _Tried:
     """Of those that work and keep the images; plain float32 always does."""
-    good = [(t, m) for t, m in tried if not t.failure and t.image_error <= tolerance]
+    good = [(t, m) for t, m in tried if not t.failure and t.image_error <= allowed]
     return min(good, key=lambda pair: _rank(pair[0]))
 
 
-@dataclass(frozen=True)
-class _Way:
-    bfloat16: bool = False
-    channels_last: bool = False
-    compiled: bool = False
+class _FinalImages:
+    """The images that plain float32 draws from some noise, and how much others change them."""
 
-    @property
-    def name(self) -> str:
-        parts = ["bfloat16" if self.bfloat16 else "float32"]
-        parts += ["channels last"] if self.channels_last else []
-        parts += ["compiled"] if self.compiled else []
-        return ", ".join(parts)
+    def __init__(self, plain: ScoreModel, batch: int, seed: int) -> None:
+        self.batch, self.seeds = batch, range(seed, seed + _NOISES)
+        self.images = self._of(plain)
 
-    @property
-    def plain(self) -> bool:
-        return not (self.bfloat16 or self.channels_last or self.compiled)
+    def change(self, model: ScoreModel) -> float:
+        """Rms of a batch, the largest of the flow's and the reverse SDE's."""
+        pairs = zip(self._of(model), self.images, strict=True)
+        return max(float((ours - theirs).square().mean().sqrt()) for ours, theirs in pairs)
 
-    def of(self, model: ScoreModel) -> ScoreModel:
-        """The model, evaluated this way."""
-        if self.plain:
-            return model
-        faster = copy.deepcopy(model)
-        network = _Network(faster.network, self)
-        if self.bfloat16:
-            _keep_exact(faster)
-        faster.network = network
-        if self.compiled:
-            faster.network = cast(nn.Module, torch.compile(network, options=_COMPILER_OPTIONS))
-        return faster
-
-
-class _Network(nn.Module):
-    """A network, called in another precision or order of memory."""
-
-    def __init__(self, network: nn.Module, way: _Way) -> None:
-        super().__init__()
-        self.network, self.way = network, way
-        self.classes = getattr(network, "classes", 0)
-        if way.channels_last:
-            network.to(memory_format=torch.channels_last)
-
-    def forward(self, x: Tensor, label: Tensor, *told: Tensor) -> Tensor:
-        if self.way.channels_last:
-            x = x.contiguous(memory_format=torch.channels_last)
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.way.bfloat16):
-            output: Tensor = self.network(x, label, *told)
-        return output.to(x.dtype).contiguous()
-
-
-def _keep_exact(model: ScoreModel) -> None:
-    """Take the linear layers, the first and the last convolution out of autocast."""
-    called: list[nn.Module] = []
-
-    def note(module: nn.Module, *_: Any) -> None:
-        called.append(module)
-
-    weighted = [
-        module
-        for module in model.network.modules()
-        if isinstance(weight := getattr(module, "weight", None), Tensor) and weight.dim() > 1
-    ]
-    hooks = [module.register_forward_hook(note) for module in weighted]
-    with torch.no_grad():
-        x = model.sde.prior_sample((1, *model.shape), seed=0)
-        model(x, model.sde.T)
-    for hook in hooks:
-        hook.remove()
-    linear = [module for module in called if isinstance(module, nn.Linear)]
-    others = [module for module in called if not isinstance(module, nn.Linear)]
-    for module in {*linear, *others[:1], *others[-1:]}:
-        module.forward = _without_autocast(module.forward)
-
-
-def _without_autocast(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    def exact(x: Tensor, *rest: Any, **named: Any) -> Tensor:
-        with torch.autocast(x.device.type, enabled=False):
-            return forward(x.float(), *rest, **named)
-
-    return exact
+    def _of(self, model: ScoreModel) -> list[Tensor]:
+        """Of the flow and of the reverse SDE, batches (batch, C, H, W) in [0, 1]."""
+        kinds = ((ProbabilityFlow, "dpmpp_2m"), (ReverseSDE, "sde_dpmpp_2m"))
+        return [
+            solve(
+                problem(model.sde, model, model.shape),
+                model.sde.prior_sample((self.batch, *model.shape), seed=seed), method,
+                steps=_STEPS, clock="karras", seed=seed, save="last", denoise=True,
+            ).final.clamp(0, 1)
+            for problem, method in kinds
+            for seed in self.seeds
+        ]  # fmt: skip
 
 
 class _Bench:
     """Times and errors against plain float32."""
 
     def __init__(self, plain: ScoreModel, batch: int, rounds: int, seed: int) -> None:
-        self.plain, self.rounds, self.seed = plain, rounds, seed
+        self.plain, self.rounds = plain, rounds
         # One size of batch throughout, for which a compiled model is compiled once.
+        self.images = _FinalImages(plain, batch, seed)
         self.start = plain.sde.prior_sample((batch, *plain.shape), seed=seed)
         self.path = solve(
             ProbabilityFlow(plain.sde, plain, plain.shape), self.start, "dpmpp_2m", steps=_STEPS,
             clock="karras",
         )  # fmt: skip
-        self.images = self._images(plain)
 
-    def trial(self, way: _Way) -> tuple[SpeedTrial, ScoreModel]:
+    def trial(self, way: Way) -> _Tried:
         """A failure of any kind makes the way useless here, and is told."""
         if way.compiled and not has_compiler():
             failure = "no C++ compiler (g++ or clang++, or CXX)"
@@ -276,11 +236,47 @@ class _Bench:
         try:
             model = way.of(self.plain)
             seconds, speedup = self._timed(model)
-            errors = self._score_error(model), self._image_error(model)
+            errors = self._score_error(model), self.images.change(model)
         except Exception as error:
             told = (str(error).splitlines() or [""])[0]
             return SpeedTrial(way.name, failure=f"{type(error).__name__}: {told}"), self.plain
         return SpeedTrial(way.name, seconds, speedup, *errors), model
+
+    def by_noise_level(self, exact: _Tried, fast: _Tried, allowed: float) -> list[_Tried]:
+        """Exact at the fewest noise levels that keep the images; none, if that is no way."""
+        levels = _Levels(self.plain, self.path.ts)
+        first, last = self._band(levels, exact[1], fast[1], allowed)
+        count = len(self.path.ts)
+        if not 0 < last - first < count:
+            return []
+        model = levels.mixed(exact[1], fast[1], first, last)
+        share = (last - first) / count
+        trial = SpeedTrial(
+            f"{fast[0].name}; float32 for σ of {levels.told(first, last)}",
+            share * exact[0].seconds + (1 - share) * fast[0].seconds,
+            1 / (share / exact[0].speedup + (1 - share) / fast[0].speedup),
+            self._score_error(model), self.images.change(model),
+        )  # fmt: skip
+        return [(trial, model)]
+
+    def _band(
+        self, levels: _Levels, exact: ScoreModel, fast: ScoreModel, allowed: float
+    ) -> tuple[int, int]:
+        """Of a solve's evaluations the run [first, last) that must be exact.
+
+        Before and after it, as many are fast as may be: either part's error is at most 1/√2 of
+        what is allowed, because errors add in squares.
+        """
+        count = len(self.path.ts)
+
+        def harmful(first: int, last: int) -> bool:
+            model = levels.mixed(fast, exact, first, last)
+            return not self.images.change(model) <= allowed / math.sqrt(2)
+
+        some = range(1, count + 1)
+        before = bisect_left(some, True, key=lambda n: harmful(0, n))
+        after = bisect_left(some, True, key=lambda n: harmful(count - n, count))
+        return before, count - after
 
     def _timed(self, model: ScoreModel) -> tuple[float, float]:
         for _ in range(_WARM_UPS):
@@ -292,7 +288,8 @@ class _Bench:
     def _seconds(self, model: ScoreModel) -> float:
         with torch.no_grad():
             started = time.perf_counter()
-            model(self.start, 0.5 * self.plain.sde.T).sum().item()  # waits for an accelerator
+            score = model(self.start, 0.5 * self.plain.sde.T)
+            score.sum().item()  # waits for an accelerator
             return time.perf_counter() - started
 
     def _score_error(self, model: ScoreModel) -> float:
@@ -303,17 +300,25 @@ class _Bench:
                 squares.append((self.plain.sde.marginal_std(t) * change).square().mean())
         return float(torch.stack(squares).mean().sqrt())
 
-    def _image_error(self, model: ScoreModel) -> float:
-        pairs = zip(self._images(model), self.images, strict=True)
-        return max(float((ours - theirs).square().mean().sqrt()) for ours, theirs in pairs)
 
-    def _images(self, model: ScoreModel) -> list[Tensor]:
-        """Of the flow and of the reverse SDE, each (batch, C, H, W) in [0, 1]."""
-        kinds = ((ProbabilityFlow, "dpmpp_2m"), (ReverseSDE, "sde_dpmpp_2m"))
-        return [
-            solve(
-                problem(model.sde, model, model.shape), self.start, method, steps=_STEPS,
-                clock="karras", seed=self.seed, save="last", denoise=True,
-            ).final.clamp(0, 1)
-            for problem, method in kinds
-        ]  # fmt: skip
+class _Levels:
+    """The noise levels of a solve's evaluations, from the highest to the lowest."""
+
+    def __init__(self, plain: ScoreModel, ts: Tensor) -> None:
+        self.plain = plain
+        self.sigmas = plain.sde.marginal_std(ts) / plain.sde.marginal_scale(ts)
+        labels = plain.preconditioning.coefficients(plain.sde, ts).label.tolist()
+        # A label grows with the noise level, whatever the preconditioning.
+        between = [(higher + lower) / 2 for higher, lower in pairwise(labels)]
+        self.edges = [math.inf, *between, -math.inf]
+
+    def mixed(self, inside: ScoreModel, outside: ScoreModel, first: int, last: int) -> ScoreModel:
+        """One model at the levels of evaluations [first, last), the other at the rest."""
+        band = self.edges[last], self.edges[first]
+        network = ByNoiseLevel(inside.network, outside.network, band)
+        plain = self.plain
+        return ScoreModel(network, plain.sde, plain.shape, plain.preconditioning).eval()
+
+    def told(self, first: int, last: int) -> str:
+        """The levels σ of evaluations [first, last)."""
+        return f"{float(self.sigmas[last - 1]):.2g} to {float(self.sigmas[first]):.2g}"
