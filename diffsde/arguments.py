@@ -5,6 +5,7 @@ Every error names what came, what was expected and what to do.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch import Tensor
 from diffsde.adaptive import ADAPTIVE_OPTIONS
 from diffsde.adjoint import check_adjoint
 from diffsde.brownian import BrownianPath
-from diffsde.equation import is_torchsde
+from diffsde.equation import is_torchsde, peak
 from diffsde.errors import InputError, name_list
 from diffsde.reverse import ReverseProblem
 from diffsde.sde import SDE
@@ -57,7 +58,7 @@ def check_state(x: Tensor, problem: Any) -> None:
             f"x has shape {tuple(x.shape)}: expected (B, {', '.join(map(str, shape))}), the "
             "shape of the problem, or the same flat"
         )
-    if not bool(torch.isfinite(x).all()):
+    if not math.isfinite(peak(x)):
         raise InputError("x holds numbers that are not finite")
 
 

@@ -90,9 +90,8 @@ def make_grid(
     else:
         us = torch.linspace(0, clock.duration, (steps or 1) + 1, dtype=torch.float64)
         grid_ts = clock.time(us)
-    ends = torch.tensor([clock.start, clock.end], dtype=torch.float64)
     us[0], us[-1] = 0.0, clock.duration
-    grid_ts[0], grid_ts[-1] = ends
+    grid_ts[0], grid_ts[-1] = clock.start, clock.end
     every = adaptive and ts is None and steps is None
     if isinstance(save, str):
         if save not in ("all", "last"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -120,14 +121,14 @@ class Path:
 
     def walk(self, moves: Iterator[Move], *, total: int | None, progress: bool) -> None:
         """Follow the solver to the end, or hand back the path so far."""
-        bar = tqdm(total=total, unit="step", disable=not progress)
+        bar = tqdm(total=total, unit="step") if progress else None
         try:
-            with bar:
+            with nullcontext() if bar is None else bar:
                 for move in moves:
                     self._take(move)
-                    bar.update()
-                    if progress:
+                    if bar is not None:
                         bar.set_postfix_str(f"t = {self._time(move.u):.3g}", refresh=False)
+                        bar.update()
                     if self._wants_to_stop():
                         break
         except DiffSDEError:
