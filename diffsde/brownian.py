@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import torch
@@ -31,12 +32,13 @@ from torch import Tensor
 from torchsde import BaseBrownian
 
 from diffsde.errors import InputError
-from diffsde.seeds import NormalTable, checked_seed
+from diffsde.seeds import NormalTable, Numbers, checked_seed
 
 __all__ = ["BoundBrownian", "BrownianPath", "SequentialBrownian"]
 
 _DEPTH = 18  # halvings: beneath 4e-6 of the interval the path is a smooth bridge
 _ROUNDED = 40  # binary digits of a time
+_WORTH_A_THREAD = 2**14  # numbers, which take longer to draw than to hand over
 
 
 class BoundBrownian(BaseBrownian):
@@ -108,6 +110,7 @@ class SequentialBrownian(BoundBrownian):
 
     The k-th interval reads the k-th numbers of each sample, so a fixed grid costs one draw
     a step; another grid with the same seed has other paths. (`BrownianPath` keeps them.)
+    For a large batch a thread of its own draws the next numbers while the network works.
     """
 
     def __init__(
@@ -121,6 +124,8 @@ class SequentialBrownian(BoundBrownian):
         super().__init__(seed, "brownian", size, samples, dtype, device)
         self._interval = (0.0, 0.0)
         self._count = 0
+        self._drawer = ThreadPoolExecutor(1) if self.shape.numel() >= _WORTH_A_THREAD else None
+        self._coming: dict[int, Future[Numbers]] = {}
 
     def increment(
         self, ta: Tensor | float, tb: Tensor | float, area: bool
@@ -135,15 +140,31 @@ class SequentialBrownian(BoundBrownian):
                 )
             self._interval = interval
             self._count += 1
-        return self.step(self._count - 1, interval[1] - interval[0], area)
+        found = self.step(self._count - 1, interval[1] - interval[0], area)
+        self._look_ahead(area)
+        return found
 
     def step(self, k: int, h: float, area: bool) -> tuple[Tensor, Tensor | None]:
         w = math.sqrt(h) * self._numbers(2 * k + 2)
         u = h * (0.5 * w + math.sqrt(h / 12) * self._numbers(2 * k + 3)) if area else None
         return w, u
 
+    def _look_ahead(self, area: bool) -> None:
+        """Have the next interval's numbers drawn while the solver works on this one."""
+        if self._drawer is not None:
+            nodes = range(2 * self._count + 2, 2 * self._count + 3 + area)
+            self._coming = {node: self._drawer.submit(self._draw, node) for node in nodes}
+
     def _numbers(self, node: int) -> Tensor:
-        return self._table.rows(self.samples, node, self.shape[1:], self.dtype).to(self.device)
+        if self._drawer is None:
+            numbers = self._draw(node)
+        else:  # the thread alone uses the table
+            coming = self._coming.pop(node, None) or self._drawer.submit(self._draw, node)
+            numbers = coming.result()
+        return torch.from_numpy(numbers).to(self.device, self.dtype)
+
+    def _draw(self, node: int) -> Numbers:
+        return self._table.draw(self.samples, node, self.shape[1])
 
 
 class BrownianPath:

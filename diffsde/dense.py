@@ -37,8 +37,7 @@ def dense_output(
         run: as it was solved.
         us: (T,) times of the saved states, in the solver's time.
     """
-    if run.path is not None:
-        run = replace(run, noise=None)  # bound anew when it is needed: it is large
+    run = replace(run, noise=None)  # it is large; a path is bound anew when it is needed
 
     def at(ys: Tensor, t: float) -> Tensor:
         states = ys.reshape(len(ys), *run.x.shape)

@@ -18,11 +18,14 @@ from collections.abc import Sequence
 import numpy
 import torch
 from numpy.random import Generator, Philox, SeedSequence
+from numpy.typing import NDArray
 from torch import Tensor
 
 from diffsde.errors import InputError
 
-__all__ = ["PURPOSES", "NormalTable", "checked_seed", "fresh_seed"]
+__all__ = ["PURPOSES", "NormalTable", "Numbers", "checked_seed", "fresh_seed"]
+
+Numbers = NDArray[numpy.float64]
 
 # What a number is used for: two purposes never share any.
 PURPOSES = {
@@ -35,6 +38,7 @@ PURPOSES = {
     "dequantise": 6,
     "training": 7,
     "held-out": 8,
+    "class": 9,
 }
 
 _WORD = 2**64
@@ -87,12 +91,20 @@ class NormalTable:
             shape: of one sample's numbers.
             dtype: what the numbers, drawn in float64, are rounded to.
         """
-        out = numpy.empty((len(samples), math.prod(shape)))
+        numbers = self.draw(samples, nodes, math.prod(shape))
+        return torch.from_numpy(numbers).reshape(len(samples), *shape).to(dtype)
+
+    def draw(self, samples: Sequence[int], nodes: Sequence[int] | int, count: int) -> Numbers:
+        """The first `count` numbers of each sample at its node, (len(samples), count), float64.
+
+        Nothing of torch is called, so a thread may draw without a team of torch's own.
+        """
+        out = numpy.empty((len(samples), count))
         nodes = [nodes] * len(samples) if isinstance(nodes, int) else nodes
         for row, sample, node in zip(out, samples, nodes, strict=True):
             self._seek(sample, node)
             self._draw(out=row)
-        return torch.from_numpy(out).reshape(len(samples), *shape).to(dtype)
+        return out
 
     def _seek(self, sample: int, node: int) -> None:
         # The lowest word of the counter is Philox's own: it counts the numbers of one address.

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import itertools
 import math
+import threading
+import time
 
 import pytest
 import torch
 from scipy import stats
 from torch import Tensor
 
-from diffsde import BrownianPath, InputError
+from diffsde import VESDE, BrownianPath, GaussianScore, InputError, ReverseSDE, solve
 from diffsde.brownian import BoundBrownian, SequentialBrownian
+from diffsde.seeds import NormalTable
 
 SIZE = (4, 5000)
 INTERVALS = [(0.0, 0.25), (0.25, 0.31), (0.31, 1.234), (1.234, 1.2345), (1.2345, 2.0)]
@@ -81,6 +84,34 @@ def test_the_same_interval_twice_is_the_same_noise() -> None:
     noise = sequential()
     assert torch.equal(noise(0.0, 0.1), noise(0.0, 0.1))
     assert not torch.equal(noise(0.1, 0.2), noise(0.2, 0.3))
+
+
+@pytest.mark.parametrize("area", [False, True])
+def test_numbers_drawn_ahead_are_those_of_each_sample(area: bool) -> None:
+    size, table = (64, 300), NormalTable(3, "brownian")
+    noise, few = SequentialBrownian(3, size), SequentialBrownian(3, (2, 300), [5, 60])
+    assert noise._drawer is not None
+    assert few._drawer is None
+    for k, (a, b) in enumerate(INTERVALS):
+        asked_again = k == 2
+        for _ in range(1 + asked_again):
+            (w, u), (part_w, part_u) = (n.increment(a, b, area) for n in (noise, few))
+            z = table.rows(range(64), 2 * k + 2, size[1:], torch.float32)
+            assert torch.equal(w, math.sqrt(b - a) * z)
+            assert torch.equal(w[[5, 60]], part_w)
+            if area:
+                assert torch.equal(u[[5, 60]], part_u)  # type: ignore[index, arg-type]
+
+
+def test_a_trajectory_keeps_no_thread() -> None:
+    score = GaussianScore(VESDE(), torch.zeros(2**13), 0.3)
+    before = threading.active_count()
+    sol = solve(ReverseSDE(score.sde, score, score.shape), torch.randn(2, 2**13), steps=3)
+    ends = time.monotonic() + 10
+    while threading.active_count() > before and time.monotonic() < ends:
+        time.sleep(0.01)
+    assert threading.active_count() == before
+    assert len(sol) == 4
 
 
 def test_a_sequential_source_refuses_another_order() -> None:
