@@ -12,7 +12,7 @@ a score that returns NaN or a wrong shape is found where it happens.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,11 +21,15 @@ from torch import Tensor
 
 from diffsde.clocks import Clock, make_clock
 from diffsde.errors import InputError
+from diffsde.preconditioning import Coefficients
 from diffsde.reverse import ReverseProblem
+from diffsde.score import ScoreModel
 from diffsde.sde import SDE
-from diffsde.tables import Row, StageTable
+from diffsde.tables import StageTable
 
 __all__ = ["Equation", "EvaluationError", "Limit", "Meter", "kind_of", "make_equation", "peak"]
+
+_MOST_EXPECTED = 2**16  # times; beyond, a method asks at ever new ones
 
 
 class EvaluationError(Exception):
@@ -48,12 +52,29 @@ class Meter:
     def __init__(self, fn: Callable[..., Tensor], name: str, limit: int | None) -> None:
         self.fn, self.name, self.limit = fn, name, limit
         self.calls = 0
+        self._expected: dict[int, tuple[Tensor, Coefficients]] = {}  # by the tensor's identity
+
+    def expect(self, times: Tensor) -> Sequence[Tensor]:
+        """The scalars of times (n,), at which calls will come.
+
+        What a `ScoreModel` computes from a time alone is computed here, for all of them at
+        once; a model of another class, or inside something else, does so at every call.
+        """
+        scalars = times.unbind()
+        if len(self._expected) > _MOST_EXPECTED:
+            self._expected.clear()
+        if type(self.fn) is ScoreModel:
+            columns = [column.unbind() for column in self.fn.coefficients(times)]
+            for t, *row in zip(scalars, *columns, strict=True):
+                self._expected[id(t)] = t, Coefficients(*row)
+        return scalars
 
     def __call__(self, x: Tensor, t: Tensor | float) -> Tensor:
         if self.limit is not None and self.calls >= self.limit:
             raise Limit(f"max_nfe = {self.limit} evaluations are used up")
         self.calls += 1
-        value = self.fn(x, t)
+        _, known = self._expected.get(id(t), (t, t))
+        value = self.fn(x, known)
         if not isinstance(value, Tensor) or value.shape != x.shape:
             found = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
             raise EvaluationError(
@@ -66,21 +87,24 @@ class Meter:
 
 
 @dataclass(frozen=True)
-class _Coefficients:
-    """What of an equation depends on time alone."""
+class _OfTime:
+    """What of an equation depends on time alone; computed in float64, of u's shape."""
 
     clock: Clock
     diffusion: Callable[[Tensor], Tensor] | None
     dtype: torch.dtype
     device: torch.device
 
-    def __call__(self, u: Tensor) -> Row:
-        """t, dt/du and g at u, each of u's shape; computed in float64."""
+    def time(self, u: Tensor) -> Tensor:
+        return self.clock.time(u).to(self.device, self.dtype)
+
+    def rates(self, u: Tensor) -> tuple[Tensor, Tensor]:
+        """dt/du and g."""
         t = self.clock.time(u)
         rate = self.clock.rate_at(t)
         g = rate if self.diffusion is None else rate.sqrt() * self.diffusion(t)
-        found = (t, self.clock.direction * rate, g)
-        return tuple(value.to(self.device, self.dtype) for value in found)
+        pace = self.clock.direction * rate
+        return pace.to(self.device, self.dtype), g.to(self.device, self.dtype)
 
 
 class Equation:
@@ -111,9 +135,10 @@ class Equation:
         self.stochastic, self.additive = stochastic, diffusion is not None
         self._drift = drift
         self.dtype = dtype
-        self._coefficients = _Coefficients(clock, diffusion, dtype, device)
+        self._of_time = _OfTime(clock, diffusion, dtype, device)
         self._last: tuple[Any, ...] = ()
-        self._table: StageTable | None = None
+        self._times: StageTable[Tensor] | None = None
+        self._rates: StageTable[tuple[Tensor, Tensor]] | None = None
 
     @property
     def duration(self) -> float:
@@ -121,16 +146,26 @@ class Equation:
         return self.clock.duration
 
     def on_grid(self, nodes: Tensor) -> None:
-        """Say that steps are taken from node to node: coefficients are computed for all at once."""
-        self._table = StageTable(self._coefficients, nodes)
+        """Say that steps are taken from node to node: what depends on time alone is computed
+        for all of them at once."""
+        of_time, meter = self._of_time, self.meter  # a table that held `self` would be a cycle
+
+        def times(u: Tensor) -> Sequence[Tensor]:
+            return meter.expect(of_time.time(u))
+
+        def rates(u: Tensor) -> Sequence[tuple[Tensor, Tensor]]:
+            pace, g = of_time.rates(u)
+            return list(zip(pace.unbind(), g.unbind(), strict=True))
+
+        self._times, self._rates = StageTable(times, nodes), StageTable(rates, nodes)
 
     def f(self, u: Tensor, x: Tensor) -> Tensor:
         """The drift, of x's shape (B, D); u is a scalar or (B, 1)."""
         if self._is_last(u, x):
             value: Tensor = self._last[-1]
             return value
-        t, pace, _ = self._at(u)
-        value = pace * self._drift(x.to(self.dtype), t)
+        pace, _ = self._pace_and_g(u)
+        value = pace * self._drift(x.to(self.dtype), self.t(u))
         self._last = (u, x, x._version, torch.is_grad_enabled(), value)
         return value
 
@@ -140,11 +175,21 @@ class Equation:
 
     def g(self, u: Tensor) -> Tensor:
         """The diffusion, of u's shape."""
-        return self._at(u)[2]
+        return self._pace_and_g(u)[1]
 
     def t(self, u: Tensor) -> Tensor:
         """The time t at u, as a score takes it: a scalar, or (B,) for u of shape (B, 1)."""
-        return self._at(u)[0]
+        place = torch.as_tensor(u, dtype=torch.float64)
+        if place.dim():
+            return self._of_time.time(place).flatten()
+        return self._of_time.time(place) if self._times is None else self._times(place)
+
+    def _pace_and_g(self, u: Tensor) -> tuple[Tensor, Tensor]:
+        """dt/du and g at u, of u's shape."""
+        place = torch.as_tensor(u, dtype=torch.float64)
+        if self._rates is None or place.dim():
+            return self._of_time.rates(place)
+        return self._rates(place)
 
     def _is_last(self, u: Tensor, x: Tensor) -> bool:
         """Whether the drift was just asked for at this point.
@@ -156,14 +201,6 @@ class Equation:
         last_u, last_x, version, grad, _ = self._last
         same = x is last_x and x._version == version and grad == torch.is_grad_enabled()
         return same and (u is last_u or torch.equal(torch.as_tensor(u), torch.as_tensor(last_u)))
-
-    def _at(self, u: Tensor) -> Row:
-        """t, dt/du and g at u."""
-        place = torch.as_tensor(u, dtype=torch.float64)
-        if self._table is not None and not place.dim():
-            return self._table(place)
-        t, pace, g = self._coefficients(place)
-        return t.flatten() if t.dim() else t, pace, g
 
 
 def make_equation(

@@ -51,7 +51,7 @@ __all__ = [
 
 
 class Coefficients(NamedTuple):
-    """The linear map from (x, F) to denoised image and score; each of t's shape (B,)."""
+    """The linear map from (x, F) to denoised image and score; each of t's shape."""
 
     input: Tensor
     label: Tensor
@@ -76,7 +76,7 @@ class Preconditioning:
             raise InputError(f"sigma_data = {self.sigma_data}: expected a positive number")
 
     def coefficients(self, sde: SDE, t: Tensor) -> Coefficients:
-        """The coefficients at times t of shape (B,)."""
+        """The coefficients at times t of any shape."""
         raise NotImplementedError
 
     def config(self) -> dict[str, float]:

@@ -113,9 +113,8 @@ class _Weights(NamedTuple):
 
 def _weights(problem: ReverseProblem, clock: Clock, order: int, u0: Tensor, u1: Tensor) -> _Weights:
     """The weights of the step from u₀ to u₁; all but the last three count at t₁, times a(t₁)."""
-    sde, dial, t0, t1 = problem.sde, problem.eta**2, clock.time(u0), clock.time(u1)
-    a0, a1 = sde.marginal_scale(t0), sde.marginal_scale(t1)
-    sigma0, sigma1 = sde.noise_level(t0), sde.noise_level(t1)
+    sde, dial, t = problem.sde, problem.eta**2, clock.time(torch.stack([u0, u1]))
+    (a0, a1), (sigma0, sigma1) = sde.marginal_scale(t), sde.noise_level(t)
     h = torch.log(sigma0 / sigma1)
     total = (1 + dial) * h
     gain = -torch.expm1(-total)
@@ -152,13 +151,13 @@ class _Exponential:
         denoised = self._denoised(u0, x, w)
         x1 = _advanced(w, x, denoised, *self._derivatives(denoised))
         self._past.appendleft((w.h, denoised))
-        return x1 + w.noise * self.run.increment(u0, u1) if self.dial else x1
+        return x1.addcmul_(w.noise, self.run.increment(u0, u1)) if self.dial else x1
 
     def _denoised(self, u: Tensor, x: Tensor, w: _Weights) -> Tensor:
         """E[x(0) | x(t) = x] (Tweedie's formula)."""
         equation = self.run.equation
         score = self.problem.score_at(x.to(equation.dtype), equation.t(u))
-        return (x + w.variance * score) / w.scale
+        return torch.addcmul(x, w.variance, score).div_(w.scale)
 
     def _derivatives(self, newest: Tensor) -> tuple[Tensor | None, Tensor | None]:
         """D′ and D″ in λ at the newest node, of the polynomial through the last ones."""
@@ -172,7 +171,7 @@ class _Exponential:
         if not self._past:
             return None, None
         h1, d1 = self._past[0]
-        slope = (newest - d1) / h1
+        slope = (newest - d1).div_(h1)
         if len(self._past) < 2:
             return slope, None
         h2, d2 = self._past[1]
@@ -183,10 +182,10 @@ def _advanced(
     w: _Weights, x: Tensor, d: Tensor, first: Tensor | None, second: Tensor | None
 ) -> Tensor:
     """The state after a step, but for noise, with what is known of D and its derivatives."""
-    x1 = w.state * x + w.denoised * d
+    x1 = (w.state * x).addcmul_(w.denoised, d)
     if first is not None:
-        x1 = x1 + w.first * first
-    return x1 if second is None else x1 + w.second * second
+        x1.addcmul_(w.first, first)
+    return x1 if second is None else x1.addcmul_(w.second, second)
 
 
 class _UniPC(_Exponential):
@@ -221,17 +220,16 @@ class _UniPC(_Exponential):
 
 
 class _Ends(NamedTuple):
-    """Both ends of a step of EDM's: t, a(t) and s(t), the first at the raised noise level."""
+    """Both ends of a step of EDM's: a(t) and s(t), the first at the raised noise level."""
 
-    t0: Tensor
     scale0: Tensor
     std0: Tensor
-    t1: Tensor
     scale1: Tensor
     std1: Tensor
     h: Tensor  # the step in σ
     sigma: Tensor  # where the step begins, before it is raised
     scale: Tensor  # a(t) there
+    raised: Tensor  # t at the raised noise level
     added: Tensor  # std of the noise that raises it
 
 
@@ -249,11 +247,12 @@ def _ends(
         raised = torch.where((low <= sigma) & (sigma <= high), raised, sigma)
         t0 = sde.time_of_noise_level(raised)
     return _Ends(
-        *(t0, sde.marginal_scale(t0), sde.marginal_std(t0)),
-        *(t1, sde.marginal_scale(t1), sde.marginal_std(t1)),
+        *(sde.marginal_scale(t0), sde.marginal_std(t0)),
+        *(sde.marginal_scale(t1), sde.marginal_std(t1)),
         h=sigma1 - raised,
         sigma=sigma,
         scale=sde.marginal_scale(t),
+        raised=t0,
         added=noise * (raised**2 - sigma**2).sqrt(),
     )
 
@@ -278,12 +277,12 @@ class _HeunEDM:
         self._node = 0
 
     def step(self, u0: Tensor, u1: Tensor, x: Tensor) -> Tensor:
-        ends = _Ends(*self._table(u0, u1))
-        y = x / ends.scale
+        equation, ends = self.run.equation, _Ends(*self._table(u0, u1))
+        y, t0 = x / ends.scale, equation.t(u0)
         if self.gamma and self.low <= float(ends.sigma) <= self.high:
-            y = y + ends.added * self._draw(y)
-        slope = self._slope(y, ends.t0, ends.scale0, ends.std0)
-        slope1 = self._slope(y + ends.h * slope, ends.t1, ends.scale1, ends.std1)
+            y, t0 = y + ends.added * self._draw(y), ends.raised
+        slope = self._slope(y, t0, ends.scale0, ends.std0)
+        slope1 = self._slope(y + ends.h * slope, equation.t(u1), ends.scale1, ends.std1)
         return ends.scale1 * (y + 0.5 * ends.h * (slope + slope1))
 
     def _draw(self, y: Tensor) -> Tensor:

@@ -75,10 +75,16 @@ class ScoreModel(nn.Module):
         """How many classes the network knows; 0 if it takes no labels."""
         return getattr(self.network, "classes", 0)
 
+    def coefficients(self, t: Tensor) -> Coefficients:
+        """What depends on time alone, at times t of any shape: for the network, and its meaning."""
+        return self.preconditioning.coefficients(self.sde, t)
+
     def forward(
-        self, x: Tensor, t: Tensor | float, class_label: Tensor | int | None = None
+        self, x: Tensor, t: Tensor | float | Coefficients, class_label: Tensor | int | None = None
     ) -> Tensor:
         """The score ∇ log p_t(x), of x's shape (B, C, H, W); t is a scalar or of shape (B,).
+
+        The `coefficients` at t may be given in its place, where they are known beforehand.
 
         With a class, a whole number or (B,) of them, the score of that class alone,
         ∇ log p_t(x | class); −1 stands for an image of any class.
@@ -87,21 +93,24 @@ class ScoreModel(nn.Module):
         return expand(c.score_skip, x) * x + expand(c.score_out, x) * output
 
     def denoise(
-        self, x: Tensor, t: Tensor | float, class_label: Tensor | int | None = None
+        self, x: Tensor, t: Tensor | float | Coefficients, class_label: Tensor | int | None = None
     ) -> Tensor:
         """E[x(0) | x(t) = x], of x's shape: the best guess at the clean image."""
         output, c = self._body(x, t, class_label)
         return expand(c.denoised_skip, x) * x + expand(c.denoised_out, x) * output
 
     def _body(
-        self, x: Tensor, t: Tensor | float, class_label: Tensor | int | None
+        self, x: Tensor, t: Tensor | float | Coefficients, class_label: Tensor | int | None
     ) -> tuple[Tensor, Coefficients]:
         """The network's output, of x's shape and dtype, and what it means."""
-        t = torch.as_tensor(t, dtype=x.dtype, device=x.device).expand(len(x))
-        c = self.preconditioning.coefficients(self.sde, t)
+        if isinstance(t, Coefficients):
+            c = t
+        else:
+            c = self.coefficients(torch.as_tensor(t, dtype=x.dtype, device=x.device))
         dtype = next((p.dtype for p in self.network.parameters()), x.dtype)
         told = () if class_label is None else (self._class_labels(class_label, x),)
-        output = self.network((expand(c.input, x) * x).to(dtype), c.label.to(dtype), *told)
+        label = c.label.expand(len(x)).to(dtype)
+        output = self.network((expand(c.input, x) * x).to(dtype), label, *told)
         return output.to(x.dtype), c
 
     def _class_labels(self, class_label: Tensor | int, x: Tensor) -> Tensor:

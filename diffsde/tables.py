@@ -7,8 +7,9 @@ known beforehand, so they are done once, for all steps, in float64, and looked u
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -16,44 +17,45 @@ from torch import Tensor
 __all__ = ["Row", "StageTable", "StepTable"]
 
 Row = tuple[Tensor, ...]
+T = TypeVar("T")
 
 _DIGITS = 2**44  # two times of a grid nearer than this fraction of it are one
 _STAGES = 64  # a method that asks at more fractions of a step follows no pattern
 
 
-class StageTable:
+class StageTable(Generic[T]):
     """A function of a time, at the times that a method asks for on a grid.
 
     A method asks at the same fractions of every step: the first time that it asks at a new
     one, the function is computed at that fraction of all steps.
 
     Args:
-        rule: gives a tuple of tensors of u's shape, for u of shape () or (n,).
+        rule: gives n values for u of shape (n,).
         nodes: (n + 1,) float64, rising.
     """
 
-    def __init__(self, rule: Callable[[Tensor], Row], nodes: Tensor) -> None:
+    def __init__(self, rule: Callable[[Tensor], Sequence[T]], nodes: Tensor) -> None:
         self._rule, self._nodes = rule, nodes
         self._scale = _DIGITS / float(nodes[-1])
-        self._known: dict[int, Row] = {}
+        self._known: dict[int, T] = {}
 
-    def __call__(self, u: Tensor | float) -> Row:
-        key = round(float(u) * self._scale)
-        row = self._known.get(key)
-        if row is not None:
-            return row
+    def __call__(self, u: Tensor | float) -> T:
+        place = float(u)
+        value = self._known.get(round(place * self._scale))
+        return self._learn(place) if value is None else value
+
+    def _learn(self, u: float) -> T:
         if len(self._known) > _STAGES * len(self._nodes):
-            return self._rule(torch.as_tensor(u, dtype=torch.float64))
-        row = self._known[key] = self._learn(float(u))
-        return row
-
-    def _learn(self, u: float) -> Row:
+            return self._rule(torch.tensor([u], dtype=torch.float64))[0]
         starts, lengths = self._nodes[:-1], self._nodes.diff()
         step = max(int((starts <= u).sum()) - 1, 0)
-        places = starts + (u - starts[step]) / lengths[step] * lengths
-        rows = _rows(self._rule(places))
-        self._known.update(zip((places * self._scale).round().long().tolist(), rows, strict=True))
-        return rows[step]
+        share = (u - float(starts[step])) / float(lengths[step])
+        places = starts + share * lengths if share else self._nodes
+        values = self._rule(places)
+        keys = [round(place * self._scale) for place in places.tolist()]
+        self._known.update(zip(keys, values, strict=True))
+        self._known[round(u * self._scale)] = values[step]
+        return values[step]
 
 
 class StepTable:
@@ -74,13 +76,8 @@ class StepTable:
             return self._rule(u0, u1)
         if not self._known:
             made = self._rule(self._nodes[:-1], self._nodes[1:])
-            rows = _rows(tuple(value.to(self._like) for value in made))
+            columns = torch.broadcast_tensors(*(value.to(self._like) for value in made))
+            rows = zip(*(column.unbind() for column in columns), strict=True)
             self._known = dict(zip(pairwise(self._nodes.tolist()), rows, strict=True))
         row = self._known.get((float(u0), float(u1)))
         return self._rule(u0, u1) if row is None else row
-
-
-def _rows(columns: Row) -> list[Row]:
-    return list(
-        zip(*(column.unbind() for column in torch.broadcast_tensors(*columns)), strict=True)
-    )

@@ -96,3 +96,13 @@ def test_names_and_numbers_are_checked() -> None:
         make_preconditioning("edm", -1)
     given = ScorePrediction()
     assert make_preconditioning(given) is given
+
+
+@pytest.mark.parametrize("t", [0.3, torch.tensor(0.3), torch.tensor([0.3, 1e-3, 1.0])], ids=str)
+@pytest.mark.parametrize("name", PRECONDITIONINGS)
+def test_the_coefficients_at_a_time_stand_for_it(name: str, t: Tensor | float) -> None:
+    model = ScoreModel(_Wave(), VPSDE(), (1, 4, 4), name)
+    x = torch.randn(3, 1, 4, 4)
+    known = model.coefficients(torch.as_tensor(t))
+    assert torch.equal(model(x, known), model(x, t))
+    assert torch.equal(model.denoise(x, known), model.denoise(x, t))

@@ -6,24 +6,29 @@ import math
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torchdiffeq._impl.odeint import SOLVERS as TORCHDIFFEQ
 from torchsde.settings import METHODS as TORCHSDE
 
 from diffsde import (
     BrownianPath,
     InputError,
+    ScoreModel,
     UnknownSolverError,
     list_solvers,
     solve,
 )
 from diffsde.clocks import CLOCKS
+from diffsde.preconditioning import EDM, Coefficients
+from diffsde.reverse import PROBLEMS
+from diffsde.sde import SDE
 from diffsde.solvers import Solver, register
 
 from .problems import assert_same_law, flow, gaussian, mild, mixture, reverse
 
 SDE_ROWS = list_solvers("sde")
 ODE_ROWS = list_solvers("ode")
+FIXED = [row for row in list_solvers() if row.one_step is not None]
 FIXED_ODE = [row for row in ODE_ROWS if row.one_step is not None]
 
 # The unadjusted Langevin step widens the law by about snr² / 2: the tutorial's 0.16 by 1 %.
@@ -169,6 +174,38 @@ def test_evaluations_per_step(row: Solver) -> None:
 
 
 # -- the registry ------------------------------------------------------------------
+
+
+class _CountingEDM(EDM):
+    """EDM that counts how often it is asked."""
+
+    calls = 0
+
+    def coefficients(self, sde: SDE, t: Tensor) -> Coefficients:
+        _CountingEDM.calls += 1
+        return super().coefficients(sde, t)
+
+
+class _Body(nn.Module):
+    def forward(self, x: Tensor, label: Tensor) -> Tensor:
+        return torch.tanh(x + label[:, None, None, None])
+
+
+@pytest.mark.parametrize("row", FIXED, ids=[f"{row.kind}-{row.name}" for row in FIXED])
+def test_a_network_s_coefficients_are_computed_for_all_steps_at_once(row: Solver) -> None:
+    sde, shape = mild(), (1, 4, 4)
+    model = ScoreModel(_Body(), sde, shape, _CountingEDM())
+    x = sde.prior_sample((2, *shape), seed=0)
+    counts, found = [], []
+    for steps in (6, 12):
+        _CountingEDM.calls = 0
+        problem = PROBLEMS[row.kind](sde, model, shape)
+        found.append(solve(problem, x, row.name, steps=steps, adaptive=False, seed=0).final)
+        counts.append(_CountingEDM.calls)
+    assert counts[0] == counts[1]
+    plain = PROBLEMS[row.kind](sde, lambda x, t: model(x, t), shape)
+    one_by_one = solve(plain, x, row.name, steps=12, adaptive=False, seed=0).final
+    torch.testing.assert_close(found[1], one_by_one)
 
 
 def test_rows_say_what_they_are() -> None:
