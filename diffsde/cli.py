@@ -33,6 +33,7 @@ from diffsde.work_precision import work_precision as compare_work
 
 __all__ = ["app", "main"]
 
+EXAMPLE = "Example: diffsde sample --method sde_dpmpp_2m --clock karras --steps 20 --n 64 --animate"
 EXIT_CODES = (
     "Exit codes: 0 done; 1 the work failed (a file, a solve, a training); 2 the command was wrong "
     "(an unknown name, an option that does not fit); 130 interrupted by Ctrl-C."
@@ -40,10 +41,10 @@ EXIT_CODES = (
 
 app = typer.Typer(
     help="Diffusion models as differential equations: train a score, solve by any solver, look.",
-    epilog=EXIT_CODES,
+    epilog=f"{EXAMPLE}\n\n{EXIT_CODES}",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
+    rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -96,10 +97,14 @@ Kind = Annotated[
 def main() -> None:
     """The `diffsde` command."""
     try:
-        app(standalone_mode=False)
+        # Typer catches Ctrl-C itself, and returns its code.
+        if app(standalone_mode=False) == 130:
+            raise KeyboardInterrupt
     except DiffSDEError as error:
         print(f"diffsde: {error}", file=sys.stderr)
-        sys.exit(2 if isinstance(error, InputError) else 1)
+        # A solve that Ctrl-C stops hands back its path so far, by an error of its own.
+        interrupted = isinstance(error.__cause__, KeyboardInterrupt)
+        sys.exit(130 if interrupted else 2 if isinstance(error, InputError) else 1)
     except (KeyboardInterrupt, typer.Abort):
         print("diffsde: interrupted", file=sys.stderr)
         sys.exit(130)

@@ -61,6 +61,12 @@ def test_solvers_lists_the_registry() -> None:
     assert {row["name"] for row in found} == {row.name for row in list_solvers()}
     assert all(row["name"] in table.stdout and row["advice"] in table.stdout for row in found)
     assert "srk" not in run("solvers", "ode").stdout
+    lines = [line.split() for line in table.stdout.splitlines()]
+    assert lines.count(["name", "family", "order", "evaluations", "steps", "advice"]) == 2
+    for row in list_solvers():
+        cost = "varies" if row.evaluations is None else f"{row.evaluations:g}"
+        start = [row.name, row.family, f"{row.order:g}", cost]
+        assert start in [line[:4] for line in lines], row.name
 
 
 def test_sample_writes_images_and_the_path(tmp_path: Path, tiny: Path) -> None:
@@ -72,6 +78,7 @@ def test_sample_writes_images_and_the_path(tmp_path: Path, tiny: Path) -> None:
     names = {"samples.png", "samples.safetensors", "paths.png", "samples.gif"}
     assert names == {path.name for path in tmp_path.iterdir()}
     assert all(f"wrote {tmp_path / name}" in done.stdout for name in names)
+    assert re.search(r"^in \d+\.\d s$", done.stdout, re.MULTILINE)
     sol = Trajectory.load(tmp_path / "samples.safetensors")
     assert sol.ys.shape == (6, 3, 1, 28, 28)  # 4 steps, their start, the clean images
     assert sol.method == "srk"
@@ -106,6 +113,21 @@ def test_gallery_and_explore(tmp_path: Path, tiny: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["runs"][0]["stats"]["nfe"] == 3
     assert page.stat().st_size > 10_000
+
+
+def test_explore_puts_solvers_side_by_side_on_one_noise(tmp_path: Path, tiny: Path) -> None:
+    page = tmp_path / "page.html"
+    methods = ("--method", "euler", "--method", "heun2")
+    done = run("explore", "--model", tiny, *methods, "--steps", 2, "--n", 2, "--out", page)
+    assert done.returncode == 0, done.stderr
+    assert f"wrote {page}" in done.stdout
+    (data,) = re.findall(r'type="application/json">(.*?)</script>', page.read_text("utf-8"), re.S)
+    one, other = json.loads(data)["runs"]
+    assert (one["method"], other["method"]) == ("euler", "heun2")
+    assert one["span"][0] == other["span"][0]
+    size = 2 * 28 * 28 * 4 // 3  # letters that hold the first state
+    assert one["states"][:size] == other["states"][:size]
+    assert one["states"][size:] != other["states"][size:]
 
 
 @pytest.mark.parametrize(
@@ -153,7 +175,25 @@ def test_every_command_has_help_with_an_example() -> None:
         text = " ".join(done.stdout.split())
         assert re.search(rf"Examples?: diffsde {command}", text)
         assert "--json" in text
-    assert all(code in run("--help").stdout for code in ("Exit codes", "130"))
+    text = run("--help").stdout
+    assert all(code in text for code in ("Exit codes", "130", "Example: diffsde sample"))
+
+
+@pytest.mark.parametrize("where", ["in a solve", "elsewhere"])
+def test_an_interruption_has_its_own_exit_code(
+    where: str, tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ctrl_c(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    if where == "in a solve":
+        monkeypatch.setattr(ScoreModel, "forward", ctrl_c)
+    else:
+        monkeypatch.setattr("diffsde.cli.plot_images", ctrl_c)
+    done = run("sample", "--model", tiny, "--steps", 1, "--n", 1, "--out", tmp_path, "--quiet")
+    assert done.returncode == 130
+    assert "interrupted" in done.stderr
+    assert not done.stdout.count("wrote")
 
 
 @pytest.mark.parametrize(
