@@ -207,10 +207,11 @@ def test_mixed_where_bfloat16_is_fast_and_inexact(monkeypatch: pytest.MonkeyPatc
     whole = optimize(tiny(), batch=2, rounds=1, compile=False)
     error = whole.trials[2].image_error
     assert len(whole.trials) == 4  # within a tolerance there is nothing to mix
-    some = optimize(tiny(), batch=2, rounds=1, compile=False, tolerance=0.9 * error)
+    # Allowed, but without a quarter to spare.
+    some = optimize(tiny(), batch=2, rounds=1, compile=False, tolerance=1.2 * error)
     assert some.chosen.name.startswith("bfloat16; float32 for σ of ")
     assert 1 < some.chosen.speedup < 2
-    assert 0 < some.chosen.image_error <= 0.75 * 0.9 * error
+    assert 0 < some.chosen.image_error <= 0.75 * 1.2 * error
 
 
 def test_error_texts() -> None:
