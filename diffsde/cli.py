@@ -257,6 +257,9 @@ def evaluate(
     clock: Clock = "karras",
     kind: Kind = None,
     denoise: Annotated[bool, typer.Option(help="End with one evaluation without noise.")] = True,
+    classes: Annotated[
+        bool, typer.Option("--classes", help="Tell the network a class drawn for each image.")
+    ] = False,
     n: Annotated[int, typer.Option("--n", min=100, help="How many images of each.")] = 10_000,
     seed: Seed = 0,
     model: Model = "mnist",
@@ -274,7 +277,7 @@ def evaluate(
     """
     with reported(as_json) as report:
         samplers = [
-            Sampler(name, _solver(name, kind).kind, count, clock, denoise)
+            Sampler(name, _solver(name, kind).kind, count, clock, denoise, classes)
             for name in method or ["sde_dpmpp_2m"]
             for count in steps or [19]
         ]
@@ -409,6 +412,13 @@ def train(
     classes: Annotated[
         int | None, typer.Option(min=0, help="How many classes the network is told of.")
     ] = None,
+    class_dropout: Annotated[
+        float | None, typer.Option(help="Share of images whose class is not told.")
+    ] = None,
+    blocks: Annotated[
+        tuple[int, int, int] | None,
+        typer.Option(help="Of ResidualUNet: before, in and after its inner part."),
+    ] = None,
     objective: Annotated[
         str | None, typer.Option(help=f"How noise is drawn and weighted: {', '.join(OBJECTIVES)}.")
     ] = None,
@@ -452,6 +462,8 @@ def train(
         for name, value in {
             "network": network,
             "classes": classes,
+            "class_dropout": class_dropout,
+            "blocks": blocks,
             "objective": objective,
             "level_mean": level_mean,
             "level_std": level_std,

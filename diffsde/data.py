@@ -78,6 +78,12 @@ class ImageData:
         """Images of those indices, float32 in [0, 1], shape (len(index), C, H, W)."""
         return self.images[index].float() / 255
 
+    def known_labels(self) -> Tensor:
+        """The labels, or an InputError if there are none."""
+        if self.labels is None:
+            raise InputError(f"{self.name} has no labels: take images that have, such as mnist")
+        return self.labels
+
 
 def load_images(
     dataset: str = "mnist",

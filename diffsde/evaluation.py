@@ -27,11 +27,13 @@ from diffsde.data import load_images
 from diffsde.digest import digest_of_score
 from diffsde.errors import InputError, name_list
 from diffsde.files import written_whole
+from diffsde.guidance import classifier_free
 from diffsde.integrate import solve
 from diffsde.metrics import Evaluation, evaluate
 from diffsde.processes import processes
-from diffsde.reverse import PROBLEMS
+from diffsde.reverse import PROBLEMS, Score
 from diffsde.score import ScoreModel
+from diffsde.seeds import NormalTable
 from diffsde.solvers import find_solver
 from diffsde.tensorfile import read_tensors, write_tensors
 
@@ -55,6 +57,8 @@ class Sampler:
         steps: of the solver.
         clock: in which the steps are even.
         denoise: end with one more evaluation, which takes the last noise away.
+        classes: tell the network a class for each image, drawn as often as the training data
+            have it. The images have the law of the data, as without.
     """
 
     method: str = "sde_dpmpp_2m"
@@ -62,6 +66,7 @@ class Sampler:
     steps: int = 20
     clock: str = "karras"
     denoise: bool = True
+    classes: bool = False
 
     def __post_init__(self) -> None:
         if self.kind not in PROBLEMS:
@@ -72,7 +77,8 @@ class Sampler:
     def line(self) -> str:
         """What samplers that differ in their steps alone have in common."""
         end = "-denoised" if self.denoise else ""
-        return f"{self.kind}-{self.method}-{self.clock}{end}"
+        told = "-classes" if self.classes else ""
+        return f"{self.kind}-{self.method}-{self.clock}{end}{told}"
 
     @property
     def name(self) -> str:
@@ -172,8 +178,11 @@ class _Batches:
 
     def _drawn(self, first: int, size: int) -> _Part:
         model, sampler = self.model, self.sampler
+        score: Score = model
+        if sampler.classes:
+            score = classifier_free(model, _drawn_classes(self.seed, first, size), 1.0)
         sol = solve(
-            PROBLEMS[sampler.kind](model.sde, model, model.shape),
+            PROBLEMS[sampler.kind](model.sde, score, model.shape),
             model.sde.prior_sample((size, *model.shape), seed=self.seed, first=first),
             sampler.method,
             steps=sampler.steps,
@@ -184,6 +193,13 @@ class _Batches:
             denoise=sampler.denoise,
         )
         return _Part((sol.final.clamp(0, 1) * 255).round().to(torch.uint8), sol.stats.nfe)
+
+
+def _drawn_classes(seed: int, first: int, size: int) -> Tensor:
+    """(size,): the classes of training images drawn at random, image i's by (seed, i) alone."""
+    labels = load_images("mnist").known_labels()
+    drawn = NormalTable(seed, "class").rows(range(first, first + size), 0, (1,), torch.float64)
+    return labels[(torch.special.ndtr(drawn[:, 0]) * len(labels)).long()]
 
 
 # -- the table ----------------------------------------------------------------------

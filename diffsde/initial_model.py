@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from diffsde.checkpoint import describe_model
 from diffsde.data import ImageData
@@ -46,8 +48,8 @@ def _fresh_model(data: ImageData, recipe: Recipe, sde: SDE) -> ScoreModel:
     preconditioning = make_preconditioning(recipe.preconditioning, recipe.sigma_data)
     with torch.random.fork_rng():
         torch.manual_seed(recipe.seed)
-        told = _told(recipe, preconditioning)
-        network = make_network(recipe.network, sde, in_channels=data.shape[0], **told)
+        args = _network_args(recipe, preconditioning)
+        network = make_network(recipe.network, sde, in_channels=data.shape[0], **args)
     return ScoreModel(network, copy.deepcopy(sde), data.shape, preconditioning)
 
 
@@ -55,21 +57,47 @@ def _begun_model(begin: ScoreModel, data: ImageData, recipe: Recipe) -> ScoreMod
     _check_begins(begin, data, recipe)
     model = copy.deepcopy(begin).train().requires_grad_(True)
     part = describe_model(model)["network"]
-    wanted = {**part["args"], **_told(recipe, model.preconditioning)}
+    wanted = {**part["args"], **_network_args(recipe, model.preconditioning)}
     if wanted != part["args"]:
         # What is new to the network begins at zero: it says nothing yet.
         network = make_network(part["name"], model.sde, **wanted)
-        network.load_state_dict(network.state_dict() | model.network.state_dict())
+        weights = _among_new_blocks(model.network.state_dict(), part["args"], wanted)
+        network.load_state_dict(network.state_dict() | weights)
         model.network = network
     return model
 
 
-def _told(recipe: Recipe, preconditioning: Preconditioning) -> dict[str, Any]:
-    """Arguments of a network that is told more than the image and its noise level."""
-    classes = {"classes": recipe.classes} if recipe.classes else {}
-    if not recipe.waves:
-        return classes
-    return {**classes, "waves": list(recipe.waves), "sigma_data": preconditioning.sigma_data}
+def _among_new_blocks(
+    weights: Mapping[str, Tensor], given: Mapping[str, Any], wanted: Mapping[str, Any]
+) -> dict[str, Tensor]:
+    """The weights under the names that they have in a network with more inner blocks.
+
+    The new blocks stand in the middle, on both sides of the attention.
+    """
+    if "blocks" not in given:
+        return dict(weights)
+    old, new = given["blocks"][1], wanted["blocks"][1]
+    renamed = {}
+    for name, tensor in weights.items():
+        part, _, rest = name.partition(".")
+        if part == "middle":
+            index, _, rest = rest.partition(".")
+            later = new - old if int(index) > (old - 1) // 2 else 0
+            name = f"middle.{int(index) + later}.{rest}"
+        renamed[name] = tensor
+    return renamed
+
+
+def _network_args(recipe: Recipe, preconditioning: Preconditioning) -> dict[str, Any]:
+    """The recipe's arguments of a network, those that are not the network's own."""
+    args: dict[str, Any] = {}
+    if recipe.classes:
+        args["classes"] = recipe.classes
+    if recipe.blocks:
+        args["blocks"] = list(recipe.blocks)
+    if recipe.waves:
+        args |= {"waves": list(recipe.waves), "sigma_data": preconditioning.sigma_data}
+    return args
 
 
 def _check_begins(model: ScoreModel, data: ImageData, recipe: Recipe) -> None:
@@ -96,3 +124,14 @@ def _check_begins(model: ScoreModel, data: ImageData, recipe: Recipe) -> None:
                 f"start_from has {name} = {given}, and the recipe {wanted}: "
                 "give the recipe the same"
             )
+    if recipe.blocks:
+        _check_blocks(model.network, recipe.blocks)
+
+
+def _check_blocks(network: nn.Module, wanted: tuple[int, ...]) -> None:
+    given: Any = network.blocks
+    if given[::2] != wanted[::2] or given[1] > wanted[1]:
+        raise InputError(
+            f"start_from has blocks = {given}, and the recipe {wanted}: only the inner ones, the "
+            "second number, may become more"
+        )

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from diffsde.data import ImageData, load_images
+from diffsde.data import load_images
 from diffsde.errors import CheckpointError, InputError
 from diffsde.tensorfile import read_tensors, write_tensors
 
@@ -97,19 +97,13 @@ def train_classifier(
             optimizer.zero_grad()
             with torch.autocast("cpu", torch.bfloat16):
                 logits = model(train.batch(index))
-            nn.functional.cross_entropy(logits.float(), _labels(train)[index]).backward()
+            nn.functional.cross_entropy(logits.float(), train.known_labels()[index]).backward()
             optimizer.step()
             schedule.step()
     guess = _looked_at(model.eval(), test.images.float() / 255)[1].argmax(1)
-    accuracy = (guess == _labels(test)).float().mean().item()
+    accuracy = (guess == test.known_labels()).float().mean().item()
     write_tensors(path, model.state_dict(), {"classifier": "mnist", "test_accuracy": accuracy})
     return accuracy
-
-
-def _labels(data: ImageData) -> Tensor:
-    if data.labels is None:
-        raise InputError(f"{data.name} has no labels, and a classifier needs them")
-    return data.labels
 
 
 @cache

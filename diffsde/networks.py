@@ -338,7 +338,7 @@ class ResidualUNet(nn.Module):
         h = self.down(nn.functional.avg_pool2d(h, 2))
         for i, block in enumerate(self.middle):
             h = block(h, embedding)
-            if 2 * (i + 1) == len(self.middle) or len(self.middle) == 1:
+            if i == (len(self.middle) - 1) // 2:
                 h = self.attention(h)
         h = nn.functional.interpolate(self.up(h), scale_factor=2.0, mode="nearest")
         h = torch.cat([h, fine], 1)

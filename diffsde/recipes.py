@@ -20,7 +20,6 @@ _PRECISIONS = ("auto", "float32", "bfloat16")
 
 WARM_UP = 200  # updates over which the learning rate rises from zero
 _MOST_AVERAGES = 16  # each is a copy of the network
-_MOST_WAVES, _FASTEST_WAVE = 16, 65536
 _SEEDS = 2**32
 
 
@@ -73,6 +72,8 @@ class Recipe:
         seed: of initial weights, order of images, times and noise; 0 to 2³² − 1.
         precision: "float32", "bfloat16" (autocast), or "auto": whichever is faster here.
         classes: how many classes of images the network is told of; 0: it takes no labels.
+        blocks: of "ResidualUNet", before, in and after its inner part; empty for its own, or those
+            of the model that a run begins with. A run may begin with a model of fewer inner ones.
         waves: frequencies of `PixelWaves` that the network is given beside the image, as
             likelihoods want; only for "ResidualUNet".
         class_dropout: share of images whose class is not told, so that the network knows
@@ -104,12 +105,13 @@ class Recipe:
     seed: int = 0
     precision: str = "auto"
     classes: int = 0
+    blocks: tuple[int, ...] = ()
     waves: tuple[int, ...] = ()
     class_dropout: float = 0.2
     compile: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("averages", "waves"):
+        for name in ("averages", "blocks", "waves"):
             if isinstance(getattr(self, name), list):  # as it comes from a file
                 object.__setattr__(self, name, tuple(getattr(self, name)))
         for field in fields(self):
@@ -132,22 +134,25 @@ class Recipe:
         self._check("averages", good, "numbers from 0 to below 1")
         few = len(self.averages) <= _MOST_AVERAGES
         self._check("averages", few, f"at most {_MOST_AVERAGES} of them")
-        self._check_waves()
+        self._check_network()
         for name, valid in _CHOICES.items():
             value = getattr(self, name)
             if value not in valid:
                 raise InputError(f"{name} = {value!r}: {name_list(str(value), valid)}")
 
-    def _check_waves(self) -> None:
-        good = len(self.waves) <= _MOST_WAVES
-        good &= all(type(f) is int and 1 <= f <= _FASTEST_WAVE for f in self.waves)
-        self._check("waves", good, f"at most {_MOST_WAVES} whole numbers, 1 to {_FASTEST_WAVE}")
-        takes = self.network == "ResidualUNet" and self.preconditioning != "score"
-        if self.waves and not takes:
+    def _check_network(self) -> None:
+        for name, most, largest in (("blocks", 3, 64), ("waves", 16, 65536)):
+            values = getattr(self, name)
+            good = len(values) <= most
+            good &= all(type(value) is int and 1 <= value <= largest for value in values)
+            self._check(name, good, f"at most {most} whole numbers, 1 to {largest}")
+            if values and self.network != "ResidualUNet":
+                raise InputError(f"{name} = {values} with {self.network}: expected ResidualUNet")
+        self._check("blocks", len(self.blocks) in (0, 3), "three numbers, or none")
+        if self.waves and self.preconditioning == "score":
             raise InputError(
-                f"waves = {self.waves} with {self.network}, preconditioning "
-                f"{self.preconditioning!r}: expected ResidualUNet, with one that is told the noise "
-                "level, such as 'edm'"
+                f"waves = {self.waves} with preconditioning 'score': expected one that tells the "
+                "network the noise level, such as 'edm'"
             )
 
     def _check(self, name: str, good: bool, expected: str) -> None:

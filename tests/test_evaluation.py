@@ -26,9 +26,9 @@ from diffsde.score import ScoreModel
 from diffsde.sde import VESDE
 
 
-def tiny(seed: int = 0) -> ScoreModel:
+def tiny(seed: int = 0, classes: int = 0) -> ScoreModel:
     torch.manual_seed(seed)
-    network = ResidualUNet(channels=(8, 32), blocks=(1, 1, 1), embed_dim=8)
+    network = ResidualUNet(channels=(8, 32), blocks=(1, 1, 1), embed_dim=8, classes=classes)
     return ScoreModel(network, VESDE(), (1, 28, 28), EDM(0.33)).eval()
 
 
@@ -56,6 +56,24 @@ def test_kept_batches_of_another_model_are_not_taken_up(tmp_path: Path) -> None:
     sample_images(tiny(0), sampler, 2, out=tmp_path, progress=False)
     with pytest.raises(InputError, match="images of another model: give another folder"):
         sample_images(tiny(1), sampler, 2, out=tmp_path, progress=False)
+
+
+def test_classes_are_drawn_as_the_data_have_them() -> None:
+    labels = load_images("mnist").known_labels()
+    drawn = evaluation._drawn_classes(0, 0, 3000)
+    assert torch.equal(drawn[1000:1010], evaluation._drawn_classes(0, 1000, 10))
+    shares = torch.bincount(drawn, minlength=10) / 3000
+    expected = torch.bincount(labels) / len(labels)
+    # Five standard deviations of a share of 3,000.
+    assert (shares - expected).abs().max() < 5 * (0.1 * 0.9 / 3000) ** 0.5
+    told: list[torch.Tensor] = []
+    model = tiny(classes=10)
+    model.network.register_forward_pre_hook(lambda _network, args: told.append(args[2]))
+    sample_images(model, Sampler(steps=2, classes=True), 12, batch_size=12, progress=False)
+    assert len(told) == 3
+    assert all(torch.equal(labels, evaluation._drawn_classes(0, 0, 12)) for labels in told)
+    with pytest.raises(InputError, match="takes no class labels"):
+        sample_images(tiny(), Sampler(steps=2, classes=True), 2, progress=False)
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from diffsde.checkpoint import load_model
 from diffsde.data import ImageData
 from diffsde.errors import CheckpointError, InputError, TrainingError
 from diffsde.initial_model import initial_model
+from diffsde.networks import ResidualUNet
 from diffsde.objectives import OBJECTIVES, numbers_per_image, training_loss
 from diffsde.preconditioning import EDM
 from diffsde.recipes import RECIPES, SCHEDULES, Recipe, learning_rate
@@ -50,7 +51,7 @@ def small_networks(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def small(name: str, sde: VESDE, **config: object) -> nn.Module:
         sizes = {"channels": (8, 32), "blocks": (1, 1, 1), "embed_dim": 8}
-        return make(name, sde, **(config | sizes if name == "ResidualUNet" else config))
+        return make(name, sde, **(sizes | config if name == "ResidualUNet" else config))
 
     monkeypatch.setattr(initial_model_module, "make_network", small)
 
@@ -477,17 +478,41 @@ def test_a_trained_model_learns_waves(tmp_path: Path) -> None:
             initial_model(images(), other, VESDE(), model)
 
 
+@pytest.mark.parametrize("more", [(1, 2, 1), (1, 5, 1)])
+def test_a_trained_model_grows_blocks(more: tuple[int, ...], tmp_path: Path) -> None:
+    def made(blocks: tuple[int, ...]) -> ScoreModel:
+        torch.manual_seed(0)
+        network = ResidualUNet(channels=(8, 32), embed_dim=8, blocks=blocks)
+        for parameter in network.parameters():
+            torch.nn.init.normal_(parameter, std=0.1)
+        return ScoreModel(network, VESDE(), (1, 28, 28), EDM(0.33))
+
+    few = made((1, 2, 1))
+    recipe = replace(TINY, blocks=more)
+    begun = initial_model(images(), recipe, VESDE(), few)
+    x, t = torch.randn(3, 1, 28, 28), torch.tensor([0.1, 0.3, 0.5])
+    with torch.no_grad():
+        # New blocks add nothing yet, up to the order of sums.
+        torch.testing.assert_close(begun(x, t), few(x, t))
+    assert begun.network.blocks == more
+    for blocks in ((1, 1, 1), (2, 2, 1)):
+        with pytest.raises(InputError, match=r"start_from has blocks = \(1, 2, 1\)"):
+            initial_model(images(), replace(TINY, blocks=blocks), VESDE(), few)
+
+
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        ({"network": "ScoreUNet"}, "with ScoreUNet, .*expected ResidualUNet"),
-        ({"preconditioning": "score"}, "told the noise level"),
+        ({"network": "ScoreUNet"}, "with ScoreUNet: expected ResidualUNet"),
+        ({"preconditioning": "score"}, "tells the network the noise level"),
+        ({"blocks": (1, 4)}, "three numbers, or none"),
+        ({"blocks": (1, 0, 1)}, "whole numbers, 1 to"),
         ({"waves": (8, 0)}, "whole numbers, 1 to"),
         ({"waves": (0.5,)}, "whole numbers, 1 to"),
         ({"waves": 8}, "expected a tuple"),
     ],
 )
-def test_waves_that_no_network_takes(change: dict[str, object], match: str) -> None:
+def test_what_no_network_takes(change: dict[str, object], match: str) -> None:
     with pytest.raises(InputError, match=match):
         replace(RECIPES["mnist-likelihood"], **change)
 
