@@ -109,7 +109,7 @@ class ScoreModel(nn.Module):
             c = self.coefficients(torch.as_tensor(t, dtype=x.dtype, device=x.device))
         dtype = next((p.dtype for p in self.network.parameters()), x.dtype)
         told = () if class_label is None else (self._class_labels(class_label, x),)
-        label = c.label.expand(len(x)).to(dtype)
+        label = c.label.expand(len(x)).contiguous().to(dtype)
         output = self.network((expand(c.input, x) * x).to(dtype), label, *told)
         return output.to(x.dtype), c
 

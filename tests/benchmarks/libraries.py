@@ -5,8 +5,10 @@
 
 One network, one noise, one schedule (Karras et al., from s(1) to s(ε)), the same number of
 evaluations. Whatever of the three is installed takes part. Ours saves the last state only,
-as theirs do. Each pair is timed in turn, some rounds over; a ratio above 1: theirs is slower.
---rounds R takes 2 R solves of each; --batch and --steps choose the sizes.
+as theirs do; with noise and a large batch it draws the next step's numbers in a second
+thread, which --cpu counts and a clock does not where a core is free. Each pair is timed in
+turn, some rounds over; a ratio above 1: theirs is slower. --rounds R takes 2 R solves of
+each; --batch and --steps choose the sizes.
 The last column is the rms difference of the final states, where both are deterministic.
 """
 
