@@ -49,11 +49,15 @@ app = typer.Typer(
 )
 
 Out = Annotated[Path, typer.Option("--out", help="Folder for what is written.")]
+_MODELS = f"A model that ships ({', '.join(PRETRAINED)}), or a file."
 Model = Annotated[
-    str,
+    str, typer.Option("--model", help=_MODELS, autocompletion=lambda: list(PRETRAINED))
+]
+ModelOfClasses = Annotated[
+    str | None,
     typer.Option(
         "--model",
-        help=f"A model that ships ({', '.join(PRETRAINED)}), or a file.",
+        help=f"{_MODELS} Left out: mnist, or mnist-classes where it is told classes.",
         autocompletion=lambda: list(PRETRAINED),
     ),
 ]
@@ -157,7 +161,7 @@ def sample(
     n: Annotated[int, typer.Option("--n", min=1, help="How many images.")] = 16,
     seed: Seed = 0,
     out: Out = Path("samples"),
-    model: Model = "mnist",
+    model: ModelOfClasses = None,
     clock: Clock = "t",
     kind: Kind = None,
     chunk: Annotated[int, typer.Option(min=1, help="Images solved at a time.")] = 256,
@@ -181,10 +185,10 @@ def sample(
     path with --animate or --paths).
 
     Examples: diffsde sample --method sde_dpmpp_2m --clock karras --steps 20 --n 64,
-    diffsde sample --model mnist-classes --label 7 --guidance 2 --clock karras --steps 50
+    diffsde sample --label 7 --guidance 2 --clock karras --steps 50
     """
     with reported(as_json) as report:
-        score = _model(model)
+        score = _model(model or _default_model(told=label is not None))
         solver = _solver(method, kind)
         problem = _problem(score, solver, label, guidance)
         whole = animation or paths
@@ -262,7 +266,7 @@ def evaluate(
     ] = False,
     n: Annotated[int, typer.Option("--n", min=100, help="How many images of each.")] = 10_000,
     seed: Seed = 0,
-    model: Model = "mnist",
+    model: ModelOfClasses = None,
     out: Out = Path("evaluation"),
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -282,8 +286,8 @@ def evaluate(
             for count in steps or [19]
         ]
         # The kept batches belong to a model; a folder for each keeps them apart.
-        kept = out / Path(model).stem
-        score = _model(model)
+        name = model or _default_model(told=classes)
+        kept, score = out / Path(name).stem, _model(name)
         table = evaluate_samplers(score, samplers, n, seed=seed, out=kept, progress=not quiet)
         report.say(table, scores=list(table))
         report.written.append(table.save(out / "scores.csv"))
@@ -305,7 +309,9 @@ def likelihood(
         int | None, typer.Option("--n", min=1, help="Test images; all if left out.")
     ] = None,
     probes: Annotated[int, typer.Option(min=1, help="Of Hutchinson's estimator.")] = 1,
-    tolerance: Annotated[float, typer.Option(help="rtol and atol of the solve.")] = 1e-3,
+    steps: Annotated[
+        int, typer.Option(min=1, help="Of rk4, even in ln σ, four evaluations each.")
+    ] = 30,
     eps: Annotated[
         float, typer.Option(help="Time at which images are taken: its noise costs bits.")
     ] = 1e-5,
@@ -324,7 +330,7 @@ def likelihood(
 
     The results file is written after every chunk; the same command goes on from it.
 
-    Example: diffsde likelihood --n 256
+    Example: diffsde likelihood --model mnist-likelihood --eps 1e-8 --n 256
     """
     with reported(as_json) as report:
         score = _model(model)
@@ -332,7 +338,7 @@ def likelihood(
         flow = ProbabilityFlow(score.sde, score, score.shape)
         found = evaluate_likelihood(
             flow, images, path=out, chunk=chunk, seed=seed, progress=not quiet,
-            probes=probes, rtol=tolerance, atol=tolerance, eps=eps,
+            probes=probes, eps=eps, method="rk4", steps=steps,
         )  # fmt: skip
         report.say(
             found,
@@ -499,6 +505,10 @@ def _model(name: str) -> ScoreModel:
     return (
         load_pretrained(name) if name in PRETRAINED or not Path(name).exists() else load_model(name)
     )
+
+
+def _default_model(*, told: bool) -> str:
+    return "mnist-classes" if told else "mnist"
 
 
 def _problem(
