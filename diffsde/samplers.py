@@ -113,8 +113,10 @@ class _Weights(NamedTuple):
 
 def _weights(problem: ReverseProblem, clock: Clock, order: int, u0: Tensor, u1: Tensor) -> _Weights:
     """The weights of the step from u₀ to u₁; all but the last three count at t₁, times a(t₁)."""
-    sde, dial, t = problem.sde, problem.eta**2, clock.time(torch.stack([u0, u1]))
-    (a0, a1), (sigma0, sigma1) = sde.marginal_scale(t), sde.noise_level(t)
+    sde, dial, u = problem.sde, problem.eta**2, torch.stack([u0, u1])
+    t = clock.time(u.flatten())  # one dimension at most is what an SDE of one's own expects
+    a0, a1 = sde.marginal_scale(t).view_as(u)
+    sigma0, sigma1 = sde.noise_level(t).view_as(u)
     h = torch.log(sigma0 / sigma1)
     total = (1 + dial) * h
     gain = -torch.expm1(-total)
