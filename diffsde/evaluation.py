@@ -15,6 +15,7 @@ import csv
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -197,9 +198,14 @@ class _Batches:
 
 def _drawn_classes(seed: int, first: int, size: int) -> Tensor:
     """(size,): the classes of training images drawn at random, image i's by (seed, i) alone."""
-    labels = load_images("mnist").known_labels()
+    labels = _training_labels()
     drawn = NormalTable(seed, "class").rows(range(first, first + size), 0, (1,), torch.float64)
     return labels[(torch.special.ndtr(drawn[:, 0]) * len(labels)).long()]
+
+
+@cache
+def _training_labels() -> Tensor:
+    return load_images("mnist").known_labels()
 
 
 # -- the table ----------------------------------------------------------------------

@@ -181,8 +181,11 @@ class Path:
 
     def _keep(self, move: Move) -> None:
         self.us.append(float(move.u))
+        self._save(move.x)
+
+    def _save(self, x: Tensor) -> None:
         self.calls.append(self.run.equation.meter.calls)
-        self.frames.add(move.x)
+        self.frames.add(x)
 
     def _count(self) -> None:
         self.stats.nfe = self.run.equation.meter.calls
@@ -193,8 +196,7 @@ class Path:
         """Follow the last state with the clean image, at t = 0."""
         self.run.equation.meter.limit = None
         self.clean = self._clean(float(self.last.u), self.last.x)
-        self.calls.append(self.run.equation.meter.calls)
-        self.frames.add(self.clean)
+        self._save(self.clean)
 
     def estimate(self) -> None:
         """The clean image as seen from each saved state."""

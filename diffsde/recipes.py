@@ -72,12 +72,12 @@ class Recipe:
         seed: of initial weights, order of images, times and noise; 0 to 2³² − 1.
         precision: "float32", "bfloat16" (autocast), or "auto": whichever is faster here.
         classes: how many classes of images the network is told of; 0: it takes no labels.
+        class_dropout: share of images whose class is not told, so that the network knows
+            the score without a class too.
         blocks: of "ResidualUNet", before, in and after its inner part; empty for its own, or those
             of the model that a run begins with. A run may begin with a model of fewer inner ones.
         waves: frequencies of `PixelWaves` that the network is given beside the image, as
             likelihoods want; only for "ResidualUNet".
-        class_dropout: share of images whose class is not told, so that the network knows
-            the score without a class too.
         compile: compile the network: faster updates for a minute at the start. Without a C++
             compiler the run goes on uncompiled, with a warning.
 
@@ -105,9 +105,9 @@ class Recipe:
     seed: int = 0
     precision: str = "auto"
     classes: int = 0
+    class_dropout: float = 0.2
     blocks: tuple[int, ...] = ()
     waves: tuple[int, ...] = ()
-    class_dropout: float = 0.2
     compile: bool = False
 
     def __post_init__(self) -> None:
