@@ -415,6 +415,10 @@ def train(
     start_from: Annotated[
         str | None, typer.Option(help="Begin with the weights of a model, by name or file.")
     ] = None,
+    teacher: Annotated[
+        str | None,
+        typer.Option(help="Learn what a model, by name or file, denoises, instead of the images."),
+    ] = None,
     classes: Annotated[
         int | None, typer.Option(min=0, help="How many classes the network is told of.")
     ] = None,
@@ -493,7 +497,8 @@ def train(
         wanted = None if resume and not chosen else replace(RECIPES[recipe], **chosen)
         run_training(
             out, images, wanted, start_from=None if start_from is None else _model(start_from),
-            resume=resume, keep=keep, log_with=log_with or (), progress=not quiet,
+            teacher=None if teacher is None else _model(teacher), resume=resume, keep=keep,
+            log_with=log_with or (), progress=not quiet,
         )  # fmt: skip
         update, loss = _last_loss(out / "loss.csv")
         report.say(f"loss {loss:.2f} after {update} updates", updates=update, loss=loss)

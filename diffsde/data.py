@@ -84,6 +84,15 @@ class ImageData:
             raise InputError(f"{self.name} has no labels: take images that have, such as mnist")
         return self.labels
 
+    def check_classes(self, classes: int) -> None:
+        """An InputError if there are no labels, or one is not among that many classes."""
+        found = int(self.known_labels().max()) + 1
+        if found > classes:
+            raise InputError(
+                f"{self.name} has {found} classes, and the network is told of {classes}: set "
+                "classes to as many, or take other images"
+            )
+
 
 def load_images(
     dataset: str = "mnist",

@@ -36,7 +36,10 @@ from diffsde.sde import SDE, expand
 if TYPE_CHECKING:
     from diffsde.recipes import Recipe
 
-__all__ = ["OBJECTIVES", "Objective", "numbers_per_image", "training_loss"]
+__all__ = ["OBJECTIVES", "Objective", "Target", "numbers_per_image", "training_loss"]
+
+# (x(t), t) -> what the denoiser is to say of them.
+Target = Callable[[Tensor, Tensor], Tensor]
 
 
 def _uniform_times(recipe: Recipe, sde: SDE, normal: Tensor) -> Tensor:
@@ -99,6 +102,7 @@ def training_loss(
     recipe: Recipe,
     numbers: Tensor,
     class_label: Tensor | None = None,
+    target: Target | None = None,
 ) -> Tensor:
     """The recipe's objective on a batch: a scalar, in pixels.
 
@@ -111,6 +115,7 @@ def training_loss(
             C·H·W are its noise z; if the recipe dequantises, as many more are the place of
             each pixel within its level.
         class_label: (B,); a share of them, the recipe's class_dropout, is not told.
+        target: what the denoiser learns instead of x, of the same mean given x(t).
     """
     count = numbers_per_image(tuple(x.shape[1:]), recipe)
     if numbers.shape != (len(x), count):
@@ -127,7 +132,9 @@ def training_loss(
         dropped = torch.special.ndtr(numbers[:, 1]) < recipe.class_dropout
         class_label = class_label.masked_fill(dropped, -1)
     mean, std = model.sde.marginal_prob(x, t)
-    error = model.denoise(mean + std * z, t, class_label) - x
+    noisy = mean + std * z
+    wanted = x if target is None else target(noisy, t)
+    error = model.denoise(noisy, t, class_label) - wanted
     weighted: Tensor = (
         expand(objective.weight(recipe, model.sde.noise_level(t)), x) * error.square()
     )

@@ -47,6 +47,7 @@ from diffsde.recipes import RECIPES, WARM_UP, Recipe, learning_rate
 from diffsde.run_folder import Results, RunFolder
 from diffsde.score import ScoreModel
 from diffsde.sde import SDE, VESDE
+from diffsde.teacher import Teacher
 from diffsde.tensorfile import read_tensors
 from diffsde.training_noise import TrainingNoise
 
@@ -64,6 +65,7 @@ def train(
     *,
     sde: SDE | None = None,
     start_from: ScoreModel | None = None,
+    teacher: ScoreModel | None = None,
     resume: bool = False,
     keep: int = 2,
     log_with: str | Sequence[str] = (),
@@ -78,6 +80,9 @@ def train(
         sde: the forward process, the tutorial's VE SDE by default.
         start_from: a trained model to begin from, instead of fresh weights: its network,
             SDE and preconditioning are the run's, and must be the recipe's by name.
+        teacher: a trained model whose denoised images are learned instead of the images
+            (`diffsde.teacher`); one that knows classes is told them. Kept in the run's states:
+            when resuming, that of the run is used, as its beginning is.
         resume: go on with the run in `out`.
         keep: how many states stay in `out`, one after every epoch.
         log_with: trackers of accelerate that follow the loss, such as "tensorboard" (which
@@ -101,7 +106,7 @@ def train(
     else:
         recipe = recipe or Recipe()
         model = initial_model(data, recipe, sde or VESDE(), start_from)
-        run = _Run.start(data, recipe, model, accelerator)
+        run = _Run.start(data, recipe, model, accelerator, teacher)
     accelerator.wait_for_everyone()  # nobody writes before all have looked
     with _tracked(accelerator, run.recipe):
         run.go_on(folder, progress)
@@ -166,9 +171,15 @@ class _Run:
     """A training run: everything that changes from one update to the next."""
 
     def __init__(
-        self, data: ImageData, recipe: Recipe, model: ScoreModel, accelerator: Accelerator
+        self,
+        data: ImageData,
+        recipe: Recipe,
+        model: ScoreModel,
+        accelerator: Accelerator,
+        teacher: ScoreModel | None,
     ) -> None:
         self.data, self.recipe, self.accelerator = data, recipe, accelerator
+        self.teacher = None if teacher is None else Teacher(teacher, model, data)
         self.model = model.to(accelerator.device)
         self.averages = [AveragedNetwork(model.network, decay) for decay in recipe.averages]
         self.optimizers = make_optimizers(model.network, recipe)
@@ -182,6 +193,8 @@ class _Run:
         self.parts = _parts(recipe, accelerator)
         if recipe.compile and _can_compile():
             model.network.compile()
+            if self.teacher is not None:
+                self.teacher.model.network.compile()
         # What accelerate divides among processes; `model` and `optimizers` are what is inside.
         network, *self.steppers = accelerator.prepare(model.network, *self.optimizers)
         if network is not model.network:
@@ -192,7 +205,12 @@ class _Run:
 
     @classmethod
     def start(
-        cls, data: ImageData, recipe: Recipe, model: ScoreModel, accelerator: Accelerator
+        cls,
+        data: ImageData,
+        recipe: Recipe,
+        model: ScoreModel,
+        accelerator: Accelerator,
+        teacher: ScoreModel | None = None,
     ) -> _Run:
         _check_data(data, recipe)
         if recipe.precision == "auto":
@@ -200,7 +218,7 @@ class _Run:
             # Measured by each, decided by the first, for all must do the same.
             found = [_fastest_precision(model, data, recipe, _parts(recipe, accelerator)[0])]
             recipe = replace(recipe, precision=broadcast_object_list(found)[0])
-        return cls(data, recipe, model, accelerator)
+        return cls(data, recipe, model, accelerator, teacher)
 
     @classmethod
     def load(
@@ -213,6 +231,9 @@ class _Run:
             trained_on = [_whole(n) for n in notes["images"]]
             model = build_model(notes["model"], _taken(tensors, "network."))
             model.sde.centre(_taken(tensors, "prior.").get("data_mean"))
+            taught_by, teacher = notes.get("teacher"), None
+            if taught_by is not None:
+                teacher = build_model(taught_by, _taken(tensors, "teacher."))
         except (KeyError, TypeError, ValueError) as error:
             raise _not_a_run(path, error) from error
         if trained_on != list(data.images.shape):
@@ -222,7 +243,7 @@ class _Run:
             )
         recipe = _extended(saved, recipe or saved, path)
         _check_data(data, recipe)
-        run = cls(data, recipe, model, accelerator)
+        run = cls(data, recipe, model, accelerator, teacher)
         try:
             run._load_tensors(tensors)
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
@@ -294,7 +315,7 @@ class _Run:
             with self.accelerator.accumulate(self.divided.network):
                 mine = index[positions.start : positions.stop]
                 numbers = self.noise.draw(self.progress.step, positions)
-                loss = _loss(self.divided, self.data, mine, self.recipe, numbers)
+                loss = _loss(self.divided, self.data, mine, self.recipe, numbers, self.teacher)
                 self.accelerator.backward(loss)
             losses.append(loss.detach())
         told = torch.stack(
@@ -389,7 +410,7 @@ class _Run:
                     positions = range(first, min(first + _CHUNK, count))
                     index = self.train_images + torch.arange(positions.start, positions.stop)
                     numbers = self.held_out_noise.draw(0, positions)
-                    loss = _loss(model, self.data, index, self.recipe, numbers)
+                    loss = _loss(model, self.data, index, self.recipe, numbers, self.teacher)
                     total += loss * len(positions)
                 losses.append(self.accelerator.reduce(total, "sum").item() / count)
         self.progress.held_out.append((self.progress.step, losses))
@@ -410,19 +431,27 @@ class _Run:
             tensors |= {f"optimizer{i}.{k}": v for k, v in moments(optimizer).items()}
         if self.model.sde.data_mean is not None:
             tensors["prior.data_mean"] = self.model.sde.data_mean
+        if self.teacher is not None:
+            weights = self.teacher.model.network.state_dict()
+            tensors |= {f"teacher.{k}": v for k, v in weights.items()}
         notes = {
             "recipe": asdict(self.recipe),
             "model": describe_model(self.model),
+            "teacher": self._taught_by(),
             "images": list(self.data.images.shape),
             **asdict(self.progress),
         }
         return tensors, notes
+
+    def _taught_by(self) -> dict[str, Any] | None:
+        return None if self.teacher is None else describe_model(self.teacher.model)
 
     def _card(self) -> dict[str, Any]:
         at = self.progress
         return {
             "data": self.data.name,
             "recipe": asdict(self.recipe),
+            "teacher": self._taught_by(),
             "updates": at.step,
             "seconds": round(at.seconds),
             "loss": at.losses[-1][1] if at.losses else None,
@@ -431,14 +460,20 @@ class _Run:
 
 
 def _loss(
-    model: ScoreModel, data: ImageData, index: Tensor, recipe: Recipe, numbers: Tensor
+    model: ScoreModel,
+    data: ImageData,
+    index: Tensor,
+    recipe: Recipe,
+    numbers: Tensor,
+    teacher: Teacher | None = None,
 ) -> Tensor:
     """The recipe's loss on the images of those indices, in its precision, where the model is."""
     device = next(model.network.parameters()).device
     told = data.labels[index].to(device) if recipe.classes and data.labels is not None else None
     # accelerate's own mixed precision is one for all that a process trains; a recipe has its own.
     with torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
-        return training_loss(model, data.batch(index).to(device), recipe, numbers.to(device), told)
+        x, target = data.batch(index).to(device), teacher.target(index) if teacher else None
+        return training_loss(model, x, recipe, numbers.to(device), told, target)
 
 
 def _check_data(data: ImageData, recipe: Recipe) -> None:
@@ -447,15 +482,8 @@ def _check_data(data: ImageData, recipe: Recipe) -> None:
             f"{len(data.images)} images, {recipe.held_out} of them held out, are less than "
             f"one batch of {recipe.batch_size}: choose a smaller batch_size or held_out"
         )
-    if not recipe.classes:
-        return
-    if data.labels is None:
-        raise InputError(f"{data.name} has no labels to tell the network: set classes = 0")
-    found = int(data.labels.max()) + 1
-    if found > recipe.classes:
-        raise InputError(
-            f"{data.name} has {found} classes, the recipe {recipe.classes}: set classes to as many"
-        )
+    if recipe.classes:
+        data.check_classes(recipe.classes)
 
 
 def _parts(recipe: Recipe, accelerator: Accelerator) -> list[range]:

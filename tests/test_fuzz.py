@@ -158,7 +158,9 @@ def originals(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         network="ResidualUNet", preconditioning="edm", sigma_data=0.5, epochs=1, batch_size=4,
         held_out=4, precision="float32",
     )  # fmt: skip
-    train(folder, small_images(), recipe, start_from=start, progress=False)
+    teacher = small_model()
+    torch.nn.init.ones_(teacher.network.last.weight)
+    train(folder, small_images(), recipe, start_from=start, teacher=teacher, progress=False)
     return {
         "model": save_model(start, folder / "m.safetensors", note="n"),
         "trajectory": small_trajectory().save(folder / "t.safetensors"),

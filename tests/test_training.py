@@ -76,6 +76,15 @@ def started(data: ImageData, recipe: Recipe) -> training_module._Run:
     return training_module._Run.start(data, recipe, model, Accelerator())
 
 
+def untrained(recipe: Recipe, seed: int) -> ScoreModel:
+    """A model whose network does not return zero, as a fresh one does."""
+    model = initial_model(labelled(), recipe, VESDE())
+    torch.manual_seed(seed)
+    for parameter in model.network.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    return model
+
+
 def numbers(seed: int, x: Tensor, recipe: Recipe = TINY) -> Tensor:
     """Normal numbers for the loss of a batch."""
     noise = TrainingNoise(seed, "training", numbers_per_image(tuple(x.shape[1:]), recipe))
@@ -521,6 +530,26 @@ def test_classes_need_labels_and_room() -> None:
     for data, match in ((images(), "no labels"), (labelled(classes=5), "has 5 classes")):
         with pytest.raises(InputError, match=match):
             started(data, replace(TINY, classes=3))
+
+
+def test_a_taught_run_resumes_with_its_teacher_bit_for_bit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = replace(TINY, classes=3, class_dropout=0.5)
+    teacher = untrained(recipe, seed=1)
+    train(tmp_path / "whole", labelled(), recipe, teacher=teacher, progress=False)
+    interrupt_at(2, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "cut", labelled(), recipe, teacher=teacher, progress=False)
+    monkeypatch.undo()
+    train(tmp_path / "cut", labelled(), resume=True, progress=False)
+    whole, cut = weights(tmp_path / "whole"), weights(tmp_path / "cut")
+    assert whole.keys() == cut.keys()
+    for name, tensor in whole.items():
+        assert torch.equal(tensor, cut[name]), name
+    train(tmp_path / "alone", labelled(), recipe, progress=False)
+    other = weights(tmp_path / "alone")
+    assert not torch.equal(other["network.last.weight"], whole["network.last.weight"])
 
 
 def test_dropped_classes_are_not_told() -> None:
