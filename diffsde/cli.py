@@ -438,6 +438,9 @@ def train(
     dequantise: Annotated[
         bool | None, typer.Option(help="Learn (k + u) / 256: for likelihoods.")
     ] = None,
+    mirror: Annotated[
+        bool | None, typer.Option(help="Show half of the images mirrored: for photographs.")
+    ] = None,
     epochs: Annotated[int | None, typer.Option(min=1)] = None,
     batch_size: Annotated[int | None, typer.Option(min=1)] = None,
     learning_rate: Annotated[float | None, typer.Option(help="At its highest.")] = None,
@@ -479,6 +482,7 @@ def train(
             "level_std": level_std,
             "smallest_time": smallest_time,
             "dequantise": dequantise,
+            "mirror": mirror,
             "epochs": epochs,
             "batch_size": batch_size,
             "accumulate": accumulate,

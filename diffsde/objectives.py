@@ -93,7 +93,7 @@ OBJECTIVES: dict[str, Objective] = {
 
 def numbers_per_image(shape: tuple[int, ...], recipe: Recipe) -> int:
     """How many normal numbers the recipe's loss of an image of that shape takes."""
-    return 2 + math.prod(shape) * (2 if recipe.dequantise else 1)
+    return 2 + math.prod(shape) * (2 if recipe.dequantise else 1) + recipe.mirror
 
 
 def training_loss(
@@ -113,7 +113,7 @@ def training_loss(
         numbers: (B, n) standard normal numbers, n = `numbers_per_image`: of each image the
             first places its time, the second decides whether its class is told, the next
             C·H·W are its noise z; if the recipe dequantises, as many more are the place of
-            each pixel within its level.
+            each pixel within its level; if it mirrors, the last decides whether this one is.
         class_label: (B,); a share of them, the recipe's class_dropout, is not told.
         target: what the denoiser learns instead of x, of the same mean given x(t).
     """
@@ -125,7 +125,10 @@ def training_loss(
         )
     objective = OBJECTIVES[recipe.objective]
     t = objective.times(recipe, model.sde, numbers[:, 0])
-    z, *rest = (part.reshape(x.shape) for part in numbers[:, 2:].split(x[0].numel(), 1))
+    pixels = numbers[:, 2 : count - recipe.mirror].split(x[0].numel(), 1)
+    z, *rest = (part.reshape(x.shape) for part in pixels)
+    if recipe.mirror:
+        x = torch.where(expand(numbers[:, -1], x) > 0, x.flip(-1), x)
     if recipe.dequantise:
         x = within_levels(x, torch.special.ndtr(rest[0]))
     if class_label is not None:

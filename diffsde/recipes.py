@@ -57,6 +57,7 @@ class Recipe:
         level_mean, level_std: of ln σ, for the objective "lognormal".
         dequantise: learn images (k + u) / 256, k the level 0 to 255 of a pixel and u uniform on
             [0, 1), as `log_likelihood` of dequantised images needs; k / 255 if not.
+        mirror: show half of the images mirrored, left to right: for photographs, not for digits.
         optimizer: "adam", or "muon": Muon for the weight matrices inside the network, Adam
             for the rest (needs torch ≥ 2.9).
         epochs: passes through the training images; may be changed when a run is resumed.
@@ -93,6 +94,7 @@ class Recipe:
     level_mean: float = -1.0
     level_std: float = 1.4
     dequantise: bool = False
+    mirror: bool = False
     optimizer: str = "adam"
     epochs: int = 50
     batch_size: int = 128

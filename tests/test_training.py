@@ -591,6 +591,26 @@ def test_dequantised_images_are_uniform_within_their_levels() -> None:
         training_loss(model, x, recipe, numbers(1, x))
 
 
+def test_half_of_the_images_are_mirrored() -> None:
+    seen: list[Tensor] = []
+
+    class Spy(nn.Module):
+        def forward(self, x: Tensor, _t: Tensor) -> Tensor:
+            seen.append(x)
+            return 0 * x
+
+    model = ScoreModel(Spy(), VESDE(), (1, 2, 2))  # the body sees x(t) as it is
+    x = torch.tensor([[1.0, 0.0], [1.0, 0.0]]).expand(2000, 1, 2, 2)
+    # All noise levels at s(1e-5), 0.003.
+    recipe = replace(TINY, mirror=True, level_mean=-20.0)
+    training_loss(model, x, recipe, numbers(0, x, recipe))
+    mirrored = seen[0][:, 0, 0, 1] > 0.5
+    expected = torch.where(mirrored.view(-1, 1, 1, 1), x.flip(-1), x)
+    assert torch.allclose(seen[0], expected, atol=0.03)
+    # Five standard deviations of a share of 2,000.
+    assert abs(mirrored.float().mean().item() - 0.5) < 5 * (0.25 / 2000) ** 0.5
+
+
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_no_time_is_drawn_below_the_smallest(objective: str) -> None:
     normal, sde = torch.linspace(-6, 6, 2001), VESDE()
