@@ -36,7 +36,6 @@ __all__ = [
 PRETRAINED = {
     "mnist": "mnist.safetensors",
     "mnist-tutorial": "mnist-tutorial.safetensors",
-    "mnist-classes": "mnist-classes.safetensors",
     "mnist-likelihood": "mnist-likelihood.safetensors",
 }
 

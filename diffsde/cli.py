@@ -53,14 +53,6 @@ _MODELS = f"A model that ships ({', '.join(PRETRAINED)}), or a file."
 Model = Annotated[
     str, typer.Option("--model", help=_MODELS, autocompletion=lambda: list(PRETRAINED))
 ]
-ModelOfClasses = Annotated[
-    str | None,
-    typer.Option(
-        "--model",
-        help=f"{_MODELS} Left out: mnist, or mnist-classes where it is told classes.",
-        autocompletion=lambda: list(PRETRAINED),
-    ),
-]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Of all noise.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bars.")]
 AsJson = Annotated[
@@ -161,7 +153,7 @@ def sample(
     n: Annotated[int, typer.Option("--n", min=1, help="How many images.")] = 16,
     seed: Seed = 0,
     out: Out = Path("samples"),
-    model: ModelOfClasses = None,
+    model: Model = "mnist",
     clock: Clock = "t",
     kind: Kind = None,
     chunk: Annotated[int, typer.Option(min=1, help="Images solved at a time.")] = 256,
@@ -188,7 +180,7 @@ def sample(
     diffsde sample --label 7 --guidance 2 --clock karras --steps 50
     """
     with reported(as_json) as report:
-        score = _model(model or _default_model(told=label is not None))
+        score = _model(model)
         solver = _solver(method, kind)
         problem = _problem(score, solver, label, guidance)
         whole = animation or paths
@@ -266,7 +258,7 @@ def evaluate(
     ] = False,
     n: Annotated[int, typer.Option("--n", min=100, help="How many images of each.")] = 10_000,
     seed: Seed = 0,
-    model: ModelOfClasses = None,
+    model: Model = "mnist",
     out: Out = Path("evaluation"),
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -286,8 +278,7 @@ def evaluate(
             for count in steps or [19]
         ]
         # The kept batches belong to a model; a folder for each keeps them apart.
-        name = model or _default_model(told=classes)
-        kept, score = out / Path(name).stem, _model(name)
+        kept, score = out / Path(model).stem, _model(model)
         table = evaluate_samplers(score, samplers, n, seed=seed, out=kept, progress=not quiet)
         report.say(table, scores=list(table))
         report.written.append(table.save(out / "scores.csv"))
@@ -514,10 +505,6 @@ def _model(name: str) -> ScoreModel:
     return (
         load_pretrained(name) if name in PRETRAINED or not Path(name).exists() else load_model(name)
     )
-
-
-def _default_model(*, told: bool) -> str:
-    return "mnist-classes" if told else "mnist"
 
 
 def _problem(

@@ -117,7 +117,7 @@ class ScoreModel(nn.Module):
         if not self.classes:
             raise InputError(
                 "this network takes no class labels: load one that does, such as "
-                'load_pretrained("mnist-classes"), or train with classes > 0'
+                'load_pretrained("mnist"), or train with classes > 0'
             )
         labels = labels_for(class_label, x)
         if int(labels.min()) < -1 or int(labels.max()) >= self.classes:
