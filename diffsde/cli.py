@@ -49,9 +49,13 @@ app = typer.Typer(
 )
 
 Out = Annotated[Path, typer.Option("--out", help="Folder for what is written.")]
-_MODELS = f"A model that ships ({', '.join(PRETRAINED)}), or a file."
 Model = Annotated[
-    str, typer.Option("--model", help=_MODELS, autocompletion=lambda: list(PRETRAINED))
+    str,
+    typer.Option(
+        "--model",
+        help=f"A model that ships ({', '.join(PRETRAINED)}), or a file.",
+        autocompletion=lambda: list(PRETRAINED),
+    ),
 ]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Of all noise.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bars.")]
@@ -278,7 +282,8 @@ def evaluate(
             for count in steps or [19]
         ]
         # The kept batches belong to a model; a folder for each keeps them apart.
-        kept, score = out / Path(model).stem, _model(model)
+        kept = out / Path(model).stem
+        score = _model(model)
         table = evaluate_samplers(score, samplers, n, seed=seed, out=kept, progress=not quiet)
         report.say(table, scores=list(table))
         report.written.append(table.save(out / "scores.csv"))

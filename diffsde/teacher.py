@@ -31,7 +31,7 @@ class Teacher:
     """A model that is not trained, for the images it is asked about.
 
     Args:
-        model: copied. If it knows classes, it is told each image's.
+        model: copied to where the pupil is. If it knows classes, it is told each image's.
         pupil: the model that is trained, of the same image shape and forward process.
         data: the training images, with labels if the teacher knows classes.
 
@@ -50,7 +50,8 @@ class Teacher:
         if model.classes:
             data.check_classes(model.classes)
         self.data = data
-        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+        place = next(pupil.network.parameters()).device
+        self.model = copy.deepcopy(model).to(place).eval().requires_grad_(False)
 
     def target(self, index: Tensor) -> Target:
         """(x(t), t) -> what the denoiser is to say of the images of those indices, (B, C, H, W)."""

@@ -179,8 +179,8 @@ class _Run:
         teacher: ScoreModel | None,
     ) -> None:
         self.data, self.recipe, self.accelerator = data, recipe, accelerator
-        self.teacher = None if teacher is None else Teacher(teacher, model, data)
         self.model = model.to(accelerator.device)
+        self.teacher = None if teacher is None else Teacher(teacher, model, data)
         self.averages = [AveragedNetwork(model.network, decay) for decay in recipe.averages]
         self.optimizers = make_optimizers(model.network, recipe)
         self.progress = _Progress()
