@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 import torch
 from torch import Tensor, nn
@@ -11,14 +9,14 @@ from torch import Tensor, nn
 from diffsde import ScoreModel
 from diffsde.data import ImageData
 from diffsde.errors import InputError
-from diffsde.initial_model import initial_model
 from diffsde.objectives import numbers_per_image, training_loss
 from diffsde.preconditioning import DenoisedPrediction
 from diffsde.recipes import Recipe
 from diffsde.score import GaussianScore
-from diffsde.sde import SDE, VESDE
+from diffsde.sde import VESDE
 from diffsde.teacher import Teacher
 from diffsde.training_noise import TrainingNoise
+from tests.launched import small_model
 
 RECIPE = Recipe(
     network="ResidualUNet",
@@ -29,6 +27,10 @@ RECIPE = Recipe(
     held_out=0,
     precision="float32",
 )
+
+
+# A model of another forward process.
+OTHER = ScoreModel(small_model().network, VESDE(sigma=9.0), (1, 8, 8))
 
 
 class Linear(nn.Module):
@@ -45,14 +47,6 @@ class Linear(nn.Module):
 def grey(count: int = 12, size: int = 8, labels: bool = True) -> ImageData:
     pixels = torch.full((count, 1, size, size), 90, dtype=torch.uint8)
     return ImageData("grey", pixels, torch.arange(count) % 3 if labels else None)
-
-
-def untrained(classes: int, seed: int = 0, sde: SDE | None = None) -> ScoreModel:
-    model = initial_model(grey(), replace(RECIPE, classes=classes), sde or VESDE())
-    torch.manual_seed(seed)
-    for parameter in model.network.parameters():
-        nn.init.normal_(parameter, std=0.1)
-    return model
 
 
 def test_the_gradient_has_the_same_mean_and_less_noise() -> None:
@@ -82,8 +76,8 @@ def test_the_gradient_has_the_same_mean_and_less_noise() -> None:
 
 
 def test_a_teacher_is_told_the_classes_of_its_images() -> None:
-    data, model = grey(), untrained(3)
-    teacher = Teacher(model, untrained(0), data)
+    data, model = grey(), small_model(3)
+    teacher = Teacher(model, small_model(0), data)
     index, x, t = torch.tensor([4, 3, 11]), torch.randn(3, 1, 8, 8), torch.tensor([0.2, 0.5, 0.9])
     with torch.no_grad():
         expected = model.denoise(x, t, torch.tensor([1, 0, 2]))
@@ -92,7 +86,7 @@ def test_a_teacher_is_told_the_classes_of_its_images() -> None:
 
 
 def test_a_pupil_that_is_its_teacher_has_nothing_to_learn() -> None:
-    data, model = grey(), untrained(0)
+    data, model = grey(), small_model(0)
     index = torch.arange(12)
     noise = TrainingNoise(0, "training", numbers_per_image(data.shape, RECIPE))
     numbers = noise.draw(0, range(12))
@@ -102,7 +96,7 @@ def test_a_pupil_that_is_its_teacher_has_nothing_to_learn() -> None:
 
 
 def test_a_teacher_stays_as_it_was() -> None:
-    model = untrained(0)
+    model = small_model(0)
     teacher = Teacher(model, model, grey())
     nn.init.ones_(model.network.last.weight)
     assert not torch.equal(teacher.model.network.last.weight, model.network.last.weight)
@@ -112,11 +106,15 @@ def test_a_teacher_stays_as_it_was() -> None:
 @pytest.mark.parametrize(
     ("teacher", "data", "match"),
     [
-        (untrained(3), grey(labels=False), "grey has no labels"),
-        (untrained(2), grey(), "grey has 3 classes, and the network is told of 2"),
-        (untrained(0, sde=VESDE(sigma=9.0)), grey(), "teacher has sde .*9.0.* trained .*25.0"),
+        (small_model(3), grey(labels=False), "grey has no labels"),
+        (small_model(2), grey(), "grey has 3 classes, and the network is told of 2"),
+        (
+            ScoreModel(small_model().network, VESDE(sigma=9.0), (1, 8, 8)),
+            grey(),
+            "teacher has sde .*9.0.* trained .*25.0",
+        ),
     ],
 )
 def test_teachers_that_do_not_fit(teacher: ScoreModel, data: ImageData, match: str) -> None:
     with pytest.raises(InputError, match=match):
-        Teacher(teacher, untrained(0), data)
+        Teacher(teacher, small_model(0), data)
