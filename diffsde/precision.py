@@ -1,8 +1,8 @@
 r"""Ways to evaluate a network: its precision, the order of memory, compiled or not.
 
-In bfloat16 a number has 8 bits. What touches the image itself (the first and the last
-convolution) and what tells the noise level (the linear layers) stays in float32: that costs
-next to nothing and takes away half of the error.
+In bfloat16 a number has 8 bits. What stays in float32 is what is cheap and touches much: the
+first convolution and the last two, which make the image; 1 × 1 convolutions, through which
+everything passes from one scale to the other; the linear layers, which tell the noise level.
 
 What is left does its harm where an image is decided. While the noise is about as strong as
 the largest variation among the data (σ² near the first eigenvalues of their covariance), a
@@ -98,7 +98,7 @@ class _Network(nn.Module):
 
 
 def _keep_exact(model: ScoreModel) -> None:
-    """Take the linear layers, the first and the last convolution out of autocast."""
+    """Take the linear layers, 1 × 1, the first and the last two convolutions out of autocast."""
     called: list[nn.Module] = []
 
     def note(module: nn.Module, *_: Any) -> None:
@@ -117,8 +117,15 @@ def _keep_exact(model: ScoreModel) -> None:
         hook.remove()
     linear = [module for module in called if isinstance(module, nn.Linear)]
     others = [module for module in called if not isinstance(module, nn.Linear)]
-    for module in {*linear, *others[:1], *others[-1:]}:
+    pointwise = [module for module in others if _is_pointwise(module)]
+    for module in {*linear, *pointwise, *others[:1], *others[-2:]}:
         module.forward = _without_autocast(module.forward)
+
+
+def _is_pointwise(module: nn.Module) -> bool:
+    """Whether a convolution's kernel is one pixel: ours say `kernel`, torch's `kernel_size`."""
+    kernel = getattr(module, "kernel", None) or getattr(module, "kernel_size", ())
+    return kernel == 1 or (isinstance(kernel, tuple) and set(kernel) == {1})
 
 
 def _without_autocast(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
