@@ -27,7 +27,7 @@ from diffsde.report import reported, text_table
 from diffsde.reverse import PROBLEMS, ProbabilityFlow, ReverseProblem
 from diffsde.score import ScoreModel
 from diffsde.solvers import Solver, find_solver, list_solvers
-from diffsde.training import OBJECTIVES, RECIPES
+from diffsde.training import OBJECTIVES, RECIPES, Recipe
 from diffsde.training import train as run_training
 from diffsde.work_precision import work_precision as compare_work
 
@@ -402,6 +402,7 @@ def solvers(
 
 @app.command()
 def train(
+    context: typer.Context,
     out: Out,
     recipe: Annotated[str, typer.Option(help=f"Start from: {', '.join(RECIPES)}.")] = "mnist",
     dataset: Annotated[str, typer.Option(help="mnist, fashion-mnist, kmnist or folder.")] = "mnist",
@@ -466,30 +467,9 @@ def train(
     Examples: diffsde train --out runs/first --recipe mnist-tutorial --epochs 5,
     torchrun --nproc_per_node 2 -m diffsde train --out runs/second
     """
-    chosen: dict[str, Any] = {
-        name: value
-        for name, value in {
-            "network": network,
-            "classes": classes,
-            "class_dropout": class_dropout,
-            "blocks": blocks,
-            "objective": objective,
-            "level_mean": level_mean,
-            "level_std": level_std,
-            "smallest_time": smallest_time,
-            "dequantise": dequantise,
-            "mirror": mirror,
-            "epochs": epochs,
-            "batch_size": batch_size,
-            "accumulate": accumulate,
-            "learning_rate": learning_rate,
-            "schedule": schedule,
-            "seed": seed,
-            "precision": precision,
-            "compile": compile,
-        }.items()
-        if value is not None
-    }
+    # The options that a recipe has by the same names.
+    options = {entry.name for entry in fields(Recipe)} & context.params.keys()
+    chosen = {name: context.params[name] for name in options if context.params[name] is not None}
     with reported(as_json) as report:
         if recipe not in RECIPES:
             raise InputError(f"no recipe {recipe!r}: choose {' or '.join(RECIPES)}")

@@ -18,37 +18,35 @@ from __future__ import annotations
 
 import math
 import os
-import signal
 import threading
 import time
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields, replace
+from collections.abc import Sequence
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.tracking import get_available_trackers
 from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from diffsde.checkpoint import build_model, describe_model
+from diffsde.checkpoint import describe_model
 from diffsde.compiler import has_compiler
 from diffsde.data import ImageData
-from diffsde.errors import CheckpointError, InputError, TrainingError, name_list
+from diffsde.errors import InputError, TrainingError
 from diffsde.initial_model import initial_model
+from diffsde.interrupts import set_by_interrupt
 from diffsde.objectives import OBJECTIVES, numbers_per_image, training_loss
 from diffsde.optimization import AveragedNetwork, load_moments, make_optimizers, moments
-from diffsde.processes import processes
 from diffsde.recipes import RECIPES, WARM_UP, Recipe, learning_rate
 from diffsde.run_folder import Results, RunFolder
+from diffsde.run_state import Progress, RunState, not_a_run, taken
 from diffsde.score import ScoreModel
 from diffsde.sde import SDE, VESDE
 from diffsde.teacher import Teacher
-from diffsde.tensorfile import read_tensors
+from diffsde.trackers import make_accelerator, tracked
 from diffsde.training_noise import TrainingNoise
 
 __all__ = ["OBJECTIVES", "RECIPES", "Recipe", "train"]
@@ -96,7 +94,7 @@ def train(
         CheckpointError: there is nothing to resume from, or it is damaged.
     """
     folder = RunFolder(Path(out), keep)
-    accelerator = _accelerator(folder.path, log_with)
+    accelerator = make_accelerator(folder.path, log_with)
     if resume:
         run = _Run.load(folder.newest(), data, recipe, accelerator)
     elif folder.states():
@@ -108,63 +106,9 @@ def train(
         model = initial_model(data, recipe, sde or VESDE(), start_from)
         run = _Run.start(data, recipe, model, accelerator, teacher)
     accelerator.wait_for_everyone()  # nobody writes before all have looked
-    with _tracked(accelerator, run.recipe):
+    with tracked(accelerator, run.recipe):
         run.go_on(folder, progress)
     return run.averaged()
-
-
-@dataclass
-class _Progress:
-    """How far a run has come: what its state keeps beside tensors.
-
-    Attributes:
-        step: updates done.
-        seconds: spent on them.
-        norm: running mean of the gradient's norm.
-        losses: (update, mean loss of the last `_LOG_EVERY`).
-        held_out: (update, loss of every average on the images kept apart).
-        pending: losses of the updates since the last entry of `losses`.
-    """
-
-    step: int = 0
-    seconds: float = 0.0
-    norm: float = 0.0
-    losses: list[tuple[int, float]] = field(default_factory=list)
-    held_out: list[tuple[int, list[float]]] = field(default_factory=list)
-    pending: list[float] = field(default_factory=list)
-
-    @classmethod
-    def read(cls, notes: dict[str, Any]) -> _Progress:
-        """From a file's notes; a KeyError, TypeError or ValueError if they are of another form."""
-        return cls(
-            _whole(notes["step"]),
-            _finite(notes["seconds"]),
-            _finite(notes["norm"]),
-            [(_whole(step), _finite(loss)) for step, loss in _listed(notes["losses"])],
-            [
-                (_whole(step), [_finite(loss) for loss in _listed(losses)])
-                for step, losses in _listed(notes["held_out"])
-            ],
-            [_finite(loss) for loss in _listed(notes["pending"])],
-        )
-
-
-def _whole(value: Any) -> int:
-    if type(value) is not int or not 0 <= value < 2**63:
-        raise ValueError(f"{value!r:.40}: expected a number of updates")
-    return value
-
-
-def _finite(value: Any) -> float:
-    if type(value) is not float or not math.isfinite(value):
-        raise ValueError(f"{value!r:.40}: expected a finite number")
-    return value
-
-
-def _listed(value: Any) -> list[Any]:
-    if not isinstance(value, list):
-        raise ValueError(f"{value!r:.40}: expected a list")
-    return value
 
 
 class _Run:
@@ -183,7 +127,7 @@ class _Run:
         self.teacher = None if teacher is None else Teacher(teacher, model, data)
         self.averages = [AveragedNetwork(model.network, decay) for decay in recipe.averages]
         self.optimizers = make_optimizers(model.network, recipe)
-        self.progress = _Progress()
+        self.progress = Progress()
         self.clipped = 0  # gradients shortened since the last line of the log
         self.stop = threading.Event()
         width = numbers_per_image(data.shape, recipe)
@@ -224,38 +168,27 @@ class _Run:
     def load(
         cls, path: Path, data: ImageData, recipe: Recipe | None, accelerator: Accelerator
     ) -> _Run:
-        tensors, notes = read_tensors(path)
-        try:
-            saved = Recipe(**notes["recipe"])
-            progress = _Progress.read(notes)
-            trained_on = [_whole(n) for n in notes["images"]]
-            model = build_model(notes["model"], _taken(tensors, "network."))
-            model.sde.centre(_taken(tensors, "prior.").get("data_mean"))
-            taught_by, teacher = notes.get("teacher"), None
-            if taught_by is not None:
-                teacher = build_model(taught_by, _taken(tensors, "teacher."))
-        except (KeyError, TypeError, ValueError) as error:
-            raise _not_a_run(path, error) from error
-        if trained_on != list(data.images.shape):
+        state = RunState.read(path)
+        if state.images != tuple(data.images.shape):
             raise InputError(
-                f"{path} was trained on images of shape {tuple(trained_on)}, not "
+                f"{path} was trained on images of shape {state.images}, not "
                 f"{tuple(data.images.shape)}: resume with the data set it began with"
             )
-        recipe = _extended(saved, recipe or saved, path)
+        recipe = _extended(state.recipe, recipe or state.recipe, path)
         _check_data(data, recipe)
-        run = cls(data, recipe, model, accelerator, teacher)
+        run = cls(data, recipe, state.model, accelerator, state.teacher)
         try:
-            run._load_tensors(tensors)
+            run._load_rest(state.rest)
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise _not_a_run(path, error) from error
-        run.progress = progress
+            raise not_a_run(path, error) from error
+        run.progress = state.progress
         return run
 
-    def _load_tensors(self, tensors: dict[str, Tensor]) -> None:
+    def _load_rest(self, tensors: dict[str, Tensor]) -> None:
         for i, average in enumerate(self.averages):
-            average.load_state_dict(_taken(tensors, f"average{i}."))
+            average.load_state_dict(taken(tensors, f"average{i}."))
         for i, optimizer in enumerate(self.optimizers):
-            load_moments(optimizer, _taken(tensors, f"optimizer{i}."))
+            load_moments(optimizer, taken(tensors, f"optimizer{i}."))
         if tensors:
             raise ValueError(f"unknown tensors {sorted(tensors)[:3]}")
 
@@ -280,11 +213,13 @@ class _Run:
         if main:
             folder.clean()
             if at.step == 0:
-                folder.save(0, self._state())  # a folder that cannot be written to is known now
+                folder.save(
+                    0, self._state().written()
+                )  # a folder that cannot be written to is known now
         bar = tqdm(
             total=self.steps, initial=at.step, unit="update", disable=not (progress and main)
         )
-        with bar, _set_by_interrupt(self.stop):
+        with bar, set_by_interrupt(self.stop):
             while at.step < self.steps:
                 epoch, first = divmod(at.step, self.steps_per_epoch)
                 for index in self._batches(epoch)[first:]:
@@ -419,39 +354,27 @@ class _Run:
         self._measure_held_out()
         if self.accelerator.is_main_process:
             results = Results(self.averaged(), self._card(), self.progress.losses)
-            folder.save(self.progress.step, self._state(), results)
+            folder.save(self.progress.step, self._state().written(), results)
         self.accelerator.wait_for_everyone()
 
-    def _state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """All that is needed to go on."""
-        tensors = {f"network.{k}": v for k, v in self.model.network.state_dict().items()}
+    def _state(self) -> RunState:
+        rest: dict[str, Tensor] = {}
         for i, average in enumerate(self.averages):
-            tensors |= {f"average{i}.{k}": v for k, v in average.state_dict().items()}
+            rest |= {f"average{i}.{k}": v for k, v in average.state_dict().items()}
         for i, optimizer in enumerate(self.optimizers):
-            tensors |= {f"optimizer{i}.{k}": v for k, v in moments(optimizer).items()}
-        if self.model.sde.data_mean is not None:
-            tensors["prior.data_mean"] = self.model.sde.data_mean
-        if self.teacher is not None:
-            weights = self.teacher.model.network.state_dict()
-            tensors |= {f"teacher.{k}": v for k, v in weights.items()}
-        notes = {
-            "recipe": asdict(self.recipe),
-            "model": describe_model(self.model),
-            "teacher": self._taught_by(),
-            "images": list(self.data.images.shape),
-            **asdict(self.progress),
-        }
-        return tensors, notes
+            rest |= {f"optimizer{i}.{k}": v for k, v in moments(optimizer).items()}
+        images = tuple(self.data.images.shape)
+        return RunState(self.recipe, self.model, self._taught_by(), images, self.progress, rest)
 
-    def _taught_by(self) -> dict[str, Any] | None:
-        return None if self.teacher is None else describe_model(self.teacher.model)
+    def _taught_by(self) -> ScoreModel | None:
+        return None if self.teacher is None else self.teacher.model
 
     def _card(self) -> dict[str, Any]:
-        at = self.progress
+        at, teacher = self.progress, self._taught_by()
         return {
             "data": self.data.name,
             "recipe": asdict(self.recipe),
-            "teacher": self._taught_by(),
+            "teacher": None if teacher is None else describe_model(teacher),
             "updates": at.step,
             "seconds": round(at.seconds),
             "loss": at.losses[-1][1] if at.losses else None,
@@ -499,63 +422,6 @@ def _parts(recipe: Recipe, accelerator: Accelerator) -> list[range]:
     return [range(i * size, (i + 1) * size) for i in range(first, first + recipe.accumulate)]
 
 
-def _accelerator(folder: Path, log_with: str | Sequence[str]) -> Accelerator:
-    trackers = [log_with] if isinstance(log_with, str) else [*log_with]
-    valid = [str(tracker) for tracker in get_available_trackers()]
-    for name in trackers:
-        if name not in valid:
-            raise InputError(
-                f"log_with = {name!r}: not installed, or none of accelerate's trackers "
-                f"(pip install 'diffsde[tensorboard]' for tensorboard). {name_list(name, valid)}"
-            )
-    asked = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
-    if asked != "no":
-        raise InputError(
-            f"the launcher asks for mixed precision {asked!r}, and a recipe says its own: leave "
-            "it out there and give --precision bfloat16 here"
-        )
-    processes()  # finds the others first, so that accelerate takes them as they are
-    return Accelerator(mixed_precision="no", log_with=trackers or None, project_dir=str(folder))
-
-
-@contextmanager
-def _tracked(accelerator: Accelerator, recipe: Recipe) -> Iterator[None]:
-    """Open the trackers, and close them."""
-    if not accelerator.log_with:
-        yield
-        return
-    config = {k: str(v) if isinstance(v, tuple) else v for k, v in asdict(recipe).items()}
-    accelerator.init_trackers("tensorboard", config)
-    try:
-        yield
-    finally:
-        for tracker in accelerator.trackers:
-            tracker.finish()
-
-
-@contextmanager
-def _set_by_interrupt(stop: threading.Event) -> Iterator[None]:
-    """Within, Ctrl-C sets the event, so that an update is never left half done.
-
-    A second Ctrl-C interrupts at once. Signals reach the main thread only: elsewhere
-    the event is never set.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.getsignal(signal.SIGINT)
-
-    def handle(_number: int, _frame: Any) -> None:
-        stop.set()
-        signal.signal(signal.SIGINT, before)
-
-    signal.signal(signal.SIGINT, handle)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
 def _can_compile() -> bool:
     if has_compiler():
         return True
@@ -591,15 +457,3 @@ def _extended(saved: Recipe, given: Recipe, path: Path) -> Recipe:
                 f"that option (only {', '.join(_EXTENDABLE)} may change), or start a new run"
             )
     return replace(saved, **{name: getattr(given, name) for name in _EXTENDABLE})
-
-
-def _not_a_run(path: Path, error: Exception) -> CheckpointError:
-    return CheckpointError(
-        f"{path}: not the state of a training run ({type(error).__name__}: {error})"
-    )
-
-
-def _taken(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """Those tensors whose names begin so, without that beginning, and no longer in the dict."""
-    names = [name for name in tensors if name.startswith(prefix)]
-    return {name.removeprefix(prefix): tensors.pop(name) for name in names}
