@@ -35,6 +35,7 @@ from tqdm.auto import tqdm
 from diffsde.checkpoint import describe_model
 from diffsde.compiler import has_compiler
 from diffsde.data import ImageData
+from diffsde.digest import digest_of_score
 from diffsde.errors import InputError, TrainingError
 from diffsde.initial_model import initial_model
 from diffsde.interrupts import set_by_interrupt
@@ -374,7 +375,9 @@ class _Run:
         return {
             "data": self.data.name,
             "recipe": asdict(self.recipe),
-            "teacher": None if teacher is None else describe_model(teacher),
+            "teacher": None
+            if teacher is None
+            else {**describe_model(teacher), "digest": digest_of_score(teacher)},
             "updates": at.step,
             "seconds": round(at.seconds),
             "loss": at.losses[-1][1] if at.losses else None,

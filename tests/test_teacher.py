@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor, nn
 
-from diffsde import ScoreModel
+from diffsde import ScoreModel, train
 from diffsde.data import ImageData
+from diffsde.digest import digest_of_score
 from diffsde.errors import InputError
 from diffsde.objectives import numbers_per_image, training_loss
 from diffsde.preconditioning import DenoisedPrediction
@@ -15,6 +19,7 @@ from diffsde.recipes import Recipe
 from diffsde.score import GaussianScore
 from diffsde.sde import VESDE
 from diffsde.teacher import Teacher
+from diffsde.tensorfile import read_tensors
 from diffsde.training_noise import TrainingNoise
 from tests.launched import small_model
 
@@ -95,6 +100,19 @@ def test_a_pupil_that_is_its_teacher_has_nothing_to_learn() -> None:
     assert training_loss(model, data.batch(index), RECIPE, numbers) > 1
 
 
+def test_the_card_tells_one_teacher_from_another(tmp_path: Path) -> None:
+    recipe = replace(RECIPE, epochs=1, batch_size=12, averages=(), blocks=(1, 1, 1))
+    found = []
+    for weight in (0.0, 0.1):
+        model = small_model(0)
+        nn.init.constant_(model.network.last.weight, weight)
+        train(tmp_path / f"{weight}", grey(), recipe, teacher=model, progress=False)
+        notes = read_tensors(tmp_path / f"{weight}" / "model.safetensors")[1]["notes"]
+        assert notes["teacher"]["digest"] == digest_of_score(model)
+        found.append(notes["teacher"]["digest"])
+    assert found[0] != found[1]
+
+
 def test_a_teacher_stays_as_it_was() -> None:
     model = small_model(0)
     teacher = Teacher(model, model, grey())
@@ -108,11 +126,7 @@ def test_a_teacher_stays_as_it_was() -> None:
     [
         (small_model(3), grey(labels=False), "grey has no labels"),
         (small_model(2), grey(), "grey has 3 classes, and the network is told of 2"),
-        (
-            ScoreModel(small_model().network, VESDE(sigma=9.0), (1, 8, 8)),
-            grey(),
-            "teacher has sde .*9.0.* trained .*25.0",
-        ),
+        (OTHER, grey(), "teacher has sde .*9.0.* trained .*25.0"),
     ],
 )
 def test_teachers_that_do_not_fit(teacher: ScoreModel, data: ImageData, match: str) -> None:
