@@ -19,6 +19,11 @@ __all__ = ["make_accelerator", "tracked"]
 
 
 def make_accelerator(folder: Path, log_with: str | Sequence[str]) -> Accelerator:
+    """The accelerator of a run in that folder, with trackers by name.
+
+    Raises:
+        InputError: a tracker is not there, or the launcher asks for a precision of its own.
+    """
     trackers = [log_with] if isinstance(log_with, str) else [*log_with]
     valid = [str(tracker) for tracker in get_available_trackers()]
     for name in trackers:

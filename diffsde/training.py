@@ -42,7 +42,7 @@ from diffsde.interrupts import set_by_interrupt
 from diffsde.objectives import OBJECTIVES, numbers_per_image, training_loss
 from diffsde.optimization import AveragedNetwork, load_moments, make_optimizers, moments
 from diffsde.recipes import RECIPES, WARM_UP, Recipe, learning_rate
-from diffsde.run_folder import Results, RunFolder
+from diffsde.run_folder import Results, RunFolder, State
 from diffsde.run_state import Progress, RunState, not_a_run, taken
 from diffsde.score import ScoreModel
 from diffsde.sde import SDE, VESDE
@@ -214,9 +214,7 @@ class _Run:
         if main:
             folder.clean()
             if at.step == 0:
-                folder.save(
-                    0, self._state().written()
-                )  # a folder that cannot be written to is known now
+                folder.save(0, self._state())  # a folder that cannot be written to is known now
         bar = tqdm(
             total=self.steps, initial=at.step, unit="update", disable=not (progress and main)
         )
@@ -355,17 +353,20 @@ class _Run:
         self._measure_held_out()
         if self.accelerator.is_main_process:
             results = Results(self.averaged(), self._card(), self.progress.losses)
-            folder.save(self.progress.step, self._state().written(), results)
+            folder.save(self.progress.step, self._state(), results)
         self.accelerator.wait_for_everyone()
 
-    def _state(self) -> RunState:
+    def _state(self) -> State:
+        """All that is needed to go on."""
         rest: dict[str, Tensor] = {}
         for i, average in enumerate(self.averages):
             rest |= {f"average{i}.{k}": v for k, v in average.state_dict().items()}
         for i, optimizer in enumerate(self.optimizers):
             rest |= {f"optimizer{i}.{k}": v for k, v in moments(optimizer).items()}
         images = tuple(self.data.images.shape)
-        return RunState(self.recipe, self.model, self._taught_by(), images, self.progress, rest)
+        teacher = self._taught_by()
+        run = RunState(self.recipe, self.model, teacher, images, self.progress, rest)
+        return run.written()
 
     def _taught_by(self) -> ScoreModel | None:
         return None if self.teacher is None else self.teacher.model
