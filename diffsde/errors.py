@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from diffsde.trajectory import Trajectory
+    from diffsde.solvers.trajectory import Trajectory
 
 __all__ = [
     "CheckpointError",

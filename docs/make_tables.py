@@ -15,8 +15,8 @@ from typing import Any
 from typer.main import get_command
 
 from diffsde import list_solvers
-from diffsde.cli import app
-from diffsde.solvers import Solver
+from diffsde.cli.app import app
+from diffsde.solvers.registry import Solver
 
 HERE = Path(__file__).parent
 

@@ -20,7 +20,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 
 import diffsde
-from diffsde.plots import plot_work_precision
+from diffsde.views import plot_work_precision
 
 FLOW = ("euler", "midpoint", "heun2", "rk4", "dpmpp_2m", "unipc")
 SDE = ("euler", "midpoint", "srk", "sde_dpmpp_2m")

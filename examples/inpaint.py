@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 
 import diffsde
-from diffsde.guidance import inpainting
+from diffsde.scores.guidance import inpainting
 
 GREY = 0.45
 

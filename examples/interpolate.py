@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 
 import diffsde
-from diffsde.latents import interpolate, round_trip
+from diffsde.analysis.latents import interpolate, round_trip
 
 
 def main() -> None:

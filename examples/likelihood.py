@@ -22,7 +22,7 @@ import matplotlib.pyplot as plt
 import torch
 
 import diffsde
-from diffsde.likelihood import dequantise, log_likelihood
+from diffsde.analysis.likelihood import dequantise, log_likelihood
 
 
 def main() -> None:

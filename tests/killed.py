@@ -19,8 +19,8 @@ from pathlib import Path
 
 import torch
 
-from diffsde.run_folder import RunFolder
-from diffsde.training import train
+from diffsde.training.loop import train
+from diffsde.training.run_folder import RunFolder
 from tests import launched
 
 # Short epochs: a good part of the time goes into writing, so kills fall there too.

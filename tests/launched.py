@@ -12,16 +12,16 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from diffsde import training
-from diffsde.data import ImageData
-from diffsde.evaluation import Sampler, sample_images
-from diffsde.networks import ResidualUNet
-from diffsde.preconditioning import EDM
-from diffsde.processes import processes
-from diffsde.recipes import Recipe
-from diffsde.score import ScoreModel
-from diffsde.sde import VESDE
-from diffsde.tensorfile import write_tensors
+from diffsde.data.images import ImageData
+from diffsde.equations.forward import VESDE
+from diffsde.evaluation.samplers import Sampler, sample_images
+from diffsde.scores.model import ScoreModel
+from diffsde.scores.networks import ResidualUNet
+from diffsde.scores.preconditioning import EDM
+from diffsde.system.launch import processes
+from diffsde.system.tensorfile import write_tensors
+from diffsde.training import loop as training
+from diffsde.training.recipes import Recipe
 
 RECIPE = Recipe(
     network="ResidualUNet",

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from diffsde.trajectory import Stats, Trajectory
+from diffsde.solvers.trajectory import Stats, Trajectory
 
 SIGMA, EPS = 25.0, 1e-3
 

@@ -22,15 +22,15 @@ from accelerate import Accelerator
 from torch import Tensor
 
 import diffsde
-from diffsde.data import ImageData, load_images
-from diffsde.initial_model import initial_model
-from diffsde.metrics import evaluate
-from diffsde.objectives import numbers_per_image, training_loss
-from diffsde.recipes import RECIPES, Recipe
-from diffsde.score import ScoreModel
-from diffsde.sde import VESDE
-from diffsde.training import _Run
-from diffsde.training_noise import TrainingNoise
+from diffsde.data.images import ImageData, load_images
+from diffsde.equations.forward import VESDE
+from diffsde.evaluation.metrics import evaluate
+from diffsde.scores.model import ScoreModel
+from diffsde.training.initial_model import initial_model
+from diffsde.training.loop import _Run
+from diffsde.training.noise import TrainingNoise
+from diffsde.training.objectives import numbers_per_image, training_loss
+from diffsde.training.recipes import RECIPES, Recipe
 
 START = replace(RECIPES["mnist-tutorial"], averages=(), precision="float32", schedule="constant")
 # What each step changes, in the order of the rows.

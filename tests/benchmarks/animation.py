@@ -25,9 +25,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-import diffsde.animation
-from diffsde.display import shade_limits
-from diffsde.trajectory import Stats, Trajectory
+import diffsde.views.animation
+from diffsde.solvers.trajectory import Stats, Trajectory
+from diffsde.views.display import shade_limits
 
 STEPS, IMAGES, SIDE, FPS, SEED = 500, 5, 28, 50, 0
 FRAMES = STEPS + STEPS // 4
@@ -86,12 +86,12 @@ def main() -> None:
     sol = trajectory()
     with tempfile.TemporaryDirectory() as folder:
         ours, theirs = Path(folder, "ours.gif"), Path(folder, "theirs.gif")
-        diffsde.animation.animate(sol, ours, fps=FPS)
+        diffsde.views.animation.animate(sol, ours, fps=FPS)
         size = Image.open(ours).size
         pairs = [
             (
                 timed(lambda: matplotlib_film(sol, theirs, *size)),
-                timed(lambda: diffsde.animation.animate(sol, ours, fps=FPS)),
+                timed(lambda: diffsde.views.animation.animate(sol, ours, fps=FPS)),
             )
             for _ in range(rounds)
         ]

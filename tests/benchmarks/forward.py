@@ -16,8 +16,8 @@ import statistics
 from torch import Tensor
 
 from diffsde import ProbabilityFlow, ReverseSDE, load_pretrained, solve
-from diffsde.score import ScoreModel
-from diffsde.speed import optimize
+from diffsde.analysis.speed import optimize
+from diffsde.scores.model import ScoreModel
 
 STEPS = 19  # and the last evaluation, which takes away what noise is left
 WAYS = {"flow": (ProbabilityFlow, "dpmpp_2m"), "SDE": (ReverseSDE, "sde_dpmpp_2m")}

@@ -2,9 +2,9 @@
 
     python tests/benchmarks/likelihood.py [--model mnist] [--images 256] [--eps 1e-5] [--budget 16]
 
-The convention is that of `diffsde.likelihood`: 256 levels, uniform dequantisation, x taken at
-t = ε, one Rademacher probe an image, dopri5 in log σ. ε is the tutorial's for likelihoods, 1e-5:
-at the 1e-3 at which samples end, the noise alone costs 4.35 bits/dim. With --budget, also where
+The convention is that of `diffsde.analysis.likelihood`: 256 levels, uniform dequantisation,
+x taken at t = ε, one Rademacher probe an image, dopri5 in log σ. ε is the tutorial's for
+likelihoods, 1e-5: at the 1e-3 at which samples end, the noise alone costs 4.35 bits/dim. With --budget, also where
 the bits are, by noise level, and what the number depends on that it should not, on so many images.
 """
 
@@ -16,8 +16,8 @@ import time
 import torch
 
 import diffsde
-from diffsde.latents import round_trip
-from diffsde.likelihood import bits_by_noise, dequantise, error_budget, evaluate_likelihood
+from diffsde.analysis.latents import round_trip
+from diffsde.analysis.likelihood import bits_by_noise, dequantise, error_budget, evaluate_likelihood
 
 
 def test_images(count: int) -> torch.Tensor:

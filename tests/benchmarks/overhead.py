@@ -32,7 +32,7 @@ import torchsde
 from torch import Tensor
 
 from diffsde import ProbabilityFlow, ReverseSDE, ScoreModel, list_solvers, load_pretrained, solve
-from diffsde.solvers import Solver
+from diffsde.solvers.registry import Solver
 
 TARGET = {64: 1.05, 1: 1.15}
 LARGE = 8  # images; beyond it evaluations are long, and few of them tell enough

@@ -25,10 +25,10 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
-from diffsde.networks import ResidualUNet, ScoreUNet
-from diffsde.objectives import numbers_per_image
-from diffsde.recipes import Recipe
-from diffsde.training_noise import TrainingNoise
+from diffsde.scores.networks import ResidualUNet, ScoreUNet
+from diffsde.training.noise import TrainingNoise
+from diffsde.training.objectives import numbers_per_image
+from diffsde.training.recipes import Recipe
 
 BATCH = 4
 

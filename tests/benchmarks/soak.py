@@ -16,9 +16,9 @@ import threading
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+from tests.test_soak import SOLVES, one_of_each, open_files, resident
 
 from tests.launched import small_model
-from tests.test_soak import SOLVES, one_of_each, open_files, resident
 
 
 def main() -> None:

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 import diffsde
-from diffsde.metrics import evaluate
-from diffsde.reverse import PROBLEMS
-from diffsde.score import ScoreModel
+from diffsde.equations.reverse import PROBLEMS
+from diffsde.evaluation.metrics import evaluate
+from diffsde.scores.model import ScoreModel
 
 LEVELS = (0.4, 0.8, 1.6, 3.2)
 SAMPLERS = {"sde": "sde_dpmpp_2m", "ode": "dpmpp_2m"}

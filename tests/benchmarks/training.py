@@ -23,15 +23,15 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
 
-from diffsde.data import cache_folder, load_images
-from diffsde.initial_model import initial_model
-from diffsde.networks import ScoreUNet
-from diffsde.objectives import numbers_per_image
-from diffsde.recipes import RECIPES, Recipe
-from diffsde.score import ScoreModel, score_matching_loss
-from diffsde.sde import VESDE
-from diffsde.training import _Run
-from diffsde.training_noise import TrainingNoise
+from diffsde.data.images import cache_folder, load_images
+from diffsde.equations.forward import VESDE
+from diffsde.scores.model import ScoreModel, score_matching_loss
+from diffsde.scores.networks import ScoreUNet
+from diffsde.training.initial_model import initial_model
+from diffsde.training.loop import _Run
+from diffsde.training.noise import TrainingNoise
+from diffsde.training.objectives import numbers_per_image
+from diffsde.training.recipes import RECIPES, Recipe
 
 BATCH = 128
 

@@ -1,0 +1,281 @@
+r"""Work against precision: what accuracy an evaluation of the score buys, method by method.
+
+Every method starts from the same states, on the same Brownian path if there is noise, and
+is given the same budget N of score evaluations, so it takes N / (evaluations of a step)
+steps. Its final states x are compared with those of a fine solve, x*:
+
+    strong    √ mean |x − x*|²                     path by path, over samples and coordinates,
+    weak      √ mean (Δ mean)² + (Δ std)²          law by law, over coordinates,
+
+the second being the Wasserstein distance of the Gaussians fitted to each coordinate. For a
+flow the first is the error of the integration; for an SDE it needs the shared path.
+
+The idea is that of `WorkPrecisionSet` in DifferentialEquations.jl (Rackauckas, Nie, 2017).
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+import statistics
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from diffsde.equations.reverse import ReverseProblem
+from diffsde.errors import InputError, SolveError, name_list
+from diffsde.noise.brownian import BrownianPath
+from diffsde.solvers.catalogue import find_solver
+from diffsde.solvers.equation import kind_of
+from diffsde.solvers.registry import Solver
+from diffsde.solvers.solving import solve
+from diffsde.solvers.trajectory import Trajectory
+from diffsde.system.files import written_whole
+
+__all__ = ["MEASURES", "WorkPrecision", "WorkRow", "work_precision"]
+
+_FINER = 4  # steps of an SDE's reference, in the most steps that any method takes
+# Method and tolerance of a flow's reference; in float32 less is lost in rounding.
+_FINE = {torch.float64: ("dopri8", 1e-10)}
+_FINE_ELSE = ("dopri5", 1e-5)
+_PROBE = 12  # steps from which the cost of a step is read where the registry has none
+
+
+@dataclass(frozen=True)
+class WorkRow:
+    """One solve.
+
+    Attributes:
+        method, clock: names.
+        steps: accepted.
+        nfe: evaluations of the score.
+        seconds: of the solve, the median over repeats.
+        error: against the reference; infinite if the solve blew up.
+    """
+
+    method: str
+    clock: str
+    steps: int
+    nfe: int
+    seconds: float
+    error: float
+
+
+@dataclass(frozen=True)
+class WorkPrecision:
+    """The table: text by `print`, a file by `save`, a picture by `plot_work_precision(table)`.
+
+    Iterating gives each row as a mapping, which is what the plots take; where there are
+    several clocks, a line of the picture is a method in a clock.
+    """
+
+    rows: tuple[WorkRow, ...]
+    measure: str
+
+    def __iter__(self) -> Iterator[Mapping[str, Any]]:
+        several = len({row.clock for row in self.rows}) > 1
+        for row in self.rows:
+            name = f"{row.method}, {row.clock}" if several else row.method
+            yield {**asdict(row), "method": name}
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def best(self, nfe: int) -> WorkRow:
+        """The row of the least error among those that took at most `nfe` evaluations."""
+        affordable = [row for row in self.rows if row.nfe <= nfe]
+        if not affordable:
+            raise InputError(
+                f"nfe = {nfe}: no solve took so few; the least is {min(r.nfe for r in self.rows)}"
+            )
+        return min(affordable, key=lambda row: row.error)
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write as CSV, whole or not at all."""
+        with written_whole(path) as temporary, temporary.open("w", newline="") as file:
+            writer = csv.DictWriter(file, [field.name for field in fields(WorkRow)])
+            writer.writeheader()
+            writer.writerows(asdict(row) for row in self.rows)
+        return Path(path)
+
+    def __str__(self) -> str:
+        head = ("method", "clock", "steps", "nfe", "seconds", f"{self.measure} error")
+        cells = [
+            (r.method, r.clock, f"{r.steps}", f"{r.nfe}", f"{r.seconds:.3g}", f"{r.error:.3g}")
+            for r in self.rows
+        ]
+        widths = [max(map(len, column)) for column in zip(head, *cells, strict=True)]
+        return "\n".join(
+            "  ".join(
+                cell.ljust(width) if k < 2 else cell.rjust(width)
+                for k, (cell, width) in enumerate(zip(line, widths, strict=True))
+            )
+            for line in (head, *cells)
+        )
+
+
+def work_precision(
+    problem: Any,
+    methods: Sequence[str],
+    budgets: Sequence[int] = (10, 20, 40, 80),
+    *,
+    x: Tensor | None = None,
+    n: int = 16,
+    seed: int = 0,
+    clock: str | Sequence[str] = "t",
+    ts: Sequence[float] | None = None,
+    tolerances: Sequence[float] = (1e-2, 1e-3, 1e-4),
+    reference: Tensor | None = None,
+    measure: str = "strong",
+    repeats: int = 1,
+) -> WorkPrecision:
+    """Error against work for several methods.
+
+    Args:
+        problem: whatever `solve` takes.
+        methods: names of solvers for that kind of problem.
+        budgets: numbers of score evaluations; a fixed-step method takes as many steps as
+            each pays for, and is left out where that is none.
+        x: the states at the start, (B, …); n draws from the prior of a reverse problem if
+            left out.
+        n: how many states are drawn.
+        seed: of those draws, and of the Brownian path.
+        clock: a clock, or several: then each method runs in each.
+        ts: start and end in t, for an equation that does not say.
+        tolerances: rtol and atol of the methods that choose their own steps, which have
+            no budget.
+        reference: (B, …), final states to compare with. If left out, they are solved for,
+            in each clock for an SDE, because a Brownian path belongs to a clock: by `srk`
+            with four times the most steps that any method takes; a flow by `dopri5` to 1e-5,
+            or by `dopri8` to 1e-10 where states and score are in float64.
+        measure: "strong" or "weak", see above.
+        repeats: solves of each row, of whose times the median is taken.
+
+    Returns:
+        The table, method by method, in the order given.
+
+    Raises:
+        InputError: an argument does not fit; `UnknownSolverError` for a method's name.
+
+        table = diffsde.work_precision(flow, ["heun2", "dpmpp_2m"], [10, 20, 40], clock="karras")
+        print(table)
+        plot_work_precision(table, "flow.png")
+    """
+    if measure not in MEASURES:
+        raise InputError(f"measure = {measure!r}: {name_list(measure, MEASURES)}")
+    kind = kind_of(problem)
+    stochastic = kind == "sde"
+    rows = [find_solver(name, kind) for name in methods]
+    clocks = [clock] if isinstance(clock, str) else list(clock)
+    if not (rows and clocks and budgets and min(budgets) >= 1 and repeats >= 1):
+        raise InputError(
+            f"{len(rows)} methods, {len(clocks)} clocks, budgets {list(budgets)}, repeats = "
+            f"{repeats}: expected at least one of each, and budgets and repeats ≥ 1"
+        )
+    if reference is not None and stochastic and measure == "strong" and len(clocks) > 1:
+        raise InputError(
+            "one reference for several clocks: a Brownian path belongs to a clock. Leave "
+            "reference out, give one clock, or measure='weak'"
+        )
+    x = _states(problem, n, seed) if x is None else x
+    bench = _Bench(problem, x, seed, stochastic, ts, repeats)
+    found: list[WorkRow] = []
+    for name in clocks:
+        trials = [_trials(row, bench.in_clock(name), budgets, tolerances) for row in rows]
+        exact = reference
+        if exact is None:
+            longest = max((t.get("steps", 0) for some in trials for t in some), default=0)
+            exact = bench.in_clock(name).reference(longest or max(budgets))
+        for row, some in zip(rows, trials, strict=True):
+            found += [bench.in_clock(name).row(row, trial, exact, measure) for trial in some]
+    return WorkPrecision(tuple(found), measure)
+
+
+def _states(problem: Any, n: int, seed: int) -> Tensor:
+    if not isinstance(problem, ReverseProblem):
+        raise InputError(f"x: a {type(problem).__name__} has no prior to draw from; give states")
+    return problem.sde.prior_sample((n, *problem.shape), seed=seed)
+
+
+@dataclass(frozen=True)
+class _Bench:
+    """What all solves of a table share."""
+
+    problem: Any
+    x: Tensor
+    seed: int
+    stochastic: bool
+    ts: Sequence[float] | None
+    repeats: int
+    clock: str = "t"
+
+    def in_clock(self, clock: str) -> _Bench:
+        return replace(self, clock=clock)
+
+    def solve(self, method: str, **how: Any) -> Trajectory:
+        noise = {"noise": BrownianPath(self.seed)} if self.stochastic else {}
+        given = {"ts": self.ts, "clock": self.clock, "save": "last", **noise, **how}
+        return solve(self.problem, self.x, method, **given)
+
+    def reference(self, steps: int) -> Tensor:
+        """Final states of a fine solve."""
+        if self.stochastic:
+            return self.solve("srk", steps=_FINER * steps).final
+        parameters = self.problem.parameters() if isinstance(self.problem, nn.Module) else ()
+        coarsest = next((p.dtype for p in parameters), self.x.dtype)
+        method, tight = _FINE.get(coarsest, _FINE_ELSE)
+        return self.solve(method, rtol=tight, atol=tight).final
+
+    def row(self, solver: Solver, trial: dict[str, Any], exact: Tensor, measure: str) -> WorkRow:
+        """Solve, time and compare."""
+        try:
+            sols = [self.solve(solver.name, **trial) for _ in range(self.repeats)]
+        except SolveError as error:
+            # Blowing up on a coarse grid is a result, too.
+            stats, gap = error.trajectory.stats, math.inf
+            seconds = stats.seconds
+        else:
+            stats, gap = sols[0].stats, MEASURES[measure](sols[0].final, exact)
+            seconds = statistics.median(sol.stats.seconds for sol in sols)
+        return WorkRow(solver.name, self.clock, stats.steps, stats.nfe, seconds, gap)
+
+
+def _trials(
+    solver: Solver, bench: _Bench, budgets: Sequence[int], tolerances: Sequence[float]
+) -> list[dict[str, Any]]:
+    """What to ask of `solve` for each row of a method."""
+    if solver.adaptive:
+        return [{"rtol": tolerance, "atol": tolerance} for tolerance in tolerances]
+    cost = solver.evaluations
+    if cost is None:
+        one = replace(bench, x=bench.x[:1])
+        cost = one.solve(solver.name, steps=_PROBE).stats.nfe / _PROBE
+    return [{"steps": int(budget / cost)} for budget in budgets if budget >= cost]
+
+
+def _strong(x: Tensor, exact: Tensor) -> float:
+    _check_shapes(x, exact, x.shape)
+    return float((x.double() - exact.double()).square().mean().sqrt())
+
+
+def _weak(x: Tensor, exact: Tensor) -> float:
+    _check_shapes(x, exact, (len(exact), *x.shape[1:]))
+    x, exact = x.double(), exact.double()
+    gaps = (x.mean(0) - exact.mean(0)), (x.std(0) - exact.std(0))
+    return float(sum(gap.square() for gap in gaps).mean().sqrt())  # type: ignore[union-attr]
+
+
+def _check_shapes(x: Tensor, exact: Tensor, wanted: Sequence[int]) -> None:
+    if exact.shape != torch.Size(wanted):
+        raise InputError(
+            f"reference has shape {tuple(exact.shape)}: expected {tuple(wanted)} to compare with "
+            f"final states of shape {tuple(x.shape)}"
+        )
+
+
+MEASURES: dict[str, Callable[[Tensor, Tensor], float]] = {"strong": _strong, "weak": _weak}

@@ -1,0 +1,197 @@
+r"""Clocks: other names for the same times.
+
+A solver takes even steps in its own time u. A clock τ = τ(t) says where these steps fall
+in t: with t = t(τ), the equation dx = b(x, t) dt + c(t) dw becomes
+
+    dx  =  b(x, t(τ)) t′(τ) dτ  +  c(t(τ)) √|t′(τ)| dw(τ),
+
+which is an equation of the same kind. So any solver, fixed or adaptive, runs in any clock,
+and a schedule of noise levels needs no solver of its own. With the noise level
+σ(t) = s(t) / a(t), which rises with dσ²/dt = g² / a²:
+
+    "t"          τ = t
+    "sigma"      τ = σ
+    "log_sigma"  τ = log σ
+    "karras"     τ = σ^{1/ρ}, ρ = 7          (Karras et al., arXiv 2206.00364, equation 5)
+
+A user's own clock is a function from [0, 1], the fraction of the solve, to t.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from diffsde.equations.forward import SDE
+from diffsde.errors import InputError, name_list
+
+__all__ = ["CLOCKS", "Clock", "make_clock"]
+
+_RHO = 7.0
+_BISECTIONS = 60  # halve [0, 1] down to the spacing of float64
+
+
+class Clock:
+    """A monotone change of time on the interval of a solve.
+
+    The solver's time u runs from 0 to `duration` while t runs from `start` to `end`.
+
+    Args:
+        start, end: times t of the solve, in its direction.
+        tau: τ(t), monotone on the interval.
+        t_of_tau: its inverse.
+        rate: |dt/dτ| as a function of t.
+    """
+
+    def __init__(
+        self,
+        start: float,
+        end: float,
+        tau: Callable[[Tensor], Tensor],
+        t_of_tau: Callable[[Tensor], Tensor],
+        rate: Callable[[Tensor], Tensor],
+    ) -> None:
+        self.start, self.end = start, end
+        self._tau, self._t_of_tau, self._rate = tau, t_of_tau, rate
+        first, last = tau(torch.tensor([start, end], dtype=torch.float64)).tolist()
+        self._first, self._sign = first, 1.0 if last > first else -1.0
+        self.duration = abs(last - first)
+        if not 0 < self.duration < math.inf:
+            raise InputError(
+                f"a clock from t = {start:g} to {end:g} lasts {self.duration}: expected two "
+                "times at which τ(t) is finite (log σ is not at t = 0) and different"
+            )
+
+    @property
+    def direction(self) -> float:
+        """1 where t rises, −1 where it falls."""
+        return 1.0 if self.end > self.start else -1.0
+
+    def time(self, u: Tensor) -> Tensor:
+        """t at the solver's time u, of u's shape, in float64."""
+        # An adaptive solver's first guess may lie beyond the end, where τ is no noise level.
+        u = u.double().clamp(0, self.duration)
+        t = self._t_of_tau(self._first + self._sign * u)
+        low, high = sorted((self.start, self.end))
+        return t.clamp(low, high)
+
+    def place(self, t: Tensor) -> Tensor:
+        """The solver's time u at t: the inverse of `time`."""
+        return (self._sign * (self._tau(t.double()) - self._first)).clamp(0, self.duration)
+
+    def rate(self, u: Tensor) -> Tensor:
+        """|dt/du| at the solver's time u."""
+        return self.rate_at(self.time(u))
+
+    def rate_at(self, t: Tensor) -> Tensor:
+        """|dt/du| at the time t."""
+        return self._rate(t)
+
+
+def make_clock(
+    clock: str | Callable[[Tensor], Tensor], start: float, end: float, sde: SDE | None
+) -> Clock:
+    """The clock of that name, or of a user's map from [0, 1] to t, on an interval of t.
+
+    Raises:
+        InputError: no clock has that name, the equation has no noise level to make it
+            from, or the map is not monotone from `start` to `end`.
+    """
+    if callable(clock):
+        return _own_clock(clock, start, end)
+    if clock not in CLOCKS:
+        raise InputError(f"no clock {clock!r}: {name_list(str(clock), CLOCKS)}, or a map")
+    if clock != "t" and sde is None:
+        raise InputError(
+            f"clock={clock!r} needs the noise level σ(t) of a diffusion problem, and this "
+            "equation has none: use clock='t' or a map from [0, 1] to t"
+        )
+    return CLOCKS[clock](start, end, sde)
+
+
+def _t_clock(start: float, end: float, _: SDE | None) -> Clock:
+    return Clock(start, end, lambda t: t, lambda tau: tau, torch.ones_like)
+
+
+def _noise_clock(
+    start: float,
+    end: float,
+    sde: SDE,
+    tau_of: Callable[[Tensor], Tensor],
+    level_of: Callable[[Tensor], Tensor],
+    slope: Callable[[Tensor], Tensor],
+) -> Clock:
+    """A clock τ = τ(σ) with dσ/dτ = slope(σ)."""
+
+    def rate(t: Tensor) -> Tensor:
+        return slope(sde.noise_level(t)) / sde.noise_level_slope(t)
+
+    return Clock(
+        start,
+        end,
+        lambda t: tau_of(sde.noise_level(t)),
+        lambda tau: sde.time_of_noise_level(level_of(tau)),
+        rate,
+    )
+
+
+def _sigma_clock(start: float, end: float, sde: SDE) -> Clock:
+    return _noise_clock(start, end, sde, lambda s: s, lambda tau: tau, torch.ones_like)
+
+
+def _log_sigma_clock(start: float, end: float, sde: SDE) -> Clock:
+    return _noise_clock(start, end, sde, torch.log, torch.exp, lambda s: s)
+
+
+def _karras_clock(start: float, end: float, sde: SDE) -> Clock:
+    return _noise_clock(
+        start,
+        end,
+        sde,
+        lambda s: s ** (1 / _RHO),
+        lambda tau: tau**_RHO,
+        lambda s: _RHO * s ** (1 - 1 / _RHO),
+    )
+
+
+CLOCKS: dict[str, Callable[..., Clock]] = {
+    "t": _t_clock,
+    "sigma": _sigma_clock,
+    "log_sigma": _log_sigma_clock,
+    "karras": _karras_clock,
+}
+
+
+def _own_clock(clock: Callable[[Tensor], Tensor], start: float, end: float) -> Clock:
+    """A clock from a map of [0, 1] to t; its inverse is found by bisection."""
+    direction = 1.0 if end > start else -1.0
+    fractions = torch.linspace(0, 1, 101, dtype=torch.float64)
+    times = clock(fractions)
+    ends = (float(times[0]), float(times[-1]))
+    if not ((times[1:] - times[:-1]) * direction > 0).all() or any(
+        abs(found - wanted) > 1e-6 * abs(end - start)
+        for found, wanted in zip(ends, (start, end), strict=True)
+    ):
+        raise InputError(
+            f"clock: the map runs from t = {ends[0]:g} to {ends[1]:g}: expected a strictly "
+            f"monotone map of a tensor in [0, 1] to times from {start:g} to {end:g}"
+        )
+
+    def fraction(t: Tensor) -> Tensor:
+        low, high = torch.zeros_like(t), torch.ones_like(t)
+        for _ in range(_BISECTIONS):
+            middle = 0.5 * (low + high)
+            before = (clock(middle) - t) * direction < 0
+            low, high = torch.where(before, middle, low), torch.where(before, high, middle)
+        return 0.5 * (low + high)
+
+    def rate(t: Tensor) -> Tensor:
+        with torch.enable_grad():
+            tau = fraction(t).requires_grad_()
+            (slope,) = torch.autograd.grad(clock(tau).sum(), tau)
+        return slope.abs()
+
+    return Clock(start, end, fraction, clock, rate)

@@ -1,0 +1,157 @@
+r"""Reverse problems: an SDE and a score make a way back from noise to data.
+
+With the forward process dx = f(x, t) dt + g(t) dw and its score ∇ log p_t(x), every
+member of the family
+
+    dx  =  [ f(x, t) − ½ (1 + η²) g(t)² ∇ log p_t(x) ] dt  +  η g(t) dw̄,      t from T to ε,
+
+has the marginals p_t of the forward process, whatever η ≥ 0 is. η = 1 is the reverse SDE
+(Anderson, 1982), η = 0 the probability flow, which is an ODE. For the tutorial's SDE,
+f = 0 and g = σᵗ:
+
+    reverse SDE          dx = −σ²ᵗ ∇ log p_t(x) dt + σᵗ dw̄,
+    probability flow     dx = −½ σ²ᵗ ∇ log p_t(x) dt.
+
+The ½ is what makes the two have the same marginals; without it the flow's paths collapse.
+
+A `ReverseSDE` is what `torchsde.sdeint` takes: its time s = T − t increases. A
+`ProbabilityFlow` is what `torchdiffeq.odeint` takes, in t, in either direction. Here, and
+nowhere else, a score called (x, t) becomes an equation called (t, y).
+
+Source: Song et al., arXiv 2011.13456, equations 6 and 13 and appendix D; for the family,
+Zhang, Chen, arXiv 2204.13902, equation 4.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from diffsde.equations.forward import SDE, expand
+from diffsde.errors import InputError
+
+__all__ = ["PROBLEMS", "ProbabilityFlow", "ReverseProblem", "ReverseSDE", "Score"]
+
+Score = Callable[[Tensor, "Tensor | float"], Tensor]
+
+
+class ReverseProblem(nn.Module):
+    """What the reverse SDE and the flow have in common.
+
+    Args:
+        sde: the forward process.
+        score: ∇ log p_t, called (x, t) with x of shape (B, *shape) and t a scalar or (B,).
+        shape: of one sample, such as (C, H, W).
+
+    States may be flat, (B, D), or of the sample's shape, (B, *shape).
+    """
+
+    stochastic: bool
+    eta: float
+
+    def __init__(self, sde: SDE, score: Score, shape: Sequence[int]) -> None:
+        super().__init__()
+        if not callable(score):
+            raise InputError(f"score = {score!r}: expected something called as score(x, t)")
+        self.sde, self.score, self.shape = sde, score, tuple(int(n) for n in shape)
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """(T, ε): where t starts and ends."""
+        return self.sde.T, self.sde.eps
+
+    def score_at(self, x: Tensor, t: Tensor | float) -> Tensor:
+        """The score, of x's shape, for a flat or an image-shaped x."""
+        return self.score(x.reshape(-1, *self.shape), t).reshape(x.shape)
+
+    def denoise(self, x: Tensor, t: Tensor | float) -> Tensor:
+        """E[x(0) | x(t) = x], of x's shape (Tweedie's formula)."""
+        variance = expand(self.sde.marginal_std(t), x) ** 2
+        return (x + variance * self.score_at(x, t)) / expand(self.sde.marginal_scale(t), x)
+
+    def drift(self, x: Tensor, t: Tensor | float) -> Tensor:
+        """The factor of dt, of x's shape, with t running down."""
+        weight = 0.5 * (1 + self.eta**2) * expand(self.sde.diffusion(t), x) ** 2
+        return self.sde.drift(x, t) - weight * self.score_at(x, t)
+
+    def diffusion(self, t: Tensor | float) -> Tensor:
+        """The factor of dw̄, of t's shape."""
+        return self.eta * self.sde.diffusion(t)
+
+    def with_score(self, score: Score) -> ReverseProblem:
+        """The same problem with another score."""
+        twin = copy.copy(self)
+        twin._modules = dict(self._modules)  # a copied module shares its table of parts
+        twin._modules.pop("score", None)
+        twin.__dict__.pop("score", None)
+        twin.score = score
+        return twin
+
+    def extra_repr(self) -> str:
+        return f"shape={self.shape}"
+
+
+class ReverseSDE(ReverseProblem):
+    """The reverse-time SDE, as torchsde takes it: `f`, `g`, `g_prod` in s = T − t.
+
+    Args:
+        sde, score, shape: see `ReverseProblem`.
+        eta: η ≥ 0, the dial between the flow (0) and the reverse SDE (1); beyond 1 more
+            noise is added and removed. Every η keeps the marginals.
+
+        rev = ReverseSDE(sde, score, shape)
+        torchsde.sdeint(rev, x1.flatten(1), rev.times(500), dt=..., method="euler")
+    """
+
+    stochastic = True
+    noise_type = "diagonal"
+    sde_type = "ito"  # g does not depend on x: Itô and Stratonovich agree
+
+    def __init__(self, sde: SDE, score: Score, shape: Sequence[int], eta: float = 1.0) -> None:
+        super().__init__(sde, score, shape)
+        if not eta >= 0:
+            raise InputError(f"eta = {eta}: expected a number ≥ 0")
+        self.eta = float(eta)
+
+    def times(self, steps: int) -> Tensor:
+        """The grid of steps + 1 times s, from 0 to T − ε, (steps + 1,), for torchsde."""
+        if not steps >= 1:
+            raise InputError(f"steps = {steps}: expected a whole number ≥ 1")
+        return torch.linspace(0, self.sde.T - self.sde.eps, steps + 1)
+
+    def f(self, s: Tensor, y: Tensor) -> Tensor:
+        """Drift in s, of y's shape."""
+        return -self.drift(y, self.sde.T - s)
+
+    def g(self, s: Tensor, y: Tensor) -> Tensor:
+        """Diffusion in s, of y's shape: the diagonal of the matrix."""
+        return expand(self.diffusion(self.sde.T - s), y).expand_as(y)
+
+    def g_prod(self, s: Tensor, y: Tensor, v: Tensor) -> Tensor:
+        """g(s, y) v, of y's shape."""
+        return expand(self.diffusion(self.sde.T - s), y) * v
+
+
+class ProbabilityFlow(ReverseProblem):
+    """The probability-flow ODE, as torchdiffeq takes it: called (t, x), in either direction.
+
+    torchdiffeq's adaptive solvers step past the last time and interpolate back. Below ε,
+    where a score need not exist, the field is therefore that of ε.
+    """
+
+    stochastic = False
+    eta = 0.0
+
+    def forward(self, t: Tensor, x: Tensor) -> Tensor:
+        """dx/dt, of x's shape: flat or image-shaped."""
+        return self.drift(x, torch.as_tensor(t, dtype=x.dtype).clamp(min=self.sde.eps))
+
+
+# The problem that a solver of each kind takes.
+PROBLEMS: dict[str, type[ReverseSDE] | type[ProbabilityFlow]] = {
+    "sde": ReverseSDE,
+    "ode": ProbabilityFlow,
+}

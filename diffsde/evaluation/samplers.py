@@ -1,0 +1,324 @@
+r"""Evaluation: which sampler draws the better images, and at what cost?
+
+A sampler is a solver with its steps and clock. Each draws as many images; `metrics` scores
+them; the table states the cost of each in evaluations of the score (NFE), counted
+while it ran, because a step of one solver costs as much as three of another. The same number
+of real training images is scored too: no sampler can be expected to do better.
+
+Batches are kept in a folder as they are finished, so that ten thousand images survive an
+interruption.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from accelerate.utils import gather, reduce
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from diffsde.data.images import load_images
+from diffsde.equations.reverse import PROBLEMS, Score
+from diffsde.errors import InputError, name_list
+from diffsde.evaluation.metrics import Evaluation, evaluate
+from diffsde.noise.seeds import NormalTable
+from diffsde.scores.guidance import classifier_free
+from diffsde.scores.model import ScoreModel
+from diffsde.solvers.catalogue import find_solver
+from diffsde.solvers.solving import solve
+from diffsde.system.digest import digest_of_score
+from diffsde.system.files import written_whole
+from diffsde.system.launch import processes
+from diffsde.system.tensorfile import read_tensors, write_tensors
+
+__all__ = [
+    "EvaluationRow",
+    "EvaluationTable",
+    "Sampler",
+    "Samples",
+    "evaluate_samplers",
+    "sample_images",
+]
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """A way to draw images.
+
+    Attributes:
+        method: a solver by name.
+        kind: "sde" for the reverse SDE, "ode" for the probability flow: some names solve both.
+        steps: of the solver.
+        clock: in which the steps are even.
+        denoise: end with one more evaluation, which takes the last noise away.
+        classes: tell the network a class for each image, drawn as often as the training data
+            have it. The images have the law of the data, as without.
+    """
+
+    method: str = "sde_dpmpp_2m"
+    kind: str = "sde"
+    steps: int = 20
+    clock: str = "karras"
+    denoise: bool = True
+    classes: bool = False
+
+    def __post_init__(self) -> None:
+        if self.kind not in PROBLEMS:
+            raise InputError(f"kind = {self.kind!r}: {name_list(self.kind, PROBLEMS)}")
+        find_solver(self.method, self.kind)
+
+    @property
+    def line(self) -> str:
+        """What samplers that differ in their steps alone have in common."""
+        end = "-denoised" if self.denoise else ""
+        told = "-classes" if self.classes else ""
+        return f"{self.kind}-{self.method}-{self.clock}{end}{told}"
+
+    @property
+    def name(self) -> str:
+        return f"{self.line}-{self.steps}"
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What `sample_images` draws.
+
+    Attributes:
+        images: (N, C, H, W) in [0, 1], on the CPU.
+        nfe: evaluations of the score for each image; the most, where batches differ.
+    """
+
+    images: Tensor
+    nfe: int
+
+
+def sample_images(
+    model: ScoreModel,
+    sampler: Sampler,
+    count: int = 10_000,
+    *,
+    seed: int = 0,
+    out: str | os.PathLike[str] | None = None,
+    batch_size: int = 500,
+    progress: bool = True,
+) -> Samples:
+    """Draw `count` images.
+
+    The processes of one launch (`torchrun`, `accelerate launch`) draw their share of the batches
+    each, and every one returns all images; they are the same however many there are.
+
+    Args:
+        model: the score.
+        sampler: solver, steps and clock.
+        count: how many.
+        seed: image i depends on (seed, i) alone.
+        out: a folder that keeps the finished batches; a later call with the same arguments
+            goes on from there.
+        batch_size: images solved at a time.
+        progress: show a progress bar.
+
+    Raises:
+        InputError: `out` keeps batches of another model.
+    """
+    batches = _Batches(model, sampler, seed, None if out is None else Path(out))
+    launched = processes()
+    firsts = range(0, count, batch_size)[launched.process_index :: launched.num_processes]
+    # Each process fills in its batches, and the sum over processes is the whole.
+    levels = torch.zeros((count, *model.shape), dtype=torch.uint8)
+    nfe = torch.zeros(1, dtype=torch.long)
+    hidden = not (progress and launched.is_main_process)
+    for first in tqdm(firsts, desc=sampler.name, unit="batch", disable=hidden):
+        part = batches.part(first, min(batch_size, count - first))
+        levels[first : first + batch_size] = part.levels
+        nfe = nfe.clamp(min=part.nfe)
+    levels = reduce(levels.to(launched.device), "sum").cpu()
+    return Samples(levels.float() / 255, int(gather(nfe.to(launched.device)).max()))
+
+
+class _Part(NamedTuple):
+    """A batch of images in 256 levels, as real images are, and what each cost."""
+
+    levels: Tensor
+    nfe: int
+
+
+class _Batches:
+    """The batches of one sampler: read where they are kept, else drawn."""
+
+    def __init__(self, model: ScoreModel, sampler: Sampler, seed: int, folder: Path | None) -> None:
+        self.model, self.sampler, self.seed, self.folder = model, sampler, seed, folder
+        self.description = {**asdict(sampler), "seed": seed, "model": digest_of_score(model)}
+
+    def part(self, first: int, size: int) -> _Part:
+        """Images first, …, first + size − 1."""
+        if self.folder is None:
+            return self._drawn(first, size)
+        path = self.folder / f"{self.sampler.name}-seed{self.seed}-{first}-{size}.safetensors"
+        if path.exists():
+            return self._read(path)
+        drawn = self._drawn(first, size)
+        tensors = {"images": drawn.levels, "nfe": torch.tensor(drawn.nfe)}
+        write_tensors(path, tensors, {"samples": self.description})
+        return drawn
+
+    def _read(self, path: Path) -> _Part:
+        tensors, found = read_tensors(path)
+        if found.get("samples") != self.description:
+            raise InputError(
+                f"{path} holds images of another model: give another folder, or remove this one's "
+                "files to begin anew"
+            )
+        return _Part(tensors["images"], int(tensors["nfe"]))
+
+    def _drawn(self, first: int, size: int) -> _Part:
+        model, sampler = self.model, self.sampler
+        score: Score = model
+        if sampler.classes:
+            score = classifier_free(model, _drawn_classes(self.seed, first, size), 1.0)
+        sol = solve(
+            PROBLEMS[sampler.kind](model.sde, score, model.shape),
+            model.sde.prior_sample((size, *model.shape), seed=self.seed, first=first),
+            sampler.method,
+            steps=sampler.steps,
+            clock=sampler.clock,
+            seed=self.seed,
+            first=first,
+            save="last",
+            denoise=sampler.denoise,
+        )
+        return _Part((sol.final.clamp(0, 1) * 255).round().to(torch.uint8), sol.stats.nfe)
+
+
+def _drawn_classes(seed: int, first: int, size: int) -> Tensor:
+    """(size,): the classes of training images drawn at random, image i's by (seed, i) alone."""
+    labels = _training_labels()
+    drawn = NormalTable(seed, "class").rows(range(first, first + size), 0, (1,), torch.float64)
+    return labels[(torch.special.ndtr(drawn[:, 0]) * len(labels)).long()]
+
+
+@cache
+def _training_labels() -> Tensor:
+    return load_images("mnist").known_labels()
+
+
+# -- the table ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class EvaluationRow:
+    """One sampler, the evaluations of the score that an image cost, and how good they are."""
+
+    sampler: Sampler
+    nfe: int
+    score: Evaluation
+
+
+@dataclass(frozen=True)
+class EvaluationTable:
+    """The table: text by `print`, a file by `save`, a picture by `plot_evaluation(table)`.
+
+    Attributes:
+        rows: a row for each sampler, in the order given.
+        real: the scores of as many real training images.
+    """
+
+    rows: tuple[EvaluationRow, ...]
+    real: Evaluation
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """Each row as a mapping, that of the real images last (its cost is None)."""
+        for row in self.rows:
+            yield {
+                "sampler": row.sampler.name,
+                "line": row.sampler.line,
+                "steps": row.sampler.steps,
+                "nfe": row.nfe,
+                **_numbers(row.score),
+            }
+        blank = {"line": None, "steps": None, "nfe": None}
+        yield {"sampler": "real training images", **blank, **_numbers(self.real)}
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write as CSV, whole or not at all."""
+        rows = list(self)
+        with written_whole(path) as temporary, temporary.open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows({k: _cell(v, ".6g") for k, v in row.items()} for row in rows)
+        return Path(path)
+
+    def __str__(self) -> str:
+        head = ("sampler", "NFE", "FID", "±", "floor", "ratio", "precision", "recall", "confident")
+        shown = ("sampler", "nfe", "fid", "fid_error", "floor", "ratio", "precision", "recall",
+                 "confident")  # fmt: skip
+        table = [head] + [tuple(_cell(row[name], ".3g") for name in shown) for row in self]
+        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+        return "\n".join(
+            "  ".join(
+                cell.rjust(width) if k else cell.ljust(width)
+                for k, (cell, width) in enumerate(zip(line, widths, strict=True))
+            )
+            for line in table
+        )
+
+
+def _numbers(score: Evaluation) -> dict[str, Any]:
+    numbers = asdict(score)
+    shares = numbers.pop("classes")
+    return {**numbers, "ratio": score.ratio} | {f"class_{i}": s for i, s in enumerate(shares)}
+
+
+def _cell(value: Any, digits: str) -> str:
+    if value is None:
+        return ""
+    return f"{value:{digits}}" if isinstance(value, float) else str(value)
+
+
+def evaluate_samplers(
+    model: ScoreModel,
+    samplers: Sequence[Sampler],
+    count: int = 10_000,
+    *,
+    seed: int = 0,
+    out: str | os.PathLike[str] | None = None,
+    batch_size: int = 500,
+    bootstraps: int = 50,
+    progress: bool = True,
+) -> EvaluationTable:
+    """Draw images by each sampler from the same noise, and score them.
+
+    Args:
+        model: the score of MNIST digits.
+        samplers: at least one.
+        count: images of each.
+        seed, out, batch_size, progress: as for `sample_images`.
+        bootstraps: as for `metrics.evaluate`.
+
+        table = evaluate_samplers(model, [Sampler(steps=n) for n in (10, 20, 40)], out="kept")
+        print(table)
+        plot_evaluation(table, "scores.png")
+
+    Raises:
+        InputError: no sampler, or too few images for a score.
+    """
+    if not samplers:
+        raise InputError("samplers: expected at least one")
+    real = evaluate(load_images("mnist").images[:count].float() / 255, bootstraps=bootstraps)
+    rows = []
+    for sampler in samplers:
+        drawn = sample_images(
+            model, sampler, count, seed=seed, out=out, batch_size=batch_size, progress=progress
+        )
+        score = evaluate(drawn.images, bootstraps=bootstraps, seed=seed)
+        rows.append(EvaluationRow(sampler, drawn.nfe, score))
+    return EvaluationTable(tuple(rows), real)

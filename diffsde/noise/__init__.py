@@ -1,0 +1,11 @@
+r"""Noise: random numbers by address, and Brownian motion made of them.
+
+May import `errors` and `system` only: noise knows no equation.
+
+    seeds       normal numbers, each with an address (seed, purpose, sample, node)
+    brownian    Brownian motion for torchsde and for `solve`, sample by sample
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

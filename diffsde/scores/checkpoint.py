@@ -1,0 +1,221 @@
+r"""Checkpoints: a model as one safetensors file.
+
+The file holds the network's tensors, the mean image of the data if the prior has it
+(`SDE.centre`), and, in its metadata, all that is needed to
+build the model again: the names and arguments of network, SDE and preconditioning
+and the image's shape, as JSON. Nothing is pickled, so a file can hold no code.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from diffsde.equations.forward import SDES
+from diffsde.errors import CheckpointError, InputError, name_list
+from diffsde.scores.model import ScoreModel
+from diffsde.scores.networks import NETWORKS, make_network
+from diffsde.scores.preconditioning import PRECONDITIONINGS
+from diffsde.system.tensorfile import read_tensors, write_tensors
+
+__all__ = [
+    "PRETRAINED",
+    "build_model",
+    "describe_model",
+    "load_model",
+    "load_pretrained",
+    "save_model",
+]
+
+PRETRAINED = {
+    "mnist": "mnist.safetensors",
+    "mnist-tutorial": "mnist-tutorial.safetensors",
+    "mnist-likelihood": "mnist-likelihood.safetensors",
+}
+
+
+def describe_model(model: ScoreModel) -> dict[str, Any]:
+    """All that builds the model again but its weights, as JSON can hold it.
+
+    Raises:
+        InputError: network, SDE or preconditioning is not one of diffsde's own classes.
+    """
+    return {
+        "network": _name_and_args(model.network, NETWORKS, "diffsde.scores.networks.NETWORKS"),
+        "sde": _name_and_args(model.sde, SDES, "diffsde.equations.forward.SDES"),
+        "preconditioning": _name_and_args(
+            model.preconditioning,
+            PRECONDITIONINGS,
+            "diffsde.scores.preconditioning.PRECONDITIONINGS",
+        ),
+        "shape": list(model.shape),
+    }
+
+
+def _name_and_args(part: Any, registry: Mapping[str, type[Any]], where: str) -> dict[str, Any]:
+    for name, cls in registry.items():
+        if type(part) is cls:
+            return {"name": name, "args": part.config()}
+    raise InputError(
+        f"{type(part).__name__} cannot be named in a checkpoint: add the class to {where}, with "
+        f"a config() that returns its arguments. There now: {', '.join(registry)}"
+    )
+
+
+def build_model(description: Any, weights: Mapping[str, Tensor]) -> ScoreModel:
+    """The model of `describe_model`'s answer with its network's tensors, of float32.
+
+    Nothing is believed: the description is checked before anything is built from it, and
+    memory is taken only once the tensors at hand are seen to be those of the network.
+
+    Raises:
+        ValueError, TypeError: the description is not that of a model, or the tensors are not
+            its network's.
+    """
+    parts = _checked_description(description)
+    sde = SDES[parts["sde"]["name"]](**parts["sde"]["args"])
+    with torch.device("meta"):
+        network = make_network(parts["network"]["name"], sde, **parts["network"]["args"])
+    _check_weights(network, weights)
+    network.to_empty(device="cpu").load_state_dict(weights)
+    preconditioning = PRECONDITIONINGS[parts["preconditioning"]["name"]](
+        **parts["preconditioning"]["args"]
+    )
+    return ScoreModel(network, sde, parts["shape"], preconditioning)
+
+
+def save_model(model: ScoreModel, path: str | os.PathLike[str], **notes: Any) -> Path:
+    """Write a model to a safetensors file, whole or not at all.
+
+    Args:
+        model: its network, SDE and preconditioning must be of diffsde's own classes
+            (`NETWORKS`, `SDES`, `PRECONDITIONINGS`).
+        path: the file.
+        notes: anything JSON can hold, kept in the metadata, such as the training recipe.
+    """
+    description = {**describe_model(model), "notes": notes}
+    tensors = model.network.state_dict()
+    if model.sde.data_mean is not None:
+        tensors[_DATA_MEAN] = model.sde.data_mean
+    return write_tensors(path, tensors, description)
+
+
+def load_model(path: str | os.PathLike[str]) -> ScoreModel:
+    """Read a model that `save_model` wrote, in evaluation mode.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, or not such a model.
+    """
+    tensors, description = read_tensors(path)
+    try:
+        mean = tensors.pop(_DATA_MEAN, None)
+        model = build_model(description, tensors)
+        model.sde.centre(_checked_mean(mean, model.shape))
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise CheckpointError(
+            f"{path}: not a model of this diffsde: its metadata or tensors do not fit "
+            f"({type(error).__name__}: {error}). Was it written by `save_model`?"
+        ) from error
+    return model.eval()
+
+
+# -- checks of what a file says, before anything is built from it -------------------
+
+_LARGEST = {
+    "in_channels": 64,
+    "channels": 4096,
+    "embed_dim": 8192,
+    "blocks": 64,
+    "classes": 65536,
+    "waves": 65536,
+}
+_LARGEST_NUMBER = 1e12
+_MAY_BE_ZERO = {"classes"}
+_DATA_MEAN = "data_mean"
+_PARTS: dict[str, Mapping[str, type]] = {
+    "network": NETWORKS,
+    "sde": SDES,
+    "preconditioning": PRECONDITIONINGS,
+}
+
+
+def _checked_description(description: Any) -> dict[str, Any]:
+    """The description with the tutorial's preconditioning where an older file names none."""
+    if not isinstance(description, dict):
+        raise ValueError(f"the description is a {type(description).__name__}, not an object")
+    parts = {"preconditioning": {"name": "score", "args": {}}, **description}
+    unknown = sorted(parts.keys() - {*_PARTS, "shape", "notes"})
+    if unknown:
+        raise ValueError(f"unknown entries {unknown}")
+    for what, registry in _PARTS.items():
+        part = parts.get(what)
+        if not isinstance(part, dict) or part.keys() != {"name", "args"}:
+            raise ValueError(f"{what}: expected a name and args, got {part!r:.80}")
+        if not isinstance(part["name"], str) or part["name"] not in registry:
+            raise ValueError(f"no {what} {part['name']!r:.40}: {', '.join(registry)}")
+        _check_args(what, part["args"])
+    shape = parts.get("shape")
+    if not (isinstance(shape, list) and len(shape) == 3 and all(_is_size(n, 8192) for n in shape)):
+        raise ValueError(f"shape = {shape!r:.80}: expected three positive integers")
+    return parts
+
+
+def _check_args(what: str, args: Any) -> None:
+    if not isinstance(args, dict):
+        raise ValueError(f"{what}: args is not an object")
+    for name, value in args.items():
+        if name in _LARGEST:
+            sizes = value if isinstance(value, list) else [value]
+            least = 0 if name in _MAY_BE_ZERO else 1
+            valid = all(_is_size(n, _LARGEST[name], least) for n in sizes)
+            if not (0 < len(sizes) <= 16 and valid):
+                raise ValueError(
+                    f"{what}: {name} = {value!r:.80}: expected integers, {least} to "
+                    f"{_LARGEST[name]}"
+                )
+        elif isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise ValueError(f"{what}: {name} = {value!r:.80}: expected a number")
+        elif not abs(value) <= _LARGEST_NUMBER:
+            raise ValueError(
+                f"{what}: {name} = {value!r:.80}: expected a finite number, at most "
+                f"{_LARGEST_NUMBER:g}"
+            )
+
+
+def _is_size(value: Any, largest: int, least: int = 1) -> bool:
+    return type(value) is int and least <= value <= largest
+
+
+def _check_weights(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    for name in [*expected, *found]:
+        if expected.get(name) != found.get(name):
+            raise ValueError(
+                f"tensor {name} has shape {found.get(name)}, this network's {expected.get(name)}"
+            )
+        if not weights[name].is_floating_point():
+            raise ValueError(f"tensor {name} is of {weights[name].dtype}, expected float32")
+
+
+def _checked_mean(mean: Tensor | None, shape: tuple[int, ...]) -> Tensor | None:
+    if mean is not None and (mean.shape != shape or not mean.is_floating_point()):
+        raise ValueError(f"data_mean is {tuple(mean.shape)}, {mean.dtype}: expected {shape} floats")
+    return mean
+
+
+def load_pretrained(name: str = "mnist") -> ScoreModel:
+    """A model that ships with the package; no network is needed."""
+    if name not in PRETRAINED:
+        raise InputError(f"no pretrained model {name!r}: {name_list(name, PRETRAINED)}")
+    return load_model(_weights() / PRETRAINED[name])
+
+
+def _weights() -> Path:
+    return Path(str(resources.files("diffsde.scores"))) / "weights"

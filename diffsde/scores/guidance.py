@@ -1,0 +1,303 @@
+r"""Control without retraining: the score of what is wanted, from the score of everything.
+
+By Bayes' rule the score of x(t) given an observation y is
+
+    ∇ log p_t(x | y)  =  ∇ log p_t(x)  +  ∇ log p_t(y | x),
+
+so a guided score is again a score, a guided problem is again a problem, and every solver
+and every view takes it. What differs is where the second term comes from.
+
+**Linear observations** y = A x(0) + n, n ~ N(0, σ_y² I): inpainting, super-resolution,
+deblurring. Given x(t), the clean image has mean x̂ (Tweedie) and a covariance V, and
+
+    ∇ log p_t(y | x)  ≈  (∂x̂/∂x)ᵀ Aᵀ ( A V Aᵀ + σ_y² I )⁻¹ (y − A x̂).
+
+Tweedie's formula gives the covariance as well, V = (s²/a) ∂x̂/∂x, from products with the
+Jacobian; the system is solved by conjugate gradients. For Gaussian data all of this is
+exact. A cheaper V = (σ⁻² + c⁻²)⁻¹ I, with σ = s / a, supposes data of std c that are
+independent: one product with the Jacobian for each evaluation.
+
+**Labels.** A classifier of noisy images gives ∇ log p_t(label | x) by differentiation; it
+may be taken γ times. A score that takes labels, and None for no label, needs no classifier:
+
+    s(x, t)  +  γ ( s(x, t, label) − s(x, t) ),
+
+where γ = 0 is no guidance, γ = 1 the class itself, γ > 1 exaggerates it; the weight w of
+Ho & Salimans is γ − 1. For γ ≠ 0, 1 no process has exactly these scores as marginals, so
+different solvers need not agree in law.
+
+Sources: Rozet et al., arXiv 2405.13712 (moment matching); Song et al., "Pseudoinverse-guided
+diffusion models", ICLR 2023 (the cheaper V); Song et al., arXiv 2011.13456, section 5; Ho,
+Salimans, arXiv 2207.12598.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from diffsde.equations.forward import SDE, expand
+from diffsde.equations.reverse import Score
+from diffsde.errors import InputError
+from diffsde.scores.model import labels_for
+
+__all__ = [
+    "classifier_free",
+    "classifier_guided",
+    "deblurring",
+    "inpainting",
+    "linear_inverse",
+    "super_resolution",
+]
+
+LinearMap = Callable[[Tensor], Tensor]
+Label = int | Tensor
+
+
+def linear_inverse(
+    score: Score,
+    sde: SDE,
+    operator: LinearMap,
+    y: Tensor,
+    *,
+    noise: float = 0.01,
+    data_std: float | None = None,
+    iterations: int = 5,
+) -> Score:
+    """The score given y = A x(0) + n, n ~ N(0, noise² I).
+
+    Args:
+        score: of the data, differentiable in x.
+        sde: its forward process.
+        operator: A, from clean images (B, *shape) to observations (B, …); linear, in torch.
+        y: the observation, (1, …) for all samples or (B, …), one for each.
+        noise: its std σ_y. Zero is allowed; the equation then grows stiff towards ε.
+        data_std: c, for the cheaper covariance; Tweedie's own if left out.
+        iterations: of conjugate gradients. Each costs a product with the Jacobian, unless
+            `data_std` is given.
+
+    Returns:
+        A score, called (x, t).
+    """
+    return _LinearInverse(score, sde, operator, y, noise, data_std, iterations)
+
+
+def inpainting(
+    score: Score, sde: SDE, image: Tensor, mask: Tensor, *, noise: float = 0.01, **settings: Any
+) -> Score:
+    """The score given some pixels of an image.
+
+    Args:
+        score, sde, noise, settings: see `linear_inverse`.
+        image: (1, C, H, W), or (B, C, H, W); only its known pixels matter.
+        mask: broadcasts against it: 1 where a pixel is known, 0 where it is to be painted.
+    """
+    if not bool(((mask == 0) | (mask == 1)).all()):
+        raise InputError("mask: expected zeros (to be painted) and ones (known)")
+    mask = mask.to(image)
+    return linear_inverse(
+        score, sde, lambda x: mask.to(x) * x, mask * image, noise=noise, **settings
+    )
+
+
+def super_resolution(
+    score: Score, sde: SDE, image: Tensor, factor: int, *, noise: float = 0.01, **settings: Any
+) -> Score:
+    """The score given a small image whose pixels are means of factor × factor large ones.
+
+    Args:
+        score, sde, noise, settings: see `linear_inverse`.
+        image: (1, C, H / factor, W / factor), or with B for 1.
+        factor: how many times smaller it is.
+    """
+    return linear_inverse(
+        score, sde, lambda x: functional.avg_pool2d(x, factor), image, noise=noise, **settings
+    )
+
+
+def deblurring(
+    score: Score, sde: SDE, image: Tensor, kernel: Tensor, *, noise: float = 0.01, **settings: Any
+) -> Score:
+    """The score given an image that was convolved with a kernel, zero beyond its border.
+
+    Args:
+        score, sde, noise, settings: see `linear_inverse`.
+        image: (1, C, H, W), or with B for 1.
+        kernel: (h, w), both odd.
+    """
+    if kernel.dim() != 2 or any(n % 2 == 0 for n in kernel.shape):
+        raise InputError(f"kernel of shape {tuple(kernel.shape)}: expected (h, w), both odd")
+
+    def blur(x: Tensor) -> Tensor:
+        weight = kernel.to(x).expand(x.shape[1], 1, *kernel.shape)
+        padding = (kernel.shape[0] // 2, kernel.shape[1] // 2)
+        return functional.conv2d(x, weight, padding=padding, groups=x.shape[1])
+
+    return linear_inverse(score, sde, blur, image, noise=noise, **settings)
+
+
+def classifier_guided(
+    score: Score, classifier: Score, label: Label, *, scale: float = 1.0
+) -> Score:
+    """The score of one class, by the gradient of a classifier of noisy images.
+
+    Args:
+        score: of all classes.
+        classifier: called (x, t), gives logits (B, K); differentiable in x.
+        label: a class, or (B,) classes.
+        scale: γ, how many times the gradient is added.
+    """
+    return _ClassifierGuided(score, classifier, label, scale)
+
+
+def classifier_free(
+    score: Callable[[Tensor, Tensor | float, Tensor | None], Tensor], label: Label, guidance: float
+) -> Score:
+    """The score of one class, from a score that takes labels.
+
+    Args:
+        score: a `ScoreModel` whose network knows classes, or anything called (x, t, label),
+            label of shape (B,), or None for no class.
+        label: a class, or (B,) classes.
+        guidance: γ: 0 for no class, 1 for the class, more to exaggerate it.
+    """
+    return _ClassifierFree(score, label, guidance)
+
+
+class _LinearInverse(nn.Module):
+    def __init__(
+        self,
+        score: Score,
+        sde: SDE,
+        operator: LinearMap,
+        y: Tensor,
+        noise: float,
+        data_std: float | None,
+        iterations: int,
+    ) -> None:
+        super().__init__()
+        if not noise >= 0:
+            raise InputError(f"noise = {noise}: expected a number ≥ 0")
+        if data_std is not None and not data_std > 0:
+            raise InputError(f"data_std = {data_std}: expected a number > 0")
+        if isinstance(iterations, bool) or not isinstance(iterations, int) or iterations < 1:
+            raise InputError(f"iterations = {iterations!r}: expected a whole number ≥ 1")
+        self.score, self.sde, self.operator, self.y = score, sde, operator, y
+        self.noise, self.data_std, self.iterations = noise, data_std, iterations
+
+    def forward(self, x: Tensor, t: Tensor | float) -> Tensor:
+        """∇ log p_t(x | y), of x's shape."""
+        keep = torch.is_grad_enabled() and x.requires_grad  # someone differentiates this score
+        scale = expand(self.sde.marginal_scale(t), x)
+        variance = expand(self.sde.marginal_std(t), x) ** 2
+        with torch.enable_grad():
+            x = x if keep else x.detach().requires_grad_()
+            score = self.score(x, t)
+            clean = (x + variance * score) / scale
+            blank = torch.zeros_like(x).requires_grad_()
+            seen_blank = self.operator(blank)
+
+        def jacobian(v: Tensor) -> Tensor:
+            (product,) = torch.autograd.grad(clean, x, v, retain_graph=True, create_graph=keep)
+            return product
+
+        def adjoint(u: Tensor) -> Tensor:
+            (product,) = torch.autograd.grad(
+                seen_blank, blank, u, retain_graph=True, create_graph=keep
+            )
+            return product
+
+        def covariance(v: Tensor) -> Tensor:
+            if self.data_std is None:
+                return variance / scale * jacobian(v)
+            return v / (scale**2 / variance + self.data_std**-2)
+
+        def system(u: Tensor) -> Tensor:
+            return self.operator(covariance(adjoint(u))) + self.noise**2 * u
+
+        with torch.set_grad_enabled(keep):
+            residual = self._residual(clean, seen_blank)
+            weights = _conjugate_gradients(system, residual, self.iterations)
+            guided = score + jacobian(adjoint(weights))
+        return guided if keep else guided.detach()
+
+    def _residual(self, clean: Tensor, seen_blank: Tensor) -> Tensor:
+        """y − A x̂, of the observation's shape with B in front."""
+        y = self.y.to(clean)
+        if y.shape[1:] != seen_blank.shape[1:] or len(y) not in (1, len(clean)):
+            raise InputError(
+                f"y has shape {tuple(y.shape)}: expected (1, …) or (B, …) as the operator makes "
+                f"them of {len(clean)} samples, {tuple(seen_blank.shape)}; with solve(chunk=…) "
+                "give one y for all"
+            )
+        if bool(seen_blank.any()):
+            raise InputError("operator: not linear, it makes something of an image of zeros")
+        return y - self.operator(clean)
+
+
+def _conjugate_gradients(system: LinearMap, b: Tensor, iterations: int) -> Tensor:
+    """Solve system(u) = b for each sample of its own, from u = 0."""
+
+    def dot(u: Tensor, v: Tensor) -> Tensor:
+        return expand((u * v).flatten(1).sum(1), u)
+
+    u, r, p = torch.zeros_like(b), b, b
+    square = dot(r, r)
+    enough = 1e-12 * square
+    for _ in range(iterations):
+        image = system(p)
+        curvature = dot(p, image)
+        # A learned Jacobian need not be positive: a sample stops where it is not, or when done.
+        going = (curvature > 0) & (square > enough)
+        step = torch.where(going, square / curvature.where(going, torch.ones_like(square)), 0)
+        u, r = u + step * p, r - step * image
+        before, square = square, dot(r, r)
+        p = r + torch.where(going, square / before.where(going, torch.ones_like(square)), 0) * p
+    return u
+
+
+class _ClassifierGuided(nn.Module):
+    def __init__(self, score: Score, classifier: Score, label: Label, scale: float) -> None:
+        super().__init__()
+        self.score, self.classifier, self.label, self.scale = score, classifier, label, scale
+
+    def forward(self, x: Tensor, t: Tensor | float) -> Tensor:
+        """∇ log p_t(x) + γ ∇ log p_t(label | x), of x's shape."""
+        keep = torch.is_grad_enabled() and x.requires_grad
+        label = labels_for(self.label, x)
+        with torch.enable_grad():
+            at = x if keep else x.detach().requires_grad_()
+            logits = self.classifier(at, t)
+            if logits.dim() != 2 or len(logits) != len(x):
+                raise InputError(
+                    f"the classifier returned {tuple(logits.shape)} for {len(x)} samples: "
+                    "expected logits (B, K)"
+                )
+            chosen = logits.log_softmax(1).gather(1, label[:, None]).sum()
+            (gradient,) = torch.autograd.grad(chosen, at, create_graph=keep)
+        return self.score(x, t) + self.scale * gradient
+
+
+class _ClassifierFree(nn.Module):
+    def __init__(
+        self,
+        score: Callable[[Tensor, Tensor | float, Tensor | None], Tensor],
+        label: Label,
+        guidance: float,
+    ) -> None:
+        super().__init__()
+        self.score, self.label, self.guidance = score, label, guidance
+
+    def forward(self, x: Tensor, t: Tensor | float) -> Tensor:
+        """The guided score, of x's shape; where γ is 0 or 1, one evaluation is enough."""
+        if self.guidance == 0:
+            return self.score(x, t, None)
+        conditional = self.score(x, t, labels_for(self.label, x))
+        if self.guidance == 1:
+            return conditional
+        free = self.score(x, t, None)
+        return free + self.guidance * (conditional - free)

@@ -1,0 +1,136 @@
+r"""Ways to evaluate a network: its precision, the order of memory, compiled or not.
+
+In bfloat16 a number has 8 bits. What stays in float32 is what is cheap and touches much: the
+first convolution and the last two, which make the image; 1 × 1 convolutions, through which
+everything passes from one scale to the other; the linear layers, which tell the noise level.
+
+What is left does its harm where an image is decided. While the noise is about as strong as
+the largest variation among the data (σ² near the first eigenvalues of their covariance), a
+path falls to one or the other kind of image, and there a small error grows (Biroli et al.,
+arXiv 2402.18491). `ByNoiseLevel` evaluates exactly there, and fast elsewhere.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from diffsde.scores.model import ScoreModel
+
+__all__ = ["ByNoiseLevel", "Way"]
+
+# Weights become constants, cast and laid out once instead of at every evaluation.
+_COMPILER_OPTIONS: dict[str, Any] = {"freezing": True}
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to evaluate a network."""
+
+    bfloat16: bool = False
+    channels_last: bool = False
+    compiled: bool = False
+
+    @property
+    def name(self) -> str:
+        parts = ["bfloat16" if self.bfloat16 else "float32"]
+        parts += ["channels last"] if self.channels_last else []
+        parts += ["compiled"] if self.compiled else []
+        return ", ".join(parts)
+
+    def of(self, model: ScoreModel) -> ScoreModel:
+        """The model, evaluated this way; plain float32 is the model itself."""
+        if self == Way():
+            return model
+        faster = copy.deepcopy(model)
+        network = _Network(faster.network, self)
+        if self.bfloat16:
+            _keep_exact(faster)
+        faster.network = network
+        if self.compiled:
+            faster.network = cast(nn.Module, torch.compile(network, options=_COMPILER_OPTIONS))
+        return faster
+
+
+class ByNoiseLevel(nn.Module):
+    """A network that is one at some noise levels and another at all others.
+
+    Args:
+        inside: called if any label of the batch is in the band.
+        outside: called otherwise.
+        band: the lowest and the highest label, both in it.
+    """
+
+    def __init__(self, inside: nn.Module, outside: nn.Module, band: tuple[float, float]) -> None:
+        super().__init__()
+        self.inside, self.outside, self.band = inside, outside, band
+        self.classes = getattr(inside, "classes", 0)
+
+    def forward(self, x: Tensor, label: Tensor, *told: Tensor) -> Tensor:
+        """The output, of x's shape (B, C, H, W), for labels of shape (B,)."""
+        low, high = self.band
+        in_band = bool(((low <= label) & (label <= high)).any())
+        output: Tensor = (self.inside if in_band else self.outside)(x, label, *told)
+        return output
+
+
+class _Network(nn.Module):
+    """A network, called in another precision or order of memory."""
+
+    def __init__(self, network: nn.Module, way: Way) -> None:
+        super().__init__()
+        self.network, self.way = network, way
+        self.classes = getattr(network, "classes", 0)
+        if way.channels_last:
+            network.to(memory_format=torch.channels_last)
+
+    def forward(self, x: Tensor, label: Tensor, *told: Tensor) -> Tensor:
+        if self.way.channels_last:
+            x = x.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.way.bfloat16):
+            output: Tensor = self.network(x, label, *told)
+        return output.to(x.dtype).contiguous()
+
+
+def _keep_exact(model: ScoreModel) -> None:
+    """Take the linear layers, 1 × 1, the first and the last two convolutions out of autocast."""
+    called: list[nn.Module] = []
+
+    def note(module: nn.Module, *_: Any) -> None:
+        called.append(module)
+
+    weighted = [
+        module
+        for module in model.network.modules()
+        if isinstance(weight := getattr(module, "weight", None), Tensor) and weight.dim() > 1
+    ]
+    hooks = [module.register_forward_hook(note) for module in weighted]
+    with torch.no_grad():
+        x = model.sde.prior_sample((1, *model.shape), seed=0)
+        model(x, model.sde.T)
+    for hook in hooks:
+        hook.remove()
+    linear = [module for module in called if isinstance(module, nn.Linear)]
+    others = [module for module in called if not isinstance(module, nn.Linear)]
+    pointwise = [module for module in others if _is_pointwise(module)]
+    for module in {*linear, *pointwise, *others[:1], *others[-2:]}:
+        module.forward = _without_autocast(module.forward)
+
+
+def _is_pointwise(module: nn.Module) -> bool:
+    """Whether a convolution's kernel is one pixel: ours say `kernel`, torch's `kernel_size`."""
+    kernel = getattr(module, "kernel", None) or getattr(module, "kernel_size", ())
+    return kernel == 1 or (isinstance(kernel, tuple) and set(kernel) == {1})
+
+
+def _without_autocast(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    def exact(x: Tensor, *rest: Any, **named: Any) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):
+            return forward(x.float(), *rest, **named)
+
+    return exact

@@ -1,0 +1,132 @@
+r"""Adaptive steps for SDEs, which keep their promise.
+
+Each sample has its own time and its own step: its path depends on its noise and on its
+tolerance, and not on the batch it is solved in. A step is taken once whole and once in
+halves; their difference, in the norm
+
+    ‖ e ‖  =  rms over coordinates of  e / (atol + rtol max(|x₀|, |x₁|)),
+
+must not exceed 1, or the step is rejected and tried again shorter, along the same Brownian
+path (so that rejecting does not favour some noise). The halves are what is kept.
+
+Source: Hairer, Nørsett, Wanner, Solving Ordinary Differential Equations I, section II.4;
+for the path, Gaines, Lyons, SIAM J. Appl. Math. 57 (1997).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from diffsde.errors import InputError
+from diffsde.solvers.equation import EvaluationError
+from diffsde.solvers.registry import Move, Run, Solver
+
+__all__ = ["ADAPTIVE_OPTIONS", "walk_adaptive"]
+
+ADAPTIVE_OPTIONS = frozenset({"first_step", "min_step", "max_step"})
+
+_SAFETY, _SHRINK, _GROW = 0.8, 0.2, 3.0
+_FIRST = 0.01  # of the whole: a careful first step
+_SMALLEST = 1e-5  # of the whole: beneath it a Brownian path is not resolved
+
+
+def walk_adaptive(solver: Solver, run: Run) -> Iterator[Move]:
+    """Step each sample by its own error, landing all of them on every node."""
+    if solver.one_step is None or solver.multistep:
+        raise InputError(f"{solver.name} has no adaptive form: its step needs the ones before it")
+    control = _Control.of(run, solver)
+    x = run.x.double()
+    h = torch.full((len(x), 1), control.first, dtype=torch.float64)
+    for start, end in pairwise(run.nodes.tolist()):
+        x, h = _stretch(solver, run, control, x, h, (start, end))
+        yield Move(torch.tensor(end, dtype=torch.float64), x.to(run.x.dtype))
+
+
+@dataclass(frozen=True)
+class _Control:
+    """How steps are chosen; lengths in the solver's time."""
+
+    first: float
+    smallest: float
+    largest: float
+    exponent: float
+
+    @classmethod
+    def of(cls, run: Run, solver: Solver) -> _Control:
+        whole, options = run.equation.duration, run.options
+        return cls(
+            options.get("first_step", _FIRST * whole),
+            options.get("min_step", _SMALLEST * whole),
+            options.get("max_step", whole),
+            1 / (solver.order + 0.5),  # the local error of strong order p is of order p + ½
+        )
+
+    def next(self, h: Tensor, error: Tensor) -> Tensor:
+        factor = _SAFETY * error.clamp(min=1e-10) ** -self.exponent
+        return (h * factor.clamp(_SHRINK, _GROW)).clamp(max=self.largest)
+
+
+def _stretch(
+    solver: Solver, run: Run, control: _Control, x: Tensor, h: Tensor, ends: tuple[float, float]
+) -> tuple[Tensor, Tensor]:
+    """Take every sample from one node to the next."""
+    x, h, u = x.clone(), h.clone(), torch.full_like(h, ends[0])
+    part = run
+    while True:
+        going = (u[:, 0] < ends[1]).nonzero()[:, 0]
+        if not len(going):
+            return x, h
+        part = _part(run, part, going)
+        tried = h[going].clamp(min=control.smallest)
+        u0, x0 = u[going], x[going]
+        # A remainder of less than a smallest step is taken along.
+        near = u0 + tried > ends[1] - control.smallest
+        u1 = torch.where(near, torch.full_like(u0, ends[1]), u0 + tried)
+        x1, error = _attempt(solver, part, u0, u1, x0)
+        accepted = error <= 1
+        _refuse_hopeless(run, control, u1 - u0, accepted)
+        # Landing on a node may cut a step short; the next one need not be short too.
+        wanted = control.next(torch.where(near & accepted, tried, u1 - u0), error)
+        u[going] = torch.where(accepted, u1, u0)
+        x[going] = torch.where(accepted, x1, x0)
+        h[going] = wanted
+        run.rejected += int((~accepted).sum())
+        if run.steps is not None:
+            run.steps[going] += accepted[:, 0].cpu()
+
+
+def _part(run: Run, last: Run, going: Tensor) -> Run:
+    """The run of those samples that are not there yet, with their own noise."""
+    samples = [run.samples[i] for i in going.tolist()]
+    if last.noise is not None and list(last.noise.samples) == samples:
+        return last
+    if run.path is None:
+        raise InputError("adaptive steps need a BrownianPath")
+    size = (len(samples), run.x[0].numel())
+    noise = run.path.bind(size, run.equation.duration, samples, torch.float64, run.x.device)
+    return replace(run, noise=noise, samples=samples)
+
+
+def _attempt(solver: Solver, run: Run, u0: Tensor, u1: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    """The state after two halves of the step, and the error against the whole one."""
+    method = solver.one_step(run)  # type: ignore[misc]
+    middle = 0.5 * (u0 + u1)
+    whole = method.step(u0, u1, x)
+    halves = method.step(middle, u1, method.step(u0, middle, x))
+    scale = run.atol + run.rtol * torch.maximum(x.abs(), halves.abs())
+    error = ((halves - whole) / scale).square().mean(1, keepdim=True).sqrt()
+    return halves, torch.nan_to_num(error, nan=torch.inf)
+
+
+def _refuse_hopeless(run: Run, control: _Control, h: Tensor, accepted: Tensor) -> None:
+    if bool((~accepted & (h <= control.smallest * 1.0001)).any()):
+        raise EvaluationError(
+            f"the error exceeds the tolerance at the smallest step ({control.smallest:.3g}): "
+            f"loosen rtol and atol (now {run.rtol:g}, {run.atol:g}), lower options['min_step'], "
+            "or use another clock"
+        )

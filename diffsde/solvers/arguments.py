@@ -1,0 +1,128 @@
+r"""Arguments of `solve`: each is looked at before anything is computed.
+
+Every error names what came, what was expected and what to do.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from diffsde.equations.forward import SDE
+from diffsde.equations.reverse import ReverseProblem
+from diffsde.errors import InputError, name_list
+from diffsde.noise.brownian import BrownianPath
+from diffsde.solvers.adaptive import ADAPTIVE_OPTIONS
+from diffsde.solvers.adjoint import check_adjoint
+from diffsde.solvers.equation import is_torchsde, peak
+from diffsde.solvers.registry import Solver
+
+__all__ = [
+    "bounds_of",
+    "check_state",
+    "checked_adaptive",
+    "checked_count",
+    "checked_denoiser",
+    "checked_grad",
+    "checked_noise",
+    "checked_options",
+    "checked_tolerance",
+    "is_flat",
+]
+
+_DEFAULT_TOLERANCE = {"sde": 1e-2, "ode": 1e-5}
+
+
+def is_flat(problem: Any) -> bool:
+    """Whether the solver sees flat states; a user's ODE is given them as they are."""
+    return isinstance(problem, (ReverseProblem, SDE)) or is_torchsde(problem)
+
+
+def bounds_of(problem: Any) -> tuple[float, float] | None:
+    bounds: tuple[float, float] | None = getattr(problem, "interval", None)
+    return bounds
+
+
+def check_state(x: Tensor, problem: Any) -> None:
+    if not isinstance(x, Tensor) or not x.is_floating_point():
+        raise InputError(f"x = {type(x).__name__}: expected a tensor of floating-point numbers")
+    if x.dim() < 2 or not x.numel():
+        raise InputError(f"x has shape {tuple(x.shape)}: expected (B, C, H, W) or (B, D)")
+    shape = getattr(problem, "shape", None)
+    if shape is not None and x[0].numel() != torch.Size(shape).numel():
+        raise InputError(
+            f"x has shape {tuple(x.shape)}: expected (B, {', '.join(map(str, shape))}), the "
+            "shape of the problem, or the same flat"
+        )
+    if not math.isfinite(peak(x)):
+        raise InputError("x holds numbers that are not finite")
+
+
+def checked_denoiser(wanted: bool, name: str, problem: Any) -> bool:
+    if wanted and not isinstance(problem, ReverseProblem):
+        raise InputError(f"{name}: only a ReverseSDE or a ProbabilityFlow knows clean images")
+    return wanted
+
+
+def checked_grad(grad: bool | str, solver: Solver, adaptive: bool) -> bool | str:
+    if grad == "adjoint":
+        check_adjoint(solver, adaptive)
+    elif not isinstance(grad, bool):
+        raise InputError(f"grad = {grad!r}: expected True, False or 'adjoint'")
+    return grad
+
+
+def checked_adaptive(solver: Solver, wanted: bool | None) -> bool:
+    if wanted is None:
+        return solver.adaptive
+    if wanted and not solver.can_adapt:
+        raise InputError(f"{solver.name} takes fixed steps only: leave adaptive out")
+    if not wanted and solver.one_step is None:
+        raise InputError(f"{solver.name} chooses its own steps: leave adaptive out")
+    return wanted
+
+
+def checked_count(value: int | None, name: str) -> int | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise InputError(f"{name} = {value!r}: expected a whole number ≥ 1")
+    return value
+
+
+def checked_noise(noise: Any, seed: int | None, kind: str) -> BrownianPath | None:
+    if noise is None:
+        return None
+    if not isinstance(noise, BrownianPath):
+        raise InputError(f"noise = {type(noise).__name__}: expected a BrownianPath")
+    if kind == "ode":
+        raise InputError("noise: an ODE has none; leave it out")
+    if seed is not None and seed != noise.seed:
+        raise InputError(f"seed = {seed} and a path of seed {noise.seed}: give one of them")
+    return noise
+
+
+def checked_tolerance(value: float | None, kind: str, name: str) -> float:
+    if value is None:
+        return _DEFAULT_TOLERANCE[kind]
+    if not value > 0:
+        raise InputError(f"{name} = {value}: expected a number > 0")
+    return float(value)
+
+
+def checked_options(
+    options: Mapping[str, Any] | None, solver: Solver, adaptive: bool
+) -> Mapping[str, Any]:
+    valid = solver.options | (ADAPTIVE_OPTIONS if adaptive and solver.kind == "sde" else set())
+    for name in options or {}:
+        if name not in valid:
+            raise InputError(
+                f"options[{name!r}] is none of {solver.name}'s: {name_list(name, valid)}"
+                if valid
+                else f"options[{name!r}]: {solver.name} has no options"
+            )
+    return dict(options or {})

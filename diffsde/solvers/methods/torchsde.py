@@ -1,0 +1,172 @@
+r"""torchsde's methods, as rows of the registry.
+
+`torchsde.sdeint` owns a loop that interpolates, checks and accumulates time in float32.
+Its method classes, though, are step functions, and these are what is used here: `solve`
+owns the loop, torchsde the step. The names are read from the installed release.
+
+Our equations have additive noise: g does not depend on x. Then Itô and Stratonovich agree,
+every method applies, products with g are products of numbers, derivatives of g vanish and
+no Lévy area matters. `_Additive` is the equation in those terms.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchsde._core import base_sde, methods
+from torchsde.settings import METHODS
+
+from diffsde.errors import InputError
+from diffsde.solvers.equation import Equation
+from diffsde.solvers.registry import Run, Solver, register
+
+__all__: list[str] = []
+
+# For additive noise: strong order, evaluations of the drift, source, advice.
+_FACTS: dict[str, tuple[float, int, str, str]] = {
+    "euler": (1.0, 1, "Maruyama, 1955", "The reference: robust, slow. Uniform t wants 500 steps."),
+    "milstein": (1.0, 1, "Milstein, 1975", "The same as euler here, since g does not depend on x."),
+    "srk": (
+        1.5,
+        2,
+        "Rößler, SIAM J. Numer. Anal. 48 (2010), SRA1",
+        "The highest strong order of torchsde; good with clock='karras'.",
+    ),
+    "midpoint": (
+        1.0,
+        2,
+        "Kloeden, Platen, 1992",
+        "Two evaluations a step; good in clock='karras'.",
+    ),
+    "heun": (1.0, 2, "Burrage, Burrage, Tian, Proc. R. Soc. A 460 (2004)", "As midpoint."),
+    "euler_heun": (1.0, 1, "Kloeden, Platen, 1992", "euler, with g averaged over the step."),
+    "reversible_heun": (
+        1.0,
+        1,
+        "Kidger et al., arXiv 2105.13493",
+        "One evaluation a step, for gradients. Undamped: its error grows by (s(T) / spread)², so "
+        "it is not for sampling images.",
+    ),
+    "log_ode": (
+        1.0,
+        2,
+        "Foster, Oberhauser, Lyons, arXiv 2002.04025",
+        "The same as midpoint here, since the Lévy area has no effect.",
+    ),
+}
+_UNKNOWN = (0.5, None, "the installed torchsde", "")
+
+
+class _Additive:
+    """An equation with additive noise, in the terms that torchsde's steps ask for."""
+
+    noise_type = "additive"
+
+    def __init__(self, equation: Equation, sde_type: str) -> None:
+        self.equation, self.sde_type = equation, sde_type
+        self.f = equation.f
+
+    def g_prod(self, u: Tensor, y: Tensor, v: Tensor) -> Tensor:
+        return self.equation.g(u) * v
+
+    def f_and_g_prod(self, u: Tensor, y: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        return self.f(u, y), self.g_prod(u, y, v)
+
+    def g_prod_and_gdg_prod(
+        self, u: Tensor, y: Tensor, v1: Tensor, v2: Tensor
+    ) -> tuple[Tensor, float]:
+        return self.g_prod(u, y, v1), 0.0
+
+    def f_and_g(self, u: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        return self.f(u, y), self.equation.g(u)
+
+    def prod(self, g: Tensor, v: Tensor) -> Tensor:
+        return g * v
+
+    def dg_ga_jvp_column_sum(self, u: Tensor, y: Tensor, a: Tensor) -> float:
+        return 0.0
+
+
+class _Own(torch.nn.Module):
+    """A user's SDE as torchsde sees it, with its drift counted and remembered."""
+
+    def __init__(self, equation: Equation) -> None:
+        super().__init__()
+        problem = equation.problem
+        self.noise_type, self.sde_type = problem.noise_type, problem.sde_type
+        self.f = equation.f
+        for name in ("g", "g_prod"):
+            if hasattr(problem, name):
+                setattr(self, name, getattr(problem, name))
+        if not hasattr(problem, "g") and hasattr(problem, "f_and_g"):
+            self.g = lambda t, y: problem.f_and_g(t, y)[1]
+
+
+class _Method:
+    """A method of torchsde as a step function."""
+
+    def __init__(self, name: str, run: Run) -> None:
+        equation = run.equation
+        self._solver = _make(name, equation)(
+            sde=self._sde(name, equation),
+            bm=run.noise,
+            dt=None,
+            adaptive=False,
+            rtol=None,
+            atol=None,
+            dt_min=None,
+            options=dict(run.options),
+        )
+        self._extra: Any = None
+
+    @staticmethod
+    def _sde(name: str, equation: Equation) -> Any:
+        if equation.additive:
+            return _Additive(equation, _make(name, equation).sde_type)
+        return base_sde.ForwardSDE(_Own(equation))
+
+    def step(self, u0: Tensor, u1: Tensor, x: Tensor) -> Tensor:
+        if self._extra is None:
+            self._extra = self._solver.init_extra_solver_state(u0, x)
+        x1, self._extra = self._solver.step(u0, u1, x, self._extra)
+        return x1
+
+
+def _make(name: str, equation: Equation) -> Any:
+    """The method's class, for the calculus that the equation is written in."""
+    cls = methods.select(name, "ito")
+    if equation.additive:
+        return cls
+    problem = equation.problem
+    cls = methods.select(name, problem.sde_type)
+    if cls.sde_type != problem.sde_type:
+        raise InputError(
+            f"{name} solves {cls.sde_type} SDEs, but {type(problem).__name__} is "
+            f"{problem.sde_type} and its noise may depend on the state, so the two differ"
+        )
+    return cls
+
+
+def _row(name: str) -> Solver:
+    order, evaluations, source, advice = _FACTS.get(name, _UNKNOWN)
+    return Solver(
+        name,
+        "sde",
+        "torchsde",
+        order,
+        adaptive=False,
+        evaluations=evaluations,
+        source=source,
+        advice=advice,
+        one_step=lambda run: _Method(name, run),
+        multistep=name == "reversible_heun",
+        options=frozenset({"grad_free"}) if name == "milstein" else frozenset(),
+    )
+
+
+for _name in METHODS.all():
+    # The adjoint methods run backwards along a solve of torchsde's own; they solve nothing.
+    if not _name.startswith("adjoint_"):
+        register(_row(_name))

@@ -1,0 +1,205 @@
+r"""Trajectories: what a solve returns.
+
+A `Trajectory` holds the path x(t₀), …, x(t_n) of every sample, the times in t and in
+the order solved, what the solve cost, and the two curves that pictures compare a path
+with: g(t), which is σᵗ for the tutorial's SDE, and the marginal std s(t). It knows no
+solver and no score, so views read nothing else and a file keeps all they need.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from diffsde.errors import CheckpointError, InputError
+from diffsde.system.tensorfile import read_tensors, write_tensors
+
+__all__ = ["Stats", "Trajectory"]
+
+_OPTIONAL = ("diffusion", "std", "denoised", "evaluations")
+
+
+@dataclass
+class Stats:
+    """What a solve cost.
+
+    Attributes:
+        nfe: evaluations of the score (of the drift, for other equations): how often the
+            whole batch, or what of it was not finished, went through it.
+        steps: accepted steps; where each sample has its own, those of the longest.
+        rejected: rejected steps, over all samples.
+        seconds: wall time.
+    """
+
+    nfe: int = 0
+    steps: int = 0
+    rejected: int = 0
+    seconds: float = 0.0
+
+
+@dataclass
+class Trajectory:
+    """The path of a batch of samples.
+
+    Attributes:
+        ts: (T,) times in t, float64, in the order solved.
+        ys: (T, B, …) states, in the shape that came in.
+        method: the solver's name.
+        stats: what it cost.
+        shape: of one sample, such as (C, H, W).
+        diffusion: (T,) g(t) of the forward SDE at `ts`; None for other equations.
+        std: (T,) marginal std s(t) at `ts`; None for other equations.
+        denoised: (T, B, …) estimates E[x(0) | x(t)] beside `ys`, if they were asked for.
+        evaluations: (T,) how often the score had been evaluated when each state was reached,
+            int64; None where nobody counted. The estimates `denoised` come after them.
+    """
+
+    ts: Tensor
+    ys: Tensor
+    method: str
+    stats: Stats = field(default_factory=Stats)
+    shape: tuple[int, ...] = ()
+    diffusion: Tensor | None = None
+    std: Tensor | None = None
+    denoised: Tensor | None = None
+    evaluations: Tensor | None = None
+    _dense: Callable[[Tensor, float], Tensor] | None = field(
+        default=None, repr=False, compare=False
+    )
+
+    @property
+    def final(self) -> Tensor:
+        """The last state, (B, …)."""
+        return self.ys[-1]
+
+    def __len__(self) -> int:
+        return len(self.ts)
+
+    def __call__(self, t: float) -> Tensor:
+        """The state at any time t of the interval, (B, …): dense output.
+
+        A flow is solved on from the nearest saved state before t, with its own solver, so
+        the answer has the solver's order; an SDE likewise, along its own Brownian path.
+
+        Raises:
+            InputError: t is outside of what was solved, or this trajectory was read from a
+                file or stopped early, and has no equation any more.
+        """
+        if self._dense is None:
+            raise InputError(
+                "this trajectory has no dense output: it was loaded from a file, or its solver "
+                "has none. Solve with save= at the times you need"
+            )
+        low, high = sorted((float(self.ts[0]), float(self.ts[-1])))
+        if not low <= t <= high:
+            raise InputError(f"t = {t}: expected a time between {low:g} and {high:g}")
+        return self._dense(self.ys, float(t))
+
+    def images(self, frame: int = -1) -> Tensor:
+        """One frame as images in [0, 1], (B, C, H, W); the last frame by default."""
+        state = self.ys[frame]
+        if state.dim() == 2 and len(self.shape) == 3:
+            state = state.reshape(-1, *self.shape)
+        if state.dim() != 4:
+            raise InputError(
+                f"states of shape {tuple(state.shape)} are not images: expected (B, C, H, W)"
+            )
+        return state.detach().float().clamp(0, 1)
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write to a safetensors file, whole or not at all."""
+        tensors = {"ts": self.ts, "ys": self.ys}
+        tensors |= {k: getattr(self, k) for k in _OPTIONAL if getattr(self, k) is not None}
+        notes = {"method": self.method, "stats": asdict(self.stats), "shape": list(self.shape)}
+        return write_tensors(path, tensors, {"trajectory": notes})
+
+    def to_html(self, path: str | os.PathLike[str], **options: Any) -> Path:
+        """Write the explorer, one HTML file to look at the path in: see `diffsde.views.write_html`."""
+        # Views stand above trajectories, so they are found by name, and only when asked for.
+        written: Path = import_module("diffsde.views").write_html(self, path, **options)
+        return written
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Trajectory:
+        """Read what `save` wrote.
+
+        Raises:
+            CheckpointError: the file is missing, damaged, or holds no trajectory.
+        """
+        tensors, description = read_tensors(path)
+        try:
+            notes = description["trajectory"]
+            unknown = tensors.keys() - {"ts", "ys", *_OPTIONAL}
+            if unknown:
+                raise ValueError(f"unknown tensors {sorted(unknown)}")
+            return cls(
+                tensors["ts"],
+                tensors["ys"],
+                _text(notes["method"]),
+                _stats(notes["stats"]),
+                tuple(_count(n) for n in notes["shape"]),
+                tensors.get("diffusion"),
+                tensors.get("std"),
+                tensors.get("denoised"),
+                tensors.get("evaluations"),
+            )._checked()
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise CheckpointError(
+                f"{path}: not a trajectory ({type(error).__name__}: {error}). "
+                "Was it written by Trajectory.save?"
+            ) from error
+
+    def _checked(self) -> Trajectory:
+        lengths = [len(self.ts), len(self.ys)]
+        lengths += [len(v) for k in _OPTIONAL if (v := getattr(self, k)) is not None]
+        if self.ts.dim() != 1 or len(set(lengths)) != 1:
+            raise ValueError(f"tensors of {lengths} frames, expected one number of frames")
+        if not (self.ts.is_floating_point() and self.ys.is_floating_point()):
+            raise ValueError(
+                f"times of {self.ts.dtype}, states of {self.ys.dtype}: expected floats"
+            )
+        if self.evaluations is not None and self.evaluations.is_floating_point():
+            raise ValueError(f"evaluations of {self.evaluations.dtype}: expected whole numbers")
+        return self
+
+    def to(self, *args: Any, **kwargs: Any) -> Trajectory:
+        """The same path on another device or in another dtype, as `Tensor.to` takes them."""
+        return Trajectory(
+            self.ts,
+            self.ys.to(*args, **kwargs),
+            self.method,
+            self.stats,
+            self.shape,
+            self.diffusion,
+            self.std,
+            None if self.denoised is None else self.denoised.to(*args, **kwargs),
+            self.evaluations,
+            self._dense,
+        )
+
+
+def _stats(notes: dict[str, Any]) -> Stats:
+    stats = Stats(**notes)
+    for count in (stats.nfe, stats.steps, stats.rejected):
+        _count(count)
+    if type(stats.seconds) not in (int, float):
+        raise TypeError(f"expected seconds, found {stats.seconds!r:.40}")
+    return stats
+
+
+def _count(value: object) -> int:
+    if type(value) is not int or not 0 <= value < 2**63:
+        raise TypeError(f"expected a whole number, found {value!r:.40}")
+    return value
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"expected a name, found {value!r}")
+    return value

@@ -1,0 +1,70 @@
+r"""Tensors and a description in one safetensors file.
+
+Models, training states and trajectories are all kept so. The description is JSON in the
+file's metadata; nothing is pickled, so a file can hold no code.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from diffsde.errors import CheckpointError
+from diffsde.system.files import written_whole
+
+__all__ = ["read_tensors", "write_tensors"]
+
+_FORMAT = "diffsde-1"
+
+
+def write_tensors(
+    path: str | os.PathLike[str], tensors: dict[str, Tensor], description: dict[str, Any]
+) -> Path:
+    """Write tensors and a JSON description as safetensors, whole or not at all."""
+    copies: dict[str, Tensor] = {}
+    storages: set[int] = set()
+    for name, tensor in tensors.items():
+        plain = tensor.detach().cpu().contiguous()
+        # safetensors refuses two tensors that share memory, and where σ(t) = t two may.
+        shared = plain.untyped_storage().data_ptr() in storages
+        copies[name] = plain.clone() if shared else plain
+        storages.add(plain.untyped_storage().data_ptr())
+    metadata = {"format": _FORMAT, "description": json.dumps(description)}
+    with written_whole(path) as temporary:
+        save_file(copies, temporary, metadata=metadata)
+    return Path(path)
+
+
+def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read what `write_tensors` wrote.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, or written by something else.
+    """
+    if not Path(path).is_file():
+        raise CheckpointError(f"{path}: no such file")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"{path}: not a readable safetensors file ({error}). It may be cut short, or of "
+            "another format; diffsde loads no pickles"
+        ) from error
+    if metadata.get("format") != _FORMAT:
+        raise CheckpointError(
+            f"{path}: a safetensors file, but not written by diffsde (its metadata has format "
+            f"{metadata.get('format')!r}, expected {_FORMAT!r})"
+        )
+    try:
+        return tensors, json.loads(metadata["description"])
+    # Numbers of too many digits are a ValueError, too many brackets a RecursionError.
+    except (KeyError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: its metadata is damaged ({error})") from error

@@ -1,0 +1,137 @@
+"""The model that a training run begins with: fresh weights, or those of a trained model."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from diffsde.data.images import ImageData
+from diffsde.equations.forward import SDE
+from diffsde.errors import InputError
+from diffsde.scores.checkpoint import describe_model
+from diffsde.scores.model import ScoreModel
+from diffsde.scores.networks import NETWORKS, make_network
+from diffsde.scores.preconditioning import PRECONDITIONINGS, Preconditioning, make_preconditioning
+from diffsde.training.recipes import Recipe
+
+__all__ = ["initial_model"]
+
+
+def initial_model(
+    data: ImageData, recipe: Recipe, sde: SDE, start_from: ScoreModel | None = None
+) -> ScoreModel:
+    """The recipe's model for those images, its prior with the data's mean.
+
+    Args:
+        data: the training images.
+        recipe: names the network and the preconditioning.
+        sde: the forward process; left as it is, the model has a copy.
+        start_from: a trained model to copy instead, if its kind is the recipe's.
+
+    Raises:
+        InputError: `start_from` is of another kind.
+    """
+    if start_from is None:
+        model = _fresh_model(data, recipe, sde)
+    else:
+        model = _begun_model(start_from, data, recipe)
+    if model.sde.data_mean is None:
+        model.sde.centre(data.mean())
+    return model
+
+
+def _fresh_model(data: ImageData, recipe: Recipe, sde: SDE) -> ScoreModel:
+    preconditioning = make_preconditioning(recipe.preconditioning, recipe.sigma_data)
+    with torch.random.fork_rng():
+        torch.manual_seed(recipe.seed)
+        args = _network_args(recipe, preconditioning)
+        network = make_network(recipe.network, sde, in_channels=data.shape[0], **args)
+    return ScoreModel(network, copy.deepcopy(sde), data.shape, preconditioning)
+
+
+def _begun_model(begin: ScoreModel, data: ImageData, recipe: Recipe) -> ScoreModel:
+    _check_begins(begin, data, recipe)
+    model = copy.deepcopy(begin).train().requires_grad_(True)
+    part = describe_model(model)["network"]
+    wanted = {**part["args"], **_network_args(recipe, model.preconditioning)}
+    if wanted != part["args"]:
+        # What is new to the network begins at zero: it says nothing yet.
+        network = make_network(part["name"], model.sde, **wanted)
+        weights = _among_new_blocks(model.network.state_dict(), part["args"], wanted)
+        network.load_state_dict(network.state_dict() | weights)
+        model.network = network
+    return model
+
+
+def _among_new_blocks(
+    weights: Mapping[str, Tensor], given: Mapping[str, Any], wanted: Mapping[str, Any]
+) -> dict[str, Tensor]:
+    """The weights under the names that they have in a network with more inner blocks.
+
+    The new blocks stand in the middle, on both sides of the attention.
+    """
+    if "blocks" not in given:
+        return dict(weights)
+    old, new = given["blocks"][1], wanted["blocks"][1]
+    renamed = {}
+    for name, tensor in weights.items():
+        part, _, rest = name.partition(".")
+        if part == "middle":
+            index, _, rest = rest.partition(".")
+            later = new - old if int(index) > (old - 1) // 2 else 0
+            name = f"middle.{int(index) + later}.{rest}"
+        renamed[name] = tensor
+    return renamed
+
+
+def _network_args(recipe: Recipe, preconditioning: Preconditioning) -> dict[str, Any]:
+    """The recipe's arguments of a network, those that are not the network's own."""
+    args: dict[str, Any] = {}
+    if recipe.classes:
+        args["classes"] = recipe.classes
+    if recipe.blocks:
+        args["blocks"] = list(recipe.blocks)
+    if recipe.waves:
+        args |= {"waves": list(recipe.waves), "sigma_data": preconditioning.sigma_data}
+    return args
+
+
+def _check_begins(model: ScoreModel, data: ImageData, recipe: Recipe) -> None:
+    """An error if a run of this recipe cannot begin with this model."""
+    pairs = {
+        "shape": (model.shape, data.shape),
+        "network": (type(model.network), NETWORKS[recipe.network]),
+        "preconditioning": (
+            type(model.preconditioning),
+            PRECONDITIONINGS[recipe.preconditioning],
+        ),
+    }
+    for name, (given, wanted) in pairs.items():
+        if given != wanted:
+            raise InputError(
+                f"start_from has {name} {getattr(given, '__name__', given)}, the recipe and data "
+                f"have {getattr(wanted, '__name__', wanted)}: choose a model, recipe and data "
+                "that agree"
+            )
+    for name in ("classes", "waves"):
+        given, wanted = getattr(model.network, name, None), getattr(recipe, name)
+        if given and given != wanted:
+            raise InputError(
+                f"start_from has {name} = {given}, and the recipe {wanted}: "
+                "give the recipe the same"
+            )
+    if recipe.blocks:
+        _check_blocks(model.network, recipe.blocks)
+
+
+def _check_blocks(network: nn.Module, wanted: tuple[int, ...]) -> None:
+    given: Any = network.blocks
+    if given[::2] != wanted[::2] or given[1] > wanted[1]:
+        raise InputError(
+            f"start_from has blocks = {given}, and the recipe {wanted}: only the inner ones, the "
+            "second number, may become more"
+        )

@@ -1,0 +1,144 @@
+r"""Objectives: what training minimises.
+
+Every objective here is a weighted error of the denoiser D at random times,
+
+    loss  =  E  w(σ) ‖ D(a x(0) + s z, t) − x(0) ‖²,     σ = s / a,
+
+summed over pixels; objectives differ in how t is drawn and in w (`OBJECTIVES`):
+
+| name         | t                                | w(σ)             | source, arXiv         |
+|--------------|----------------------------------|------------------|-----------------------|
+| "uniform"    | uniform on [smallest_time, T]    | 1/σ²             | 2011.13456, eq. 7     |
+| "lognormal"  | ln σ ~ N(level_mean, level_std²) | 1/σ² + 1/σ_data² | 2206.00364, table 1   |
+| "likelihood" | ln σ uniform over its range      | 1/σ²             | 2101.09258, sec. 4.3  |
+
+With the first, from 1e-5 on, the loss is that of `score_matching_loss`. The third is the
+bound on the log-likelihood, λ(t) = g(t)², drawn by importance: since dσ²/dt = g²/a² for
+every linear forward process, its times are those whose ln σ is uniform. A network that
+returns zero scores the number of pixels in the first and the last, and about that in the
+second.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor
+
+from diffsde.data.images import within_levels
+from diffsde.equations.forward import SDE, expand
+from diffsde.errors import InputError
+from diffsde.scores.model import ScoreModel
+
+if TYPE_CHECKING:
+    from diffsde.training.recipes import Recipe
+
+__all__ = ["OBJECTIVES", "Objective", "Target", "numbers_per_image", "training_loss"]
+
+# (x(t), t) -> what the denoiser is to say of them.
+Target = Callable[[Tensor, Tensor], Tensor]
+
+
+def _uniform_times(recipe: Recipe, sde: SDE, normal: Tensor) -> Tensor:
+    first = recipe.smallest_time
+    return first + (sde.T - first) * torch.special.ndtr(normal)
+
+
+def _lognormal_times(recipe: Recipe, sde: SDE, normal: Tensor) -> Tensor:
+    log_level = recipe.level_mean + recipe.level_std * normal
+    return sde.time_of_noise_level(log_level.clamp(*_log_level_range(recipe, sde)).exp())
+
+
+def _loguniform_times(recipe: Recipe, sde: SDE, normal: Tensor) -> Tensor:
+    low, high = _log_level_range(recipe, sde)
+    return sde.time_of_noise_level((low + (high - low) * torch.special.ndtr(normal)).exp())
+
+
+def _log_level_range(recipe: Recipe, sde: SDE) -> tuple[float, float]:
+    times = torch.tensor([recipe.smallest_time, sde.T], dtype=torch.float64)
+    ends = sde.noise_level(times).log()
+    return float(ends[0]), float(ends[1])
+
+
+def _noise_weight(_recipe: Recipe, sigma: Tensor) -> Tensor:
+    return 1 / sigma**2
+
+
+def _edm_weight(recipe: Recipe, sigma: Tensor) -> Tensor:
+    return 1 / sigma**2 + 1 / recipe.sigma_data**2
+
+
+class Objective(NamedTuple):
+    """How times are drawn, and how errors are weighted.
+
+    Attributes:
+        times: (recipe, sde, normal) -> t, both of shape (B,): a map that gives standard normal
+            numbers the law of t.
+        weight: (recipe, σ) -> w(σ), both of shape (B,).
+    """
+
+    times: Callable[[Recipe, SDE, Tensor], Tensor]
+    weight: Callable[[Recipe, Tensor], Tensor]
+
+
+OBJECTIVES: dict[str, Objective] = {
+    "uniform": Objective(_uniform_times, _noise_weight),
+    "lognormal": Objective(_lognormal_times, _edm_weight),
+    "likelihood": Objective(_loguniform_times, _noise_weight),
+}
+
+
+def numbers_per_image(shape: tuple[int, ...], recipe: Recipe) -> int:
+    """How many normal numbers the recipe's loss of an image of that shape takes."""
+    return 2 + math.prod(shape) * (2 if recipe.dequantise else 1) + recipe.mirror
+
+
+def training_loss(
+    model: ScoreModel,
+    x: Tensor,
+    recipe: Recipe,
+    numbers: Tensor,
+    class_label: Tensor | None = None,
+    target: Target | None = None,
+) -> Tensor:
+    """The recipe's objective on a batch: a scalar, in pixels.
+
+    Args:
+        model: the score that is trained.
+        x: images, (B, C, H, W).
+        recipe: its objective and that objective's constants.
+        numbers: (B, n) standard normal numbers, n = `numbers_per_image`: of each image the
+            first places its time, the second decides whether its class is told, the next
+            C·H·W are its noise z; if the recipe dequantises, as many more are the place of
+            each pixel within its level; if it mirrors, the last decides whether this one is.
+        class_label: (B,); a share of them, the recipe's class_dropout, is not told.
+        target: what the denoiser learns instead of x, of the same mean given x(t).
+    """
+    count = numbers_per_image(tuple(x.shape[1:]), recipe)
+    if numbers.shape != (len(x), count):
+        raise InputError(
+            f"numbers of shape {tuple(numbers.shape)} for images {tuple(x.shape)}: expected "
+            f"({len(x)}, {count})"
+        )
+    objective = OBJECTIVES[recipe.objective]
+    t = objective.times(recipe, model.sde, numbers[:, 0])
+    pixels = numbers[:, 2 : count - recipe.mirror].split(x[0].numel(), 1)
+    z, *rest = (part.reshape(x.shape) for part in pixels)
+    if recipe.mirror:
+        x = torch.where(expand(numbers[:, -1], x) > 0, x.flip(-1), x)
+    if recipe.dequantise:
+        x = within_levels(x, torch.special.ndtr(rest[0]))
+    if class_label is not None:
+        dropped = torch.special.ndtr(numbers[:, 1]) < recipe.class_dropout
+        class_label = class_label.masked_fill(dropped, -1)
+    mean, std = model.sde.marginal_prob(x, t)
+    noisy = mean + std * z
+    wanted = x if target is None else target(noisy, t)
+    error = model.denoise(noisy, t, class_label) - wanted
+    weighted: Tensor = (
+        expand(objective.weight(recipe, model.sde.noise_level(t)), x) * error.square()
+    )
+    return weighted.flatten(1).sum(1).mean()

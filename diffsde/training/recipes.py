@@ -1,0 +1,215 @@
+"""Recipes: how to train, as data that a run's files keep and a command line changes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from diffsde.errors import InputError, name_list
+from diffsde.scores.model import SMALLEST_TIME
+from diffsde.scores.networks import NETWORKS
+from diffsde.scores.preconditioning import PRECONDITIONINGS
+from diffsde.training.objectives import OBJECTIVES
+
+__all__ = ["RECIPES", "SCHEDULES", "WARM_UP", "Recipe", "learning_rate"]
+
+_OPTIMIZERS = ("adam", "muon")
+_PRECISIONS = ("auto", "float32", "bfloat16")
+
+WARM_UP = 200  # updates over which the learning rate rises from zero
+_MOST_AVERAGES = 16  # each is a copy of the network
+_SEEDS = 2**32
+
+
+def _constant(_progress: float) -> float:
+    return 1.0
+
+
+def _cosine(progress: float) -> float:
+    return 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def _trapezoid(progress: float) -> float:
+    # A run whose end is not known yet is trained flat; its end is then chosen by --epochs.
+    return min(1.0, (1 - progress) / 0.3)
+
+
+# The share of the highest learning rate, against the share of the updates done.
+SCHEDULES: dict[str, Callable[[float], float]] = {
+    "constant": _constant,
+    "cosine": _cosine,
+    "trapezoid": _trapezoid,
+}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train. The defaults are the tutorial's network and loss.
+
+    Attributes:
+        network: a name from `NETWORKS`.
+        preconditioning: a name from `PRECONDITIONINGS`: what the network's output means.
+        sigma_data: root mean square of the data, for preconditioning and loss (MNIST: 0.33).
+        objective: a name from `OBJECTIVES`: how noise levels are drawn and weighted.
+        smallest_time: t is not drawn below it: the ε of the likelihoods that are wanted.
+        level_mean, level_std: of ln σ, for the objective "lognormal".
+        dequantise: learn images (k + u) / 256, k the level 0 to 255 of a pixel and u uniform on
+            [0, 1), as `log_likelihood` of dequantised images needs; k / 255 if not.
+        mirror: show half of the images mirrored, left to right: for photographs, not for digits.
+        optimizer: "adam", or "muon": Muon for the weight matrices inside the network, Adam
+            for the rest (needs torch ≥ 2.9).
+        epochs: passes through the training images; may be changed when a run is resumed.
+        batch_size: images in one update, over all processes.
+        accumulate: parts that a process works through its share of a batch in, to bound memory;
+            may be changed when a run is resumed.
+        learning_rate: at its highest.
+        schedule: a name from `SCHEDULES`, all after a short warm-up.
+        averages: decays of exponential moving averages of the weights; the one with the
+            lowest held-out loss is kept. Empty for none.
+        clip: a gradient longer than this many times its running mean is shortened; 0: never.
+        held_out: training images kept apart, to choose among the averages.
+        seed: of initial weights, order of images, times and noise; 0 to 2³² − 1.
+        precision: "float32", "bfloat16" (autocast), or "auto": whichever is faster here.
+        classes: how many classes of images the network is told of; 0: it takes no labels.
+        class_dropout: share of images whose class is not told, so that the network knows
+            the score without a class too.
+        blocks: of "ResidualUNet", before, in and after its inner part; empty for its own, or those
+            of the model that a run begins with. A run may begin with a model of fewer inner ones.
+        waves: frequencies of `PixelWaves` that the network is given beside the image, as
+            likelihoods want; only for "ResidualUNet".
+        compile: compile the network: faster updates for a minute at the start. Without a C++
+            compiler the run goes on uncompiled, with a warning.
+
+    Raises:
+        InputError: a value is of another type, or out of range.
+    """
+
+    network: str = "ScoreUNet"
+    preconditioning: str = "score"
+    sigma_data: float = 0.33
+    objective: str = "uniform"
+    smallest_time: float = SMALLEST_TIME
+    level_mean: float = -1.0
+    level_std: float = 1.4
+    dequantise: bool = False
+    mirror: bool = False
+    optimizer: str = "adam"
+    epochs: int = 50
+    batch_size: int = 128
+    accumulate: int = 1
+    learning_rate: float = 1e-3
+    schedule: str = "cosine"
+    averages: tuple[float, ...] = (0.999,)
+    clip: float = 10.0
+    held_out: int = 1000
+    seed: int = 0
+    precision: str = "auto"
+    classes: int = 0
+    class_dropout: float = 0.2
+    blocks: tuple[int, ...] = ()
+    waves: tuple[int, ...] = ()
+    compile: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("averages", "blocks", "waves"):
+            if isinstance(getattr(self, name), list):  # as it comes from a file
+                object.__setattr__(self, name, tuple(getattr(self, name)))
+        for field in fields(self):
+            _check_type(field.name, getattr(self, field.name), type(field.default))
+        for name in (
+            "smallest_time",
+            "epochs",
+            "batch_size",
+            "accumulate",
+            "learning_rate",
+            "level_std",
+        ):
+            self._check(name, getattr(self, name) > 0, "a positive number")
+        self._check("sigma_data", self.sigma_data > 0, "a positive number")
+        for name in ("clip", "held_out", "classes"):
+            self._check(name, getattr(self, name) >= 0, "zero or more")
+        self._check("seed", 0 <= self.seed < _SEEDS, f"0 to {_SEEDS - 1}")
+        self._check("class_dropout", 0 <= self.class_dropout <= 1, "a share, 0 to 1")
+        good = all(type(a) in (int, float) and 0 <= a < 1 for a in self.averages)
+        self._check("averages", good, "numbers from 0 to below 1")
+        few = len(self.averages) <= _MOST_AVERAGES
+        self._check("averages", few, f"at most {_MOST_AVERAGES} of them")
+        self._check_network()
+        for name, valid in _CHOICES.items():
+            value = getattr(self, name)
+            if value not in valid:
+                raise InputError(f"{name} = {value!r}: {name_list(str(value), valid)}")
+
+    def _check_network(self) -> None:
+        for name, most, largest in (("blocks", 3, 64), ("waves", 16, 65536)):
+            values = getattr(self, name)
+            good = len(values) <= most
+            good &= all(type(value) is int and 1 <= value <= largest for value in values)
+            self._check(name, good, f"at most {most} whole numbers, 1 to {largest}")
+            if values and self.network != "ResidualUNet":
+                raise InputError(f"{name} = {values} with {self.network}: expected ResidualUNet")
+        self._check("blocks", len(self.blocks) in (0, 3), "three numbers, or none")
+        if self.waves and self.preconditioning == "score":
+            raise InputError(
+                f"waves = {self.waves} with preconditioning 'score': expected one that tells the "
+                "network the noise level, such as 'edm'"
+            )
+
+    def _check(self, name: str, good: bool, expected: str) -> None:
+        if not good:
+            raise InputError(f"{name} = {getattr(self, name)}: expected {expected}")
+
+
+def _check_type(name: str, value: Any, expected: type) -> None:
+    good = type(value) is expected
+    if expected is float:
+        # A whole number of a thousand digits is none that a float can be.
+        good = type(value) in (int, float) and -1e300 < value < 1e300
+    if not good:
+        raise InputError(f"{name} = {value!r:.80}: expected {_TYPES[expected]}")
+
+
+_TYPES = {
+    bool: "True or False",
+    float: "a finite number",
+    int: "a whole number",
+    str: "a name",
+    tuple: "a tuple of numbers",
+}
+_CHOICES: dict[str, Any] = {
+    "network": NETWORKS,
+    "preconditioning": PRECONDITIONINGS,
+    "objective": OBJECTIVES,
+    "optimizer": _OPTIMIZERS,
+    "schedule": SCHEDULES,
+    "precision": _PRECISIONS,
+}
+
+RECIPES: dict[str, Recipe] = {
+    "mnist-tutorial": Recipe(),
+    "mnist": Recipe(
+        network="ResidualUNet",
+        preconditioning="edm",
+        objective="lognormal",
+        optimizer="muon",
+        learning_rate=3e-3,
+        schedule="trapezoid",
+        averages=(0.998, 0.9995),
+        compile=True,
+    ),
+}
+RECIPES["mnist-likelihood"] = replace(
+    RECIPES["mnist"],
+    objective="likelihood",
+    smallest_time=1e-8,
+    dequantise=True,
+    waves=(8, 16, 32, 64, 128, 256, 512, 1024),
+)
+
+
+def learning_rate(recipe: Recipe, step: int, steps: int) -> float:
+    """The learning rate of update `step` out of `steps`."""
+    warm = min(1.0, (step + 1) / WARM_UP)
+    return recipe.learning_rate * warm * SCHEDULES[recipe.schedule](step / steps)

@@ -1,0 +1,126 @@
+"""The folder of a training run, in which nothing is lost.
+
+It holds `model.safetensors`, the averaged network, ready for `load_model`; the newest states
+`state-000001234.safetensors`, each all that is needed to go on from that update; `loss.csv`
+and `loss.png`. Every file is written under a temporary name, flushed to the disk and renamed,
+and the state last: whenever the power goes, the newest state is whole, and the other files
+are not older.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from safetensors import SafetensorError
+from torch import Tensor
+
+from diffsde.errors import CheckpointError, InputError, TrainingError
+from diffsde.scores.checkpoint import save_model
+from diffsde.scores.model import ScoreModel
+from diffsde.system.files import remove_leftovers, written_whole
+from diffsde.system.tensorfile import write_tensors
+from diffsde.views import plot_losses
+
+__all__ = ["Results", "RunFolder"]
+
+_STATE = re.compile(r"state-(\d+)\.safetensors")
+
+
+State = tuple[dict[str, Tensor], dict[str, Any]]  # tensors, and what JSON can hold
+
+
+class Results(NamedTuple):
+    """What a run has to show.
+
+    Attributes:
+        model: with its averaged weights.
+        card: kept in the model's file: what it was trained on and how.
+        losses: (update, loss), rising.
+    """
+
+    model: ScoreModel
+    card: dict[str, Any]
+    losses: Sequence[tuple[int, float]]
+
+
+class RunFolder:
+    """Where a run keeps its files.
+
+    Args:
+        path: the folder, made by the first write.
+        keep: how many states stay, the newest ones; 1 or more.
+    """
+
+    def __init__(self, path: Path, keep: int) -> None:
+        if type(keep) is not int or keep < 1:
+            raise InputError(f"keep = {keep!r}: expected a whole number of states, 1 or more")
+        self.path, self.keep = path, keep
+
+    def states(self) -> list[Path]:
+        """The states that are there, oldest first."""
+        found = self.path.iterdir() if self.path.is_dir() else ()
+        numbered = [(int(m[1]), path) for path in found if (m := _STATE.fullmatch(path.name))]
+        return [path for _, path in sorted(numbered)]
+
+    def newest(self) -> Path:
+        """The state to resume from.
+
+        Raises:
+            CheckpointError: there is none.
+        """
+        states = self.states()
+        if not states:
+            raise CheckpointError(
+                f"{self.path}: no state-….safetensors to resume from; start without --resume"
+            )
+        return states[-1]
+
+    def clean(self) -> None:
+        """Remove what a killed process had not finished writing."""
+        for name in ("model.safetensors", "loss.csv", "loss.png"):
+            remove_leftovers(self.path / name)
+        remove_leftovers(self.path / "state-*.safetensors")
+
+    def save(self, step: int, state: State, results: Results | None = None) -> None:
+        """Write the results, if there are any yet, and the state; then remove older states.
+
+        Raises:
+            TrainingError: not all could be written. Files from before are whole, and the text
+                says where the state is instead.
+        """
+        name = f"state-{step:09d}.safetensors"
+        try:
+            if results is not None:
+                self._write_results(results)
+            write_tensors(self.path / name, *state)
+            for old in self.states()[: -self.keep]:
+                old.unlink()
+        except (OSError, SafetensorError) as error:
+            raise TrainingError(
+                f"{self.path}: the run could not be saved at update {step} ({error}). What was "
+                f"saved before is whole. {_rescue(name, state)}Make room or allow writing in "
+                "the folder, then resume (--resume)"
+            ) from error
+
+    def _write_results(self, results: Results) -> None:
+        save_model(results.model, self.path / "model.safetensors", **results.card)
+        with written_whole(self.path / "loss.csv") as part, part.open("w", newline="") as file:
+            csv.writer(file).writerows([("update", "loss"), *results.losses])
+        if results.losses:
+            plot_losses(results.losses, self.path / "loss.png")
+
+
+def _rescue(name: str, state: State) -> str:
+    """Save a state outside of its folder, and say where."""
+    place = tempfile.gettempdir()
+    try:
+        place = tempfile.mkdtemp(prefix="diffsde-")
+        written = write_tensors(Path(place) / name, *state)
+    except (OSError, SafetensorError) as error:
+        return f"The state of that update could not be written to {place} either ({error}). "
+    return f"The state of that update is in {written}: move it into the folder to lose nothing. "

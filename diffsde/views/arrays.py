@@ -1,0 +1,85 @@
+r"""Arrays: a trajectory as NumPy arrays or as an `xarray.Dataset`, and back.
+
+xarray comes with `pip install 'diffsde[xarray]'`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import numpy
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from diffsde.errors import InputError
+from diffsde.solvers.trajectory import Stats, Trajectory
+from diffsde.system.packages import optional_package
+
+if TYPE_CHECKING:
+    import xarray
+
+__all__ = ["from_xarray", "to_numpy", "to_xarray"]
+
+_IMAGE_AXES = ("channel", "row", "column")
+
+
+def to_numpy(sol: Trajectory) -> dict[str, NDArray[Any]]:
+    """The arrays of a trajectory by name, as `numpy.savez(path, **to_numpy(sol))` takes them."""
+    named = {"ts": sol.ts, "ys": sol.ys, "diffusion": sol.diffusion, "std": sol.std}
+    named |= {"denoised": sol.denoised, "evaluations": sol.evaluations}
+    return {k: v.detach().cpu().numpy() for k, v in named.items() if v is not None}
+
+
+def to_xarray(sol: Trajectory) -> xarray.Dataset:
+    """A trajectory as a dataset: `states` over (t, sample, channel, row, column).
+
+    States that are no images have the axes axis_0, axis_1, … after t and sample. `diffusion`,
+    `std` and `evaluations` lie over t; the method, the costs and the shape are attributes.
+    """
+    xr = optional_package("xarray", "xarray")
+    arrays = to_numpy(sol)
+    rest = sol.ys.dim() - 2
+    axes = _IMAGE_AXES if rest == 3 else tuple(f"axis_{k}" for k in range(rest))
+    over = {"ys": ("t", "sample", *axes), "denoised": ("t", "sample", *axes)}
+    variables = {
+        "states" if name == "ys" else name: (over.get(name, ("t",)), array)
+        for name, array in arrays.items()
+        if name != "ts"
+    }
+    notes = {"method": sol.method, "shape": list(sol.shape), **asdict(sol.stats)}
+    coordinates = {"t": arrays["ts"], "sample": numpy.arange(sol.ys.shape[1])}
+    dataset: xarray.Dataset = xr.Dataset(variables, coordinates, notes)
+    return dataset
+
+
+def from_xarray(dataset: xarray.Dataset) -> Trajectory:
+    """The trajectory of a dataset that `to_xarray` made, also after a journey through a file.
+
+    Raises:
+        InputError: it lacks what `to_xarray` writes.
+    """
+    missing = [k for k in ("t", "states") if k not in dataset]
+    missing += [k for k in ("method", "shape", "nfe") if k not in dataset.attrs]
+    if missing:
+        raise InputError(f"the dataset lacks {', '.join(missing)}: was it made by to_xarray?")
+
+    def tensor(name: str) -> Tensor | None:
+        return torch.from_numpy(dataset[name].values.copy()) if name in dataset else None
+
+    notes = dataset.attrs
+    stats = Stats(
+        int(notes["nfe"]), int(notes["steps"]), int(notes["rejected"]), float(notes["seconds"])
+    )
+    return Trajectory(
+        torch.from_numpy(dataset["t"].values.copy()),
+        torch.from_numpy(dataset["states"].values.copy()),
+        str(notes["method"]),
+        stats,
+        tuple(int(n) for n in numpy.atleast_1d(notes["shape"])),
+        tensor("diffusion"),
+        tensor("std"),
+        tensor("denoised"),
+        tensor("evaluations"),
+    )

@@ -1,0 +1,151 @@
+r"""From states to pictures: what every view shares.
+
+A state of a variance-exploding SDE begins with a standard deviation near 10 and ends as an
+image in [0, 1]. No fixed scale shows both: on [0, 1] the beginning is a black-and-white
+flicker, on ±20 the digits are grey on grey. So, unless told otherwise, views shade frame t
+over the interval
+
+    ½ ± (½ + 2 s(t)),
+
+which is two standard deviations of the noise around the data's range: noise fills the
+shades from the first frame on, a digit rises out of it as its contrast passes the noise's,
+and the last frame is shown on [0, 1], as any image is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from diffsde.errors import InputError
+from diffsde.solvers.trajectory import Trajectory
+
+__all__ = [
+    "Shading",
+    "as_images",
+    "base_of_diffusion",
+    "default_columns",
+    "mosaic",
+    "reached",
+    "shade_limits",
+    "trajectories",
+]
+
+Shading = str | tuple[float, float]
+"""How states become shades: "envelope" (see above), "data" for [0, 1], or an interval."""
+
+_NOISE_STDS = 2.0  # of the noise, on either side of the data's range
+_ROW = 6  # images that still stand in one row
+
+
+def trajectories(sol: Trajectory | Sequence[Trajectory]) -> list[Trajectory]:
+    """One trajectory or several, as a list.
+
+    Raises:
+        InputError: it is neither, or there is none.
+    """
+    sols = [sol] if isinstance(sol, Trajectory) else list(sol)
+    wrong = [type(s).__name__ for s in sols if not isinstance(s, Trajectory)]
+    if wrong or not sols:
+        raise InputError(
+            f"{wrong[0] if wrong else 'no trajectory at all'}: expected a Trajectory, as solve "
+            "returns it, or a list of them"
+        )
+    return sols
+
+
+def as_images(states: Tensor, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """States (B, …) of samples of `shape` as images (B, C, H, W), not clamped.
+
+    Raises:
+        InputError: they are not images of one or three channels.
+    """
+    if states.dim() == 2 and len(shape) == 3:
+        states = states.reshape(-1, *shape)
+    if states.dim() != 4 or states.shape[1] not in (1, 3):
+        raise InputError(
+            f"states of shape {tuple(states.shape)} are not images: expected (B, C, H, W) "
+            "with C = 1 or 3, or flat states with a trajectory whose shape is (C, H, W)"
+        )
+    array: NDArray[np.float32] = states.detach().float().cpu().numpy()
+    return array
+
+
+def shade_limits(sol: Trajectory, shading: Shading) -> NDArray[np.float64]:
+    """The values shown as the darkest and the lightest shade, per frame: (T, 2).
+
+    Without a marginal std s(t), as for a user's own equations, the spread of the frame's
+    own values beyond that of black and white stands in for it.
+    """
+    if isinstance(shading, str):
+        if shading == "envelope":
+            half = 0.5 + _NOISE_STDS * _noise_std(sol)
+            return np.stack([0.5 - half, 0.5 + half], 1)
+        if shading != "data":
+            raise InputError(
+                f"shading = {shading!r}: expected 'envelope', 'data', or an interval (low, high)"
+            )
+        shading = (0.0, 1.0)
+    low, high = shading
+    if not low < high:
+        raise InputError(f"shading = {shading}: expected low < high")
+    return np.tile(np.array([low, high], dtype=np.float64), (len(sol), 1))
+
+
+def _noise_std(sol: Trajectory) -> NDArray[np.float64]:
+    if sol.std is not None:
+        std: NDArray[np.float64] = sol.std.detach().double().cpu().numpy()
+        return std
+    squares = [float((y.detach().float() - 0.5).square().mean()) for y in sol.ys]
+    beyond = np.array(squares, dtype=np.float64) - 0.25
+    return np.sqrt(np.clip(np.nan_to_num(beyond), 0, None))
+
+
+def reached(ts: Tensor, t: float) -> int:
+    """Which saved state a solve has reached at time t: the last whose time is not beyond t.
+
+    `ts` is in the order solved, rising or falling. Before the first time it is the first.
+    """
+    times = ts.detach().double().cpu().numpy()
+    falling = times[-1] < times[0]
+    slack = 1e-6 * max(1.0, abs(t))  # times may come from float32
+    passed = (times >= t - slack) if falling else (times <= t + slack)
+    return max(int(passed.sum()) - 1, 0)
+
+
+def default_columns(count: int) -> int:
+    """A few images stand in a row; more make the squarest block that leaves the least empty."""
+    side = math.ceil(math.sqrt(count))
+    return count if count <= _ROW else min(range(side, side + 3), key=lambda c: -count % c)
+
+
+def mosaic(images: NDArray[Any], columns: int, gap: int, fill: Any) -> NDArray[Any]:
+    """Images (B, H, W) or (B, H, W, 3) in rows of `columns`, `gap` pixels of `fill` between."""
+    count, height, width, *colour = images.shape
+    rows = -(-count // columns)
+    sheet = np.empty(
+        (rows * (height + gap) - gap, columns * (width + gap) - gap, *colour), images.dtype
+    )
+    sheet[:] = fill
+    for i, image in enumerate(images):
+        y, x = (i // columns) * (height + gap), (i % columns) * (width + gap)
+        sheet[y : y + height, x : x + width] = image
+    return sheet
+
+
+def base_of_diffusion(sol: Trajectory) -> float | None:
+    """σ, if the diffusion is σᵗ at every saved time; None for any other equation."""
+    if sol.diffusion is None:
+        return None
+    ts, g = sol.ts.detach().double().cpu(), sol.diffusion.detach().double().cpu()
+    if not bool((g > 0).all()) or float(ts.max()) <= 0:
+        return None
+    widest = int(ts.argmax())
+    log_sigma = float(g[widest].log() / ts[widest])
+    return math.exp(log_sigma) if torch.allclose(g.log(), log_sigma * ts, atol=1e-4) else None

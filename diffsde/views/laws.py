@@ -1,0 +1,191 @@
+r"""The law of all values over t: bands of quantiles, and densities as a heat map.
+
+What a solver samples has the right marginals if these meet the exact ones, or those of the
+forward process, or another solver's, at every t.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from diffsde.errors import InputError
+from diffsde.solvers.trajectory import Trajectory
+from diffsde.views.display import trajectories
+from diffsde.views.figures import (
+    Array,
+    PathLike,
+    axes_for,
+    name_of,
+    time_axis,
+    times_of,
+    values_of,
+    written,
+)
+from diffsde.views.paths import draw_envelopes, envelopes
+from diffsde.views.style import theme
+
+__all__ = ["plot_bands", "plot_marginals"]
+
+Density = Callable[[Tensor, float], Tensor]
+
+_LINEAR = 0.5  # half the data's range: where the value axis of marginals turns logarithmic
+_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+
+
+def plot_bands(
+    sol: Trajectory | Sequence[Trajectory],
+    path: PathLike = None,
+    envelope: str | None = "std",
+    *,
+    coverage: Sequence[float] = (0.5, 0.9),
+    ax: Axes | None = None,
+    dark: bool = False,
+) -> Figure:
+    """Quantiles of all values over t: the median, and bands around it.
+
+    The first trajectory's bands are filled, those of others drawn as dashed edges: equal
+    marginals show as edges that meet.
+
+    Args:
+        sol: a trajectory of any states, or several.
+        path: where to write the figure, too.
+        envelope: as in `plot_paths`.
+        coverage: the share of values in each band, between 0 and 1.
+
+    Raises:
+        InputError: no trajectory, an unknown envelope, a share out of range.
+    """
+    wrong = [c for c in coverage if not 0 < c < 1]
+    if wrong:
+        raise InputError(f"coverage = {wrong[0]}: expected shares between 0 and 1")
+    sols, look = trajectories(sol), theme(dark)
+    curves = envelopes(sols[0], envelope)
+    figure, axes = axes_for(ax, look, 8, 4.5)
+    for number, one in enumerate(sols):
+        _draw_bands(axes, one, coverage, look.line(number), filled=number == 0)
+    time_axis(axes, sols[0])
+    axes.set_ylabel("x(t)")
+    draw_envelopes(axes, sols[0], curves, look)
+    look.legend(axes, loc="upper right")
+    return written(figure, path)
+
+
+def plot_marginals(
+    sol: Trajectory,
+    path: PathLike = None,
+    *,
+    exact: Density | Trajectory | None = None,
+    bins: int = 160,
+    ax: Axes | None = None,
+    dark: bool = False,
+) -> Figure:
+    """The density of all values at every t, as a heat map, with quantiles over it.
+
+    The value axis is linear near zero and logarithmic far out (asinh), so that the noise of
+    the first times and the data of the last are both seen. Each time's density is drawn
+    relative to its own peak. The lines are the quantiles 5, 25, 50, 75 and 95 %, dashed
+    those of `exact`: equal marginals show as dashes that lie on lines.
+
+    Args:
+        sol: a trajectory of any states.
+        path: where to write the figure, too.
+        exact: what to compare with: a density `(x, t) -> p(x)` of one value, x of shape
+            (N,), or another trajectory, such as the forward process or another solver's.
+        bins: of the values.
+    """
+    look = theme(dark)
+    figure, axes = axes_for(ax, look, 8, 4.5)
+    others = [] if exact is None else _other_quantiles(exact, sol)
+    quantiles = quantiles_of(sol, _QUANTILES)
+    top = 1.6 * max(np.nanmax(np.abs(q)) for q in [quantiles, *(q for _, q in others)])
+    edges = np.sinh(np.linspace(-1, 1, bins + 1) * np.arcsinh(top / _LINEAR)) * _LINEAR
+    counts = np.stack([np.histogram(frame, edges, density=True)[0] for frame in values_of(sol)])
+    density = counts / counts.max(1, keepdims=True)
+    times = times_of(sol)
+    axes.set_yscale("asinh", linear_width=_LINEAR)
+    axes.set_yticks(_asinh_ticks(top))
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.pcolormesh(
+        times,
+        (edges[1:] + edges[:-1]) / 2,
+        density.T,
+        cmap=look.density_map(),
+        shading="nearest",
+        rasterized=True,
+    )
+    for number, line in enumerate(quantiles):
+        label = name_of(sol, "quantiles") if number == 0 else None
+        axes.plot(times, line, color=look.ink, linewidth=0.9, label=label)
+    for ts, lines in others:
+        name = name_of(exact, "quantiles") if isinstance(exact, Trajectory) else "exact quantiles"
+        for number, line in enumerate(lines):
+            label = name if number == 0 else None
+            axes.plot(ts, line, "--", color=look.line(1), linewidth=1.8, label=label)
+    time_axis(axes, sol)
+    axes.grid(False)
+    axes.set_ylabel("x(t)")
+    look.legend(axes, loc="upper right")
+    return written(figure, path)
+
+
+def _draw_bands(
+    axes: Axes, sol: Trajectory, coverage: Sequence[float], colour: str, filled: bool
+) -> None:
+    """The median and central bands: filled, or, to lie over filled ones, their edges."""
+    ts, style = times_of(sol), "-" if filled else "--"
+    for share in sorted(coverage, reverse=True):
+        low, high = quantiles_of(sol, (0.5 - share / 2, 0.5 + share / 2))
+        if filled:
+            axes.fill_between(ts, low, high, color=colour, alpha=0.25, linewidth=0)
+        else:
+            axes.plot(ts, low, style, ts, high, style, color=colour, linewidth=1.2)
+    (median,) = quantiles_of(sol, (0.5,))
+    shares = " and ".join(f"{share:.0%}" for share in sorted(coverage))
+    label = name_of(sol, f"median, and {shares} of values")
+    axes.plot(ts, median, style, color=colour, linewidth=1.5, label=label)
+
+
+def quantiles_of(sol: Trajectory, shares: Sequence[float]) -> Array:
+    """Quantiles of all values at every saved time: (len(shares), T)."""
+    return np.stack([np.quantile(frame, shares) for frame in values_of(sol)], 1)
+
+
+def _other_quantiles(exact: Density | Trajectory, sol: Trajectory) -> list[tuple[Array, Array]]:
+    if isinstance(exact, Trajectory):
+        return [(times_of(exact), quantiles_of(exact, _QUANTILES))]
+    if not callable(exact):
+        raise InputError(
+            f"exact = {type(exact).__name__}: expected a density (x, t) -> p(x), or a Trajectory"
+        )
+    return [(times_of(sol), _exact_quantiles(exact, sol))]
+
+
+def _exact_quantiles(density: Density, sol: Trajectory) -> Array:
+    """Quantiles of a density, summed up on a fine grid around the values seen at each time."""
+    columns = []
+    for t, frame in zip(times_of(sol), values_of(sol), strict=True):
+        low, high = float(frame.min()), float(frame.max())
+        room = 0.5 * (high - low) + 1e-6
+        grid = torch.linspace(low - room, high + room, 4001, dtype=torch.float64)
+        mass = torch.as_tensor(density(grid, float(t))).detach().double().reshape(-1)
+        if mass.shape != grid.shape:
+            raise InputError(
+                f"exact gave {tuple(mass.shape)} for {tuple(grid.shape)} values: expected one "
+                "density for each"
+            )
+        total = mass.cumsum(0)
+        columns.append(np.interp(_QUANTILES, (total / total[-1]).numpy(), grid.numpy()))
+    return np.stack(columns, 1)
+
+
+def _asinh_ticks(top: float) -> list[float]:
+    """0 and ±1, ±3, ±10, … in the two decades below `top`."""
+    decade = int(np.floor(np.log10(top)))
+    ticks = [m * 10.0**k for k in (decade - 1, decade) for m in (1, 3) if m * 10.0**k < top]
+    return [*(-t for t in reversed(ticks)), 0.0, *ticks]

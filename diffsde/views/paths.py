@@ -1,0 +1,177 @@
+r"""Paths: every coordinate of every sample against t, and the curves to compare them with.
+
+A few paths are lines. Many are a picture of fixed size that counts how many of them pass each
+of its pixels, so that neither time nor a file's size grows with what an eye cannot tell apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from diffsde.errors import InputError, name_list
+from diffsde.solvers.trajectory import Trajectory
+from diffsde.views.display import base_of_diffusion, trajectories
+from diffsde.views.figures import (
+    Array,
+    PathLike,
+    axes_for,
+    name_of,
+    time_axis,
+    times_of,
+    values_of,
+    written,
+)
+from diffsde.views.style import Theme, theme
+
+__all__ = ["draw_envelopes", "envelopes", "plot_paths"]
+
+ENVELOPES = ("sigma", "std", "both")
+_FEW = 64  # paths that are drawn one by one
+_RASTER = (600, 1000)  # pixels of a picture of more paths
+_CHUNK = 1024  # paths drawn at once, so that they stay in the processor's cache
+_FAINTEST = 0.15  # opacity of a lone path: none is lost
+
+
+def plot_paths(
+    sol: Trajectory | Sequence[Trajectory],
+    path: PathLike = None,
+    envelope: str | None = "sigma",
+    *,
+    ax: Axes | None = None,
+    dark: bool = False,
+) -> Figure:
+    """Every pixel of every sample against t.
+
+    Many paths are drawn into a picture of fixed size, stronger where more of them pass, so
+    that 100,000 take seconds and a PDF stays small; even a path far from all others stays
+    visible. Over the paths of the first trajectory, others lay some of theirs as lines.
+
+    Args:
+        sol: a trajectory of any states, or several.
+        path: where to write the figure, too.
+        envelope: curves to compare with: "sigma" for ±σᵗ, the diffusion; "std" for ±s(t),
+            the standard deviation of the noise, which two thirds of a Gaussian's paths keep
+            within; "both"; or None. A trajectory that has no such curve is drawn without.
+
+    Raises:
+        InputError: no trajectory, or an unknown envelope.
+    """
+    sols, look = trajectories(sol), theme(dark)
+    curves = envelopes(sols[0], envelope)
+    figure, axes = axes_for(ax, look, 8, 4.5)
+    top = 1.05 * max([*(_largest(s) for s in sols), *(c.max() for _, _, c in curves), 1e-12])
+    time_axis(axes, sols[0])
+    axes.set_ylim(-top, top)
+    axes.set_ylabel("x(t)")
+    for number, one in enumerate(sols):
+        _draw_paths(axes, one, look.line(number), every=number == 0)
+    draw_envelopes(axes, sols[0], curves, look)
+    look.legend(axes, loc="upper right")
+    return written(figure, path)
+
+
+def envelopes(sol: Trajectory, envelope: str | None) -> list[tuple[str, str, Array]]:
+    """Label, line style and curve of each envelope that is asked for and there."""
+    if envelope is None:
+        return []
+    if envelope not in ENVELOPES:
+        raise InputError(f"envelope = {envelope!r}: {name_list(str(envelope), ENVELOPES)}, or None")
+    sigma = base_of_diffusion(sol)
+    diffusion = "±g(t)" if sigma is None else rf"$\pm\sigma^t$, σ = {sigma:.4g}"
+    curves = [
+        ("sigma", diffusion, "--", sol.diffusion),
+        ("std", "±s(t)", ":", sol.std),
+    ]
+    return [
+        (label, style, curve.detach().double().cpu().numpy())
+        for name, label, style, curve in curves
+        if envelope in (name, "both") and curve is not None
+    ]
+
+
+def draw_envelopes(
+    axes: Axes, sol: Trajectory, curves: list[tuple[str, str, Array]], look: Theme
+) -> None:
+    for label, style, curve in curves:
+        for sign, name in ((1, label), (-1, None)):
+            axes.plot(times_of(sol), sign * curve, style, color=look.ink, linewidth=1.3, label=name)
+
+
+def _largest(sol: Trajectory) -> float:
+    """The largest absolute value that is finite."""
+    low, high = sol.ys.detach().aminmax()
+    if not bool(torch.isfinite(high - low)):
+        low, high = torch.nan_to_num(sol.ys.detach(), posinf=0, neginf=0).aminmax()
+    return max(-float(low), float(high))
+
+
+def _draw_paths(axes: Axes, sol: Trajectory, colour: str, every: bool) -> None:
+    """The paths of one trajectory between the axes' limits: all of them, or a few."""
+    ts, values = times_of(sol), values_of(sol)
+    count = values.shape[1]
+    if count > _FEW and not every:
+        values = values[:, np.linspace(0, count - 1, _FEW).astype(int)]
+    what = f"{count:,} paths" if every or count <= _FEW else f"{_FEW} of {count:,} paths"
+    axes.plot([], [], color=colour, linewidth=2, label=name_of(sol, what))
+    if values.shape[1] <= _FEW:
+        segments = [np.column_stack([ts, path]) for path in values.T]
+        axes.add_collection(LineCollection(segments, colors=colour, alpha=0.8, linewidths=0.8))
+        return
+    picture = np.empty((*_RASTER, 4))
+    picture[..., :3] = to_rgb(colour)
+    picture[..., 3] = _opacity(_passes(ts, values, axes.get_ylim(), _RASTER))
+    extent = (ts[0], ts[-1], *axes.get_ylim())
+    axes.imshow(
+        picture,
+        extent=extent,
+        aspect="auto",
+        origin="lower",
+        interpolation="nearest",
+        zorder=1,  # above the grid
+    )
+
+
+def _passes(
+    ts: Array, values: NDArray[np.float32], ylim: tuple[float, float], size: tuple[int, int]
+) -> NDArray[np.int64]:
+    """How many paths pass each pixel of a picture of `size`, rows from low values to high.
+
+    In each column of pixels a path covers the rows from where it enters to where it leaves.
+    That adds one at the first row and takes one away after the last; a running sum over
+    the rows then gives all paths at once.
+    """
+    height, width = size
+    low, high = ylim
+    edges = np.linspace(ts[0], ts[-1], width + 1)
+    forward = ts if ts[0] <= ts[-1] else -ts
+    left = np.clip(np.searchsorted(forward, edges if forward is ts else -edges) - 1, 0, len(ts) - 2)
+    share = ((edges - ts[left]) / (ts[left + 1] - ts[left])).astype(np.float32)[:, None]
+    steps = np.zeros(width * (height + 1), np.int64)
+    column = (np.arange(width) * (height + 1))[:, None]
+    for start in range(0, values.shape[1], _CHUNK):
+        chunk = np.nan_to_num(values[:, start : start + _CHUNK])
+        heights = chunk[left] + share * (chunk[left + 1] - chunk[left])
+        scaled = np.clip((heights - low) * (height / (high - low)), -1, height + 1)
+        rows = np.floor(scaled).astype(np.int32)
+        first = np.clip(np.minimum(rows[:-1], rows[1:]), 0, height)
+        after = np.clip(np.maximum(rows[:-1], rows[1:]) + 1, 0, height)
+        steps += np.bincount((column + first).ravel(), minlength=steps.size)
+        steps -= np.bincount((column + after).ravel(), minlength=steps.size)
+    return steps.reshape(width, height + 1).cumsum(1)[:, :height].T
+
+
+def _opacity(counts: NDArray[np.int64]) -> Array:
+    """As of translucent lines, laid so thick that half of what is covered is half opaque."""
+    covered = counts[counts > 0]
+    if not covered.size:
+        return np.zeros(counts.shape)
+    opacity = 1 - 0.5 ** (counts / np.median(covered))
+    return np.where(counts > 0, np.maximum(opacity, _FAINTEST), 0)

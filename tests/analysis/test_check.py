@@ -1,0 +1,186 @@
+"""`check` passes what is right and names what is wrong."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from diffsde import VESDE, InputError, ProbabilityFlow, ReverseSDE, load_images, load_pretrained
+from diffsde.analysis.checking import check
+from diffsde.equations.forward import SDE, VPSDE, expand
+from diffsde.equations.reverse import ReverseProblem
+from tests.problems import flow, gaussian, mixture, reverse
+
+SCORE = mixture(dims=8)
+DATA = SCORE.sample(200, 0.0, seed=7)
+PARTS = (SCORE.sde, SCORE, SCORE.shape)
+
+
+# -- right problems pass -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("score", [SCORE, gaussian(dims=8), mixture(VPSDE(), 8)])
+@pytest.mark.parametrize("build", [flow, reverse])
+@pytest.mark.parametrize("own_end", [False, True])
+def test_right_problems_pass(score: object, build: object, own_end: bool) -> None:
+    data = None if own_end else score.sample(200, 0.0, seed=7)  # type: ignore[attr-defined]
+    report = check(build(score), data)  # type: ignore[operator]
+    assert report.ok, report
+    assert report.diverges is None
+    assert "marginals are those of the forward process" in str(report)
+
+
+@pytest.mark.parametrize("eta", [0.5, 1.5])
+def test_every_eta_is_right(eta: float) -> None:
+    report = check(reverse(SCORE, eta=eta), DATA)
+    assert report.ok, report
+
+
+def test_noise_of_one_s_own_is_right_if_the_drift_goes_with_it() -> None:
+    class Fading(ReverseSDE):
+        """η(t) = t."""
+
+        def drift(self, x: Tensor, t: Tensor | float) -> Tensor:
+            weight = 0.5 * (self.sde.diffusion(t) ** 2 + self.diffusion(t) ** 2)
+            return -expand(weight, x) * self.score_at(x, t)
+
+        def diffusion(self, t: Tensor | float) -> Tensor:
+            return torch.as_tensor(t) * self.sde.diffusion(t)
+
+    report = check(Fading(*PARTS), DATA)
+    assert report.ok, report
+
+
+def test_the_shipped_model_passes_with_few_samples() -> None:
+    model = load_pretrained("mnist")
+    report = check(
+        ReverseSDE(model.sde, model, model.shape),
+        load_images("mnist", train=False).batch(torch.arange(200)),
+        n=8,
+    )
+    assert report.ok, report
+
+
+# -- wrong ones are found, with data and without -------------------------------------
+
+
+class LostHalf(ProbabilityFlow):
+    def drift(self, x: Tensor, t: Tensor | float) -> Tensor:
+        return -(expand(self.sde.diffusion(t), x) ** 2) * self.score_at(x, t)
+
+
+class WrongSign(ReverseSDE):
+    def drift(self, x: Tensor, t: Tensor | float) -> Tensor:
+        return -super().drift(x, t)
+
+
+class WrongSignFlow(ProbabilityFlow):
+    def drift(self, x: Tensor, t: Tensor | float) -> Tensor:
+        return -super().drift(x, t)
+
+
+class WrongNoise(ReverseSDE):
+    """s(t) for g(t)."""
+
+    def diffusion(self, t: Tensor | float) -> Tensor:
+        return self.sde.marginal_std(t)
+
+
+class WrongDrift(ProbabilityFlow):
+    """σᵗ for its square."""
+
+    def drift(self, x: Tensor, t: Tensor | float) -> Tensor:
+        return -0.5 * expand(self.sde.diffusion(t), x) * self.score_at(x, t)
+
+
+class FlowsDrift(ReverseSDE):
+    def drift(self, x: Tensor, t: Tensor | float) -> Tensor:
+        return 0.5 * super().drift(x, t)
+
+
+WRONG = {
+    LostHalf: "2 times the right one, ½ g²: the ½ is lost",
+    WrongSign: "-1 times the right one, .*its sign is wrong",
+    WrongSignFlow: "-1 times the right one, ½ g²: its sign is wrong",
+    WrongNoise: "Wrong g: the diffusion is 0.03.* to 0.39.* times η g",
+    WrongDrift: "it changes with t, so g is another function",
+    FlowsDrift: "0.5 times the right one, .*this is the drift of the flow",
+}
+
+
+@pytest.mark.parametrize("own_end", [False, True])
+@pytest.mark.parametrize("wrong", WRONG, ids=lambda cls: cls.__name__)
+def test_a_wrong_problem_is_named(wrong: type[ReverseProblem], own_end: bool) -> None:
+    report = check(wrong(*PARTS), None if own_end else DATA)
+    assert not report.ok
+    assert _matches(WRONG[wrong], report.findings[0]), report
+    # The twin, made of the same score, is right: the fault is in the problem.
+    assert not any("The score" in found and "drift" not in found for found in report.findings)
+
+
+def test_where_the_lost_half_shows() -> None:
+    """The flow's spread falls as s(t) / s(1), squared: 10 % are lost soon after the start."""
+    score = gaussian(dims=8)
+    report = check(LostHalf(score.sde, score, score.shape), score.sample(200, 0.0, seed=7))
+    assert report.diverges is not None
+    assert 0.7 < report.diverges < 1
+    assert report.rows[-1].spread < 0.1
+    assert report.rows[-1].twin_spread == pytest.approx(1, abs=0.15)
+    assert _matches("so look at this flow's drift", report.findings[-1])
+
+
+@pytest.mark.parametrize("own_end", [False, True])
+@pytest.mark.parametrize("cls", [ReverseSDE, ProbabilityFlow])
+def test_a_score_of_the_wrong_sign(cls: type[ReverseProblem], own_end: bool) -> None:
+    report = check(
+        cls(SCORE.sde, lambda x, t: -SCORE(x, t), SCORE.shape), None if own_end else DATA
+    )
+    assert _matches("The score has the wrong sign", report.findings[0]), report
+    assert own_end or report.diverges == report.rows[1].t
+
+
+def test_a_score_not_divided_by_the_noise() -> None:
+    def noise(x: Tensor, t: Tensor | float) -> Tensor:
+        return SCORE(x, t) * expand(SCORE.sde.marginal_std(t), x)
+
+    report = check(ProbabilityFlow(SCORE.sde, noise, SCORE.shape), DATA)
+    assert _matches("The score is not that of the data from t = 1", report.findings[0]), report
+
+
+def test_a_forward_process_that_contradicts_itself() -> None:
+    class Wrong(VESDE):
+        def diffusion(self, t: Tensor | float) -> Tensor:
+            return 1.5 * super().diffusion(t)
+
+    sde: SDE = Wrong()
+    report = check(ReverseSDE(sde, SCORE, SCORE.shape), DATA)
+    assert _matches("The forward SDE contradicts itself", report.findings[0]), report
+
+
+def test_a_forgotten_forward_drift() -> None:
+    class NoDrift(ReverseSDE):
+        def drift(self, x: Tensor, t: Tensor | float) -> Tensor:
+            return super().drift(x, t) - self.sde.drift(x, t)
+
+    score = mixture(VPSDE(), 8)
+    report = check(NoDrift(score.sde, score, score.shape), score.sample(200, 0.0, seed=7))
+    assert not report.ok
+
+
+# -- what is asked of the caller -----------------------------------------------------
+
+
+def test_mistakes() -> None:
+    with pytest.raises(InputError, match="expected a ReverseSDE or a ProbabilityFlow"):
+        check(SCORE.sde)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"data has shape \(5, 3\)"):
+        check(flow(SCORE), torch.zeros(5, 3))
+    with pytest.raises(InputError, match="n = 1"):
+        check(flow(SCORE), DATA, n=1)
+
+
+def _matches(pattern: str, text: str) -> bool:
+    import re
+
+    return re.search(pattern, text) is not None

@@ -1,0 +1,116 @@
+"""Ensembles: the statistics of all samples, whatever the chunks."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from scipy import stats
+
+from diffsde import GaussianScore, ProbabilityFlow, ReverseSDE, solve
+from diffsde.analysis.ensemble_plots import plot_ensemble
+from diffsde.analysis.ensembles import ensemble
+from diffsde.equations.forward import VESDE, VPSDE
+from diffsde.errors import InputError
+
+SDE = VESDE()
+REV = ReverseSDE(SDE, GaussianScore(SDE, torch.tensor([0.5, -0.2]), 0.3), (2,))
+SETTINGS = {"steps": 20, "clock": "karras", "save": 5}
+
+
+@pytest.mark.parametrize("chunk", [37, 60, 200])
+def test_statistics_are_those_of_all_samples_at_once(chunk: int) -> None:
+    found = ensemble(REV, 120, "em", chunk=chunk, seed=3, **SETTINGS)
+    x = SDE.prior_sample((120, 2), seed=3)
+    ys = solve(REV, x, "em", seed=3, **SETTINGS).ys.double()
+    assert found.count == 120
+    torch.testing.assert_close(found.mean, ys.mean(1), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found.std, ys.std(1), rtol=1e-4, atol=1e-6)
+    for k, level in enumerate(found.levels.tolist()):
+        at_once = torch.quantile(ys, level, dim=1, interpolation="linear")
+        # two samples on either side of the quantile, or a bin, apart
+        gap = (torch.quantile(ys, min(1, level + 1 / 120), dim=1)
+               - torch.quantile(ys, max(0, level - 1 / 120), dim=1))  # fmt: skip
+        assert bool(((found.quantiles[k] - at_once).abs() <= gap + 0.05 * found.std).all())
+
+
+def test_the_law_along_a_forward_process() -> None:
+    """20 000 paths of the VP SDE from a point: their band is the marginal's."""
+    sde = VPSDE()
+    levels = (0.1, 0.5, 0.9)
+    found = ensemble(
+        sde, 100, "euler", start=lambda _, n: torch.full((n, 200), 2.0, dtype=torch.float64),
+        chunk=25, seed=1, levels=levels, steps=100, save=[0.0, 0.1, 0.4, 1.0],
+    )  # fmt: skip
+    assert found.ts.tolist() == [0.0, 0.1, 0.4, 1.0]
+    assert not found.std[0].any()
+    assert bool((found.quantiles[:, 0] - 2).abs().max() < 1e-5)
+    for k in (1, 2, 3):
+        mean, std = (float(v) for v in sde.marginal_prob(torch.tensor(2.0).double(), found.ts[k]))
+        # 200 coordinates of one law: their average is known 14 times as well as each
+        slack = 5 * std / math.sqrt(100 * 200) + 0.01 * std
+        assert abs(float(found.mean[k].mean()) - mean) < slack
+        assert abs(float(found.std[k].mean()) - std) < 2 * slack
+        for level in levels:
+            exact = stats.norm(mean, std).ppf(level)
+            assert abs(float(found.quantile(level)[k].mean()) - exact) < 3 * slack
+
+
+def test_start_is_a_tensor_or_a_function_or_the_prior() -> None:
+    x = SDE.prior_sample((30, 2), seed=3)
+    own = ensemble(REV, 30, "em", chunk=8, seed=3, **SETTINGS)
+    tensor = ensemble(REV, 30, "em", start=x, chunk=8, seed=3, **SETTINGS)
+    function = ensemble(
+        REV, 30, "em", start=lambda first, n: x[first : first + n], chunk=8, seed=3, **SETTINGS
+    )
+    assert torch.equal(own.mean, tensor.mean)
+    assert torch.equal(own.quantiles, function.quantiles)
+
+
+def test_flows_and_images() -> None:
+    shape = (1, 3, 3)
+    flow = ProbabilityFlow(SDE, GaussianScore(SDE, torch.zeros(shape), 0.3), shape)
+    found = ensemble(flow, 10, "heun2", chunk=5, **SETTINGS)
+    assert found.mean.shape == found.std.shape == (5, *shape)
+    assert found.quantiles.shape == (5, 5, *shape)
+    assert found.stats.nfe == 40
+    assert bool((found.quantiles.diff(dim=0) >= 0).all())
+    adaptive = ensemble(flow, 10, "dopri5", chunk=5, save=3)
+    assert adaptive.mean.shape == (3, *shape)
+
+
+def test_error_texts() -> None:
+    with pytest.raises(InputError, match="count = 1: expected a whole number ≥ 2"):
+        ensemble(REV, 1)
+    with pytest.raises(InputError, match=r"levels = \[0.5, 1.0\]: expected numbers between 0 and"):
+        ensemble(REV, 4, levels=[0.5, 1.0])
+    with pytest.raises(InputError, match="save = 'all': expected a number of times"):
+        ensemble(REV, 4, save="all")
+    with pytest.raises(InputError, match="VPSDE has no prior to start from: give start="):
+        ensemble(VPSDE(), 4)
+    with pytest.raises(InputError, match="start has 3 samples: expected 4"):
+        ensemble(REV, 4, start=torch.zeros(3, 2))
+    found = ensemble(REV, 4, "em", **SETTINGS)
+    with pytest.raises(InputError, match=r"level = 0.3: this summary has 0.05, 0.25, 0.5"):
+        found.quantile(0.3)
+
+
+def test_band_beside_the_paths(tmp_path: Path) -> None:
+    """The filled bands are the quantiles, the lines the paths."""
+    found = ensemble(REV, 40, "em", seed=3, **SETTINGS)
+    sol = solve(REV, SDE.prior_sample((7, 2), seed=3), "em", seed=3, **SETTINGS)
+    figure = plot_ensemble(found, tmp_path / "band.png", coordinate=(1,), paths=sol)
+    (axes,) = figure.axes
+    outer, inner = (band.get_paths()[0].vertices[:, 1] for band in axes.collections)
+    for edges, low, high in ((outer, 0.05, 0.95), (inner, 0.25, 0.75)):
+        assert edges.min() == pytest.approx(float(found.quantile(low)[:, 1].min()))
+        assert edges.max() == pytest.approx(float(found.quantile(high)[:, 1].max()))
+    median, *lines = axes.lines
+    assert median.get_ydata().tolist() == pytest.approx(found.quantile(0.5)[:, 1].tolist())
+    assert len(lines) == 7
+    assert lines[2].get_ydata().tolist() == pytest.approx(sol.ys[:, 2, 1].tolist())
+    assert (tmp_path / "band.png").stat().st_size > 5000
+    with pytest.raises(InputError, match=r"coordinate = \(2,\): expected an index .* \(2,\)"):
+        plot_ensemble(found, coordinate=(2,))

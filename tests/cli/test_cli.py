@@ -1,0 +1,322 @@
+"""The command line, run as a user runs it."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import subprocess
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import torch
+from PIL import Image
+
+from diffsde import VESDE, ScoreModel, ScoreUNet, Trajectory, list_solvers, save_model
+from diffsde.cli.app import app, main
+from diffsde.cli.report import reported
+from diffsde.evaluation.metrics import Evaluation
+from diffsde.scores.networks import ResidualUNet
+from diffsde.training.recipes import RECIPES
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small untrained network: commands are tested here, not digits."""
+    sde = VESDE()
+    torch.manual_seed(0)
+    network = ScoreUNet(sde, channels=(32, 32, 32, 32), embed_dim=16)
+    path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
+    return save_model(ScoreModel(network, sde, (1, 28, 28)), path)
+
+
+class Done(NamedTuple):
+    """What a command left behind."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def run(*arguments: object) -> Done:
+    """The command in this process: a fresh one would import torch for every test."""
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        patch.setattr(sys, "argv", ["diffsde", *map(str, arguments)])
+        try:
+            main()
+        except SystemExit as end:
+            return Done(int(end.code or 0), out.getvalue(), err.getvalue())
+    return Done(0, out.getvalue(), err.getvalue())
+
+
+def test_solvers_lists_the_registry() -> None:
+    table = run("solvers")
+    assert table.returncode == 0
+    found = json.loads(run("solvers", "--json").stdout)["solvers"]
+    assert {row["name"] for row in found} == {row.name for row in list_solvers()}
+    assert all(row["name"] in table.stdout and row["advice"] in table.stdout for row in found)
+    assert "srk" not in run("solvers", "ode").stdout
+    lines = [line.split() for line in table.stdout.splitlines()]
+    assert lines.count(["name", "family", "order", "evaluations", "steps", "advice"]) == 2
+    for row in list_solvers():
+        cost = "varies" if row.evaluations is None else f"{row.evaluations:g}"
+        start = [row.name, row.family, f"{row.order:g}", cost]
+        assert start in [line[:4] for line in lines], row.name
+
+
+def test_sample_writes_images_and_the_path(tmp_path: Path, tiny: Path) -> None:
+    done = run(
+        "sample", "--model", tiny, "--method", "srk", "--clock", "karras", "--steps", 4, "--n", 3,
+        "--out", tmp_path, "--paths", "--animate", "--quiet",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    names = {"samples.png", "samples.safetensors", "paths.png", "samples.gif"}
+    assert names == {path.name for path in tmp_path.iterdir()}
+    assert all(f"wrote {tmp_path / name}" in done.stdout for name in names)
+    assert re.search(r"^in \d+\.\d s$", done.stdout, re.MULTILINE)
+    sol = Trajectory.load(tmp_path / "samples.safetensors")
+    assert sol.ys.shape == (6, 3, 1, 28, 28)  # 4 steps, their start, the clean images
+    assert sol.method == "srk"
+
+
+def test_sample_is_repeatable(tmp_path: Path, tiny: Path) -> None:
+    states = []
+    for name, chunk in (("a", 4), ("b", 2)):
+        out = tmp_path / name
+        run(
+            "sample", "--model", tiny, "--method", "dpmpp_2m", "--steps", 3, "--n", 4, "--out", out,
+            "--seed", 5, "--chunk", chunk, "--clock", "karras", "--quiet",
+        )  # fmt: skip
+        states.append(Trajectory.load(out / "samples.safetensors").final)
+    # The network's kernels round otherwise in another batch: a few float32 digits of the
+    # largest state, which is that of an untrained network, not of an image.
+    assert (states[0] - states[1]).abs().max() < 2e-5 * states[0].abs().max()
+
+
+def test_gallery_and_explore(tmp_path: Path, tiny: Path) -> None:
+    done = run("gallery", "--model", tiny, "--steps", 3, "--n", 2, "--out", tmp_path, "--json")
+    assert done.returncode == 0, done.stderr
+    assert {*map(Path, json.loads(done.stdout)["written"])} == set(tmp_path.iterdir())
+    written = {path.name for path in tmp_path.iterdir()}
+    for name in ("em", "pc", "sde_euler", "flow_heun2", "flow_rk45"):
+        assert {f"{name}_images.png", f"{name}.gif", f"{name}_paths.png"} <= written
+    assert {"noise.png", "sde_and_flow_paths.png"} <= written
+    shown = re.findall(r'src="([^"]+)"', (tmp_path / "index.html").read_text("utf-8"))
+    assert set(shown) == written - {"index.html"}
+    page = tmp_path / "page.html"
+    done = run("explore", "--model", tiny, "--steps", 3, "--n", 2, "--out", page, "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["runs"][0]["stats"]["nfe"] == 3
+    assert page.stat().st_size > 10_000
+
+
+def test_explore_puts_solvers_side_by_side_on_one_noise(tmp_path: Path, tiny: Path) -> None:
+    page = tmp_path / "page.html"
+    methods = ("--method", "euler", "--method", "heun2")
+    done = run("explore", "--model", tiny, *methods, "--steps", 2, "--n", 2, "--out", page)
+    assert done.returncode == 0, done.stderr
+    assert f"wrote {page}" in done.stdout
+    (data,) = re.findall(r'type="application/json">(.*?)</script>', page.read_text("utf-8"), re.S)
+    one, other = json.loads(data)["runs"]
+    assert (one["method"], other["method"]) == ("euler", "heun2")
+    assert one["span"][0] == other["span"][0]
+    size = 2 * 28 * 28 * 4 // 3  # letters that hold the first state
+    assert one["states"][:size] == other["states"][:size]
+    assert one["states"][size:] != other["states"][size:]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("sample", "--method", "srkk", "--model", "TINY"), 2, "did you mean 'srk'"),
+        (("sample", "--model", "nothing"), 2, "no pretrained model 'nothing'"),
+        (("sample", "--stepz", "3"), 2, "No such option"),
+        (("sample", "--steps", "0"), 2, "greater than or equal to 1"),
+        (("gallery", "--model", "BROKEN"), 1, "not a readable safetensors file"),
+        (("train", "--out", "run", "--dataset", "mnits"), 2, "no data set 'mnits'"),
+        (("train", "--out", "run", "--dataset", "folder", "--data", "no"), 1, "no such folder"),
+        (("train", "--out", "run", "--resume"), 1, "no state-"),
+        (("solvers", "pde"), 2, "kind = 'pde'"),
+    ],
+)
+def test_errors_say_what_to_do(
+    arguments: tuple[str, ...],
+    code: int,
+    words: str,
+    tmp_path: Path,
+    tiny: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    broken = tmp_path / "broken.safetensors"
+    broken.write_bytes(tiny.read_bytes()[:1000])
+    named = {"TINY": str(tiny), "BROKEN": str(broken)}
+    done = run(*(named.get(a, a) for a in arguments))
+    assert done.returncode == code, done.stderr
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+COMMANDS = ("gallery", "sample", "explore", "evaluate", "likelihood", "work-precision", "solvers",
+            "train")  # fmt: skip
+
+
+def test_every_command_has_help_with_an_example() -> None:
+    assert set(COMMANDS) == {command.name or command.callback.__name__ for command in
+                             app.registered_commands}  # fmt: skip
+    for command in COMMANDS:
+        done = run(command, "--help")
+        assert done.returncode == 0
+        text = " ".join(done.stdout.split())
+        assert re.search(rf"Examples?: diffsde {command}", text)
+        assert "--json" in text
+    text = run("--help").stdout
+    assert all(code in text for code in ("Exit codes", "130", "Example: diffsde sample"))
+
+
+@pytest.mark.parametrize("where", ["in a solve", "elsewhere"])
+def test_an_interruption_has_its_own_exit_code(
+    where: str, tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ctrl_c(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    if where == "in a solve":
+        monkeypatch.setattr(ScoreModel, "forward", ctrl_c)
+    else:
+        monkeypatch.setattr("diffsde.cli.app.plot_images", ctrl_c)
+    done = run("sample", "--model", tiny, "--steps", 1, "--n", 1, "--out", tmp_path, "--quiet")
+    assert done.returncode == 130
+    assert "interrupted" in done.stderr
+    assert not done.stdout.count("wrote")
+
+
+@pytest.mark.parametrize(
+    ("command", "facts"),
+    [
+        (("sample", "--method", "heun2", "--steps", 2, "--n", 2), {"method", "stats", "n"}),
+        (("likelihood", "--n", 2, "--steps", 2), {"bits_per_dim", "stderr", "images"}),
+        (("work-precision", "--method", "euler", "--budget", 2, "--n", 2), {"rows", "measure"}),
+    ],
+    ids=lambda value: value[0] if isinstance(value, tuple) else "",
+)
+def test_json_is_one_object_and_nothing_else(
+    command: tuple[object, ...],
+    facts: set[str],
+    tmp_path: Path,
+    tiny: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = run(*command, "--model", tiny, "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout, parse_constant=pytest.fail)  # NaN and ∞ are no JSON
+    assert facts <= found.keys()
+    assert found["seconds"] > 0
+    assert found["written"]
+    assert all(Path(path).exists() for path in found["written"])
+
+
+def test_train_says_what_it_reached(
+    tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "images").mkdir()
+    for k in range(12):
+        Image.new("L", (28, 28), 20 * k).save(tmp_path / "images" / f"{k}.png")
+    options = ("--dataset", "folder", "--data", "images", "--batch-size", 4, "--epochs", 1,
+               "--recipe", "mnist-tutorial", "--precision", "float32", "--quiet")  # fmt: skip
+    monkeypatch.setitem(RECIPES, "mnist-tutorial", replace(RECIPES["mnist-tutorial"], held_out=4))
+    done = run("train", "--out", "one", *options, "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["updates"] == 2
+    assert found["loss"] > 0
+    assert "one/model.safetensors" in found["written"]
+
+
+def test_what_is_not_finite_is_null_in_json(capsys: pytest.CaptureFixture[str]) -> None:
+    with reported(as_json=True) as report:
+        report.say("", rows=[{"error": float("inf")}, {"error": 0.5}], stderr=float("nan"))
+    found = json.loads(capsys.readouterr().out)
+    assert found["rows"] == [{"error": None}, {"error": 0.5}]
+    assert found["stderr"] is None
+
+
+def test_the_shell_completes_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    def completed(words: str) -> str:
+        monkeypatch.setenv("_DIFFSDE_COMPLETE", "complete_bash")
+        monkeypatch.setenv("COMP_WORDS", words)
+        monkeypatch.setenv("COMP_CWORD", str(len(words.split()) - (not words.endswith(" "))))
+        return run().stdout
+
+    assert completed("diffsde sam").split() == ["sample"]
+    assert "sde_dpmpp_2m" in completed("diffsde sample --method sde").split()
+    assert "karras" in completed("diffsde explore --clock k").split()
+    assert "mnist" in completed("diffsde likelihood --model m").split()
+
+
+def test_the_shell_script_of_completion(monkeypatch: pytest.MonkeyPatch) -> None:
+    for shell in ("bash", "zsh", "fish"):
+        monkeypatch.setattr("shellingham.detect_shell", lambda *_, shell=shell: (shell, shell))
+        done = run("--show-completion")
+        assert done.returncode == 0, done.stderr
+        assert "_DIFFSDE_COMPLETE=complete_" in done.stdout
+
+
+def test_the_installed_command() -> None:
+    program = "from diffsde.cli.app import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", program, "--version"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("diffsde 0.")
+
+
+def test_sample_of_one_class(tmp_path: Path, tiny: Path) -> None:
+    torch.manual_seed(0)
+    network = ResidualUNet(channels=(8, 32), blocks=(1, 1, 1), embed_dim=8, classes=3)
+    for weights in (network.last.weight, network.embed_class.weight):
+        torch.nn.init.normal_(weights)
+    torch.nn.init.normal_(network.encoder[0].film.weight)
+    network.encoder[0].conv2.weight.data.normal_()
+    model = save_model(ScoreModel(network, VESDE(), (1, 28, 28), "edm"), tmp_path / "m.safetensors")
+
+    def final(name: str, *options: object) -> torch.Tensor:
+        fixed = ("--model", model, "--steps", 2, "--clock", "karras", "--n", 2, "--quiet")
+        done = run("sample", "--out", tmp_path / name, *fixed, *options)
+        assert done.returncode == 0, done.stderr
+        return Trajectory.load(tmp_path / name / "samples.safetensors").final
+
+    free, two = final("free"), final("two", "--label", 2)
+    assert not torch.equal(two, free)
+    assert torch.equal(two, final("one", "--label", 2, "--guidance", 1))
+    assert torch.equal(free, final("none", "--label", 2, "--guidance", 0))
+    assert not torch.equal(two, final("more", "--label", 2, "--guidance", 3))
+    for options, message in (
+        (("--model", model, "--label", 3), "expected 0 to 2"),
+        (("--model", tiny, "--label", 3), "takes no class labels"),
+        (("--model", model, "--guidance", 2), "give --label too"),
+    ):
+        done = run("sample", "--out", tmp_path / "bad", "--steps", 1, "--n", 1, *options)
+        assert done.returncode == 2
+        assert message in done.stderr
+
+
+def test_evaluate_compares_samplers(
+    tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    score = Evaluation(100, 4.0, 0.4, 2.0, 0.1, 0.01, 0.8, 0.7, 0.9, (0.1,) * 10)
+    monkeypatch.setattr("diffsde.evaluation.samplers.evaluate", lambda *_, **__: score)
+    done = run(
+        "evaluate", "--model", tiny, "--method", "sde_dpmpp_2m", "--method", "dpmpp_2m",
+        "--steps", 1, "--n", 100, "--out", tmp_path, "--quiet", "--json",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert [row["nfe"] for row in json.loads(done.stdout)["scores"]] == [2, 2, None]
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"tiny", "scores.csv", "scores.png", "neighbours.png"}

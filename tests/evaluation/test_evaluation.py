@@ -1,0 +1,173 @@
+"""Samplers drawn, kept, compared: what is drawn depends on nothing but the seed."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+import torch
+
+from diffsde.data.images import load_images
+from diffsde.equations.forward import VESDE
+from diffsde.errors import InputError, UnknownSolverError
+from diffsde.evaluation import samplers as evaluation
+from diffsde.evaluation.metrics import Evaluation
+from diffsde.evaluation.plots import plot_evaluation, plot_neighbours
+from diffsde.evaluation.samplers import (
+    EvaluationRow,
+    EvaluationTable,
+    Sampler,
+    evaluate_samplers,
+    sample_images,
+)
+from diffsde.scores.model import ScoreModel
+from diffsde.scores.networks import ResidualUNet
+from diffsde.scores.preconditioning import EDM
+
+
+def tiny(seed: int = 0, classes: int = 0) -> ScoreModel:
+    torch.manual_seed(seed)
+    network = ResidualUNet(channels=(8, 32), blocks=(1, 1, 1), embed_dim=8, classes=classes)
+    return ScoreModel(network, VESDE(), (1, 28, 28), EDM(0.33)).eval()
+
+
+def test_samples_do_not_depend_on_batches_and_go_on_where_they_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, sampler = tiny(), Sampler("sde_dpmpp_2m", steps=3)
+    whole = sample_images(model, sampler, 6, batch_size=6, progress=False)
+    parts = sample_images(model, sampler, 6, batch_size=2, out=tmp_path, progress=False)
+    assert (whole.images - parts.images).abs().max() <= 1.01 / 255  # a level, by rounding
+    sorted(tmp_path.iterdir())[1].unlink()
+    calls = []
+    solve = evaluation.solve
+    monkeypatch.setattr(
+        evaluation, "solve", lambda *a, **k: calls.append(k["first"]) or solve(*a, **k)
+    )
+    again = sample_images(model, sampler, 6, batch_size=2, out=tmp_path, progress=False)
+    assert calls == [2]
+    assert torch.equal(again.images, parts.images)
+    assert again.nfe == parts.nfe == whole.nfe
+
+
+def test_kept_batches_of_another_model_are_not_taken_up(tmp_path: Path) -> None:
+    sampler = Sampler(steps=2)
+    sample_images(tiny(0), sampler, 2, out=tmp_path, progress=False)
+    with pytest.raises(InputError, match="images of another model: give another folder"):
+        sample_images(tiny(1), sampler, 2, out=tmp_path, progress=False)
+
+
+def test_classes_are_drawn_as_the_data_have_them() -> None:
+    labels = load_images("mnist").known_labels()
+    drawn = evaluation._drawn_classes(0, 0, 3000)
+    assert torch.equal(drawn[1000:1010], evaluation._drawn_classes(0, 1000, 10))
+    shares = torch.bincount(drawn, minlength=10) / 3000
+    expected = torch.bincount(labels) / len(labels)
+    # Five standard deviations of a share of 3,000.
+    assert (shares - expected).abs().max() < 5 * (0.1 * 0.9 / 3000) ** 0.5
+    told: list[torch.Tensor] = []
+    model = tiny(classes=10)
+    model.network.register_forward_pre_hook(lambda _network, args: told.append(args[2]))
+    sample_images(model, Sampler(steps=2, classes=True), 12, batch_size=12, progress=False)
+    assert len(told) == 3
+    assert all(torch.equal(labels, evaluation._drawn_classes(0, 0, 12)) for labels in told)
+    with pytest.raises(InputError, match="takes no class labels"):
+        sample_images(tiny(), Sampler(steps=2, classes=True), 2, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("sampler", "nfe"),
+    [
+        (Sampler("sde_dpmpp_2m", "sde", 5), 6),
+        (Sampler("sde_dpmpp_2m", "sde", 5, denoise=False), 5),
+        (Sampler("heun2", "ode", 5, denoise=False), 10),
+        (Sampler("srk", "sde", 5, denoise=False), 10),
+    ],
+)
+def test_cost_is_stated_in_evaluations(sampler: Sampler, nfe: int) -> None:
+    """Counted by the network itself."""
+    model, calls = tiny(), []
+    model.network.register_forward_hook(lambda *_: calls.append(1))
+    assert sample_images(model, sampler, 2, progress=False).nfe == nfe == len(calls)
+
+
+def test_samplers_are_checked_before_work_begins() -> None:
+    with pytest.raises(InputError, match="kind = 'sdee'"):
+        Sampler(kind="sdee")
+    with pytest.raises(UnknownSolverError, match="did you mean 'sde_dpmpp_2m'"):
+        Sampler("sde_dpmp_2m")
+    with pytest.raises(InputError, match="samplers: expected at least one"):
+        evaluate_samplers(tiny(), [])
+    names = {
+        Sampler("euler", kind, denoise=d).name for kind in ("ode", "sde") for d in (True, False)
+    }
+    assert len(names) == 4
+
+
+def made_up() -> EvaluationTable:
+    def score(fid: float, confident: float) -> Evaluation:
+        return Evaluation(100, fid, 0.1 * fid, 2.0, 0.1, 0.01, 0.8, 0.7, confident, (0.1,) * 10)
+
+    rows = [
+        EvaluationRow(Sampler(method, kind, steps), steps + 1, score(fid, confident))
+        for method, kind, steps, fid, confident in (
+            ("sde_dpmpp_2m", "sde", 19, 4.0, 0.9), ("sde_dpmpp_2m", "sde", 9, 8.0, 0.8),
+            ("dpmpp_2m", "ode", 9, 16.0, 0.7),
+        )
+    ]  # fmt: skip
+    return EvaluationTable(tuple(rows), score(2.0, 0.98))
+
+
+def test_table_as_a_file_and_as_text(tmp_path: Path) -> None:
+    table = made_up()
+    with table.save(tmp_path / "scores.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["sampler"] for row in rows][-1] == "real training images"
+    assert [row["nfe"] for row in rows] == ["20", "10", "10", ""]
+    assert [float(row["ratio"]) for row in rows] == [2, 4, 8, 1]
+    assert float(rows[0]["class_9"]) == 0.1
+    lines = str(table).splitlines()
+    assert len(lines) == 5
+    assert lines[1].split() == ["sde-sde_dpmpp_2m-karras-denoised-19", "20", "4", "0.4", "2", "2",
+                                "0.8", "0.7", "0.9"]  # fmt: skip
+
+
+def test_picture_of_quality_against_cost(tmp_path: Path) -> None:
+    """Its lines are the table's numbers, in the order of their cost."""
+    figure = plot_evaluation(made_up(), tmp_path / "scores.png")
+    ratio, confident = figure.axes
+    first, second, floor = (line for line in ratio.lines if len(line.get_xdata()) > 0)
+    assert first.get_xydata().tolist() == [[10, 4], [20, 2]]
+    assert second.get_xydata().tolist() == [[10, 8]]
+    assert set(floor.get_ydata()) == {1}
+    assert confident.lines[0].get_xydata().tolist() == [[10, 80], [20, 90]]
+    assert set(confident.lines[-1].get_ydata()) == {98}
+    assert (tmp_path / "scores.png").stat().st_size > 5000
+
+
+def test_picture_of_neighbours_shows_copies_first(tmp_path: Path) -> None:
+    train = load_images("mnist").images[:500].float() / 255
+    real = load_images("mnist", train=False).images[:100].float() / 255
+    samples = {"a": real[50:70], "b": torch.cat([real[80:99], train[[7]]])}
+    figure = plot_neighbours(samples, train, real[:50], tmp_path / "neighbours.png")
+    sheet = figure.axes[0].images[0].get_array()
+    copy, original = sheet[:28, :28, 0], sheet[29:57, :28, 0]
+    assert torch.equal(torch.as_tensor(copy), train[7, 0])
+    assert torch.equal(torch.as_tensor(original), train[7, 0])
+    labels = [text.get_text() for text in figure.axes[1].get_legend().get_texts()]
+    assert [label[:2] for label in labels] == ["a:", "b:", "re"]
+    assert ["least 0.00" in label for label in labels] == [False, True, False]
+    with pytest.raises(InputError, match="expected some, and one shape"):
+        plot_neighbours(samples, train, real[..., :14])
+    with pytest.raises(InputError, match="samples of 0 samplers"):
+        plot_neighbours({}, train, real)
+
+
+def test_samplers_are_scored_beside_real_images() -> None:
+    pytest.importorskip("torchmetrics")
+    samplers = [Sampler(steps=n) for n in (1, 2)]
+    table = evaluate_samplers(tiny(), samplers, 100, bootstraps=2, progress=False)
+    assert [row.nfe for row in table.rows] == [2, 3]
+    assert table.real.ratio == pytest.approx(1, abs=1e-3)
+    assert all(row.score.ratio > 3 for row in table.rows)  # an untrained network draws blots

@@ -1,0 +1,92 @@
+"""Scores: known values on known features, the right order on real and spoilt digits."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from diffsde.data.images import load_images
+from diffsde.errors import InputError
+from diffsde.evaluation.metrics import (
+    evaluate,
+    fid,
+    kid,
+    load_classifier,
+    nearest_neighbours,
+    precision_recall,
+)
+
+pytest.importorskip("torchmetrics")
+
+
+def cloud(count: int, mean: float = 0.0, std: float = 1.0, seed: int = 0) -> torch.Tensor:
+    return mean + std * torch.randn(count, 64, generator=torch.Generator().manual_seed(seed))
+
+
+def test_fid_of_two_gaussians_is_known() -> None:
+    """‖m₁ − m₂‖² + Σ (σ₁ − σ₂)², here with exact moments."""
+    x = cloud(4000)
+    x = (x - x.mean(0)) / x.std(0)
+    assert fid(x, x) == pytest.approx(0, abs=1e-3)
+    assert fid(x + 0.5, x) == pytest.approx(64 * 0.25, rel=1e-3)
+    assert fid(2 * x, x) == pytest.approx(64, rel=0.05)
+
+
+def test_kid_knows_the_same_law_from_another() -> None:
+    same, error = kid(cloud(1000), cloud(1000, seed=1))
+    other, _ = kid(cloud(1000), cloud(1000, mean=0.2, seed=1))
+    assert abs(same) < 4 * error
+    assert other > 4 * error
+
+
+def test_precision_and_recall_tell_missing_from_wrong() -> None:
+    real = torch.cat([cloud(300), cloud(300, mean=20.0, seed=1)])
+    half = cloud(300, seed=2)
+    precision, recall = precision_recall(half, real)
+    assert precision > 0.6
+    assert 0.3 < recall < 0.6
+    wrong = torch.cat([half, cloud(300, mean=-20.0, seed=3)])
+    precision, recall = precision_recall(wrong, real)
+    assert 0.2 < precision < 0.5
+
+
+def test_classifier_knows_its_digits() -> None:
+    test = load_images("mnist", train=False)
+    assert test.labels is not None
+    with torch.no_grad():
+        guess = load_classifier()(test.images[:1000].float() / 255).argmax(1)
+    assert (guess == test.labels[:1000]).float().mean() > 0.98
+
+
+def test_real_digits_score_better_than_spoilt_ones() -> None:
+    real = load_images("mnist").images[20_000:20_500].float() / 255
+    noise = torch.randn(real.shape, generator=torch.Generator().manual_seed(0))
+    good = evaluate(real, bootstraps=5)
+    bad = evaluate(real + 0.3 * noise, bootstraps=5)
+    ones = evaluate(real[:1].expand(500, -1, -1, -1), bootstraps=5)
+    assert good.count == 500
+    assert good.fid < 2 * good.floor
+    assert bad.fid > 5 * good.fid
+    assert good.fid_error > 0
+    assert good.confident > 0.93 > bad.confident
+    assert sum(good.classes) == pytest.approx(1)
+    assert max(ones.classes) == 1
+    assert ones.recall < 0.05 < good.recall
+
+
+def test_images_that_cannot_be_scored() -> None:
+    with pytest.raises(InputError, match="50 images are too few"):
+        evaluate(torch.rand(50, 1, 28, 28))
+    with pytest.raises(InputError, match=r"shape \(200, 3, 32, 32\)"):
+        evaluate(torch.rand(200, 3, 32, 32))
+    with pytest.raises(InputError, match="not finite"):
+        evaluate(torch.full((200, 1, 28, 28), torch.nan))
+
+
+def test_copies_are_found() -> None:
+    train = load_images("mnist").images[:2000]
+    images = train[[5, 77]].float()
+    images[1] += 3
+    distance, index = nearest_neighbours(images, train)
+    assert index.tolist() == [5, 77]
+    assert distance.tolist() == pytest.approx([0, 3 * 28], abs=0.5)

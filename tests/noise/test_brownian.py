@@ -1,0 +1,130 @@
+"""Brownian motion: its law, and that it is one path."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import threading
+import time
+
+import pytest
+import torch
+from scipy import stats
+from torch import Tensor
+
+from diffsde import VESDE, BrownianPath, GaussianScore, InputError, ReverseSDE, solve
+from diffsde.noise.brownian import BoundBrownian, SequentialBrownian
+from diffsde.noise.seeds import NormalTable
+
+SIZE = (4, 5000)
+INTERVALS = [(0.0, 0.25), (0.25, 0.31), (0.31, 1.234), (1.234, 1.2345), (1.2345, 2.0)]
+
+
+def path(**more: object) -> BoundBrownian:
+    return BrownianPath(3).bind(SIZE, 2.0, dtype=torch.float64, **more)  # type: ignore[arg-type]
+
+
+def sequential() -> BoundBrownian:
+    return SequentialBrownian(3, SIZE, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("make", [path, sequential])
+def test_increments_and_areas_have_their_law(make: object) -> None:
+    noise = make()  # type: ignore[operator]
+    for a, b in INTERVALS:
+        w, u = noise(a, b, return_U=True)
+        h = b - a
+        area = u / h - w / 2
+        for value, std in ((w, math.sqrt(h)), (area, math.sqrt(h / 12))):
+            assert stats.kstest((value / std).flatten().numpy(), "norm").pvalue > 1e-4
+        assert abs(correlation(w, area)) < 5 / math.sqrt(w.numel())
+
+
+@pytest.mark.parametrize("make", [path, sequential])
+def test_disjoint_increments_are_independent(make: object) -> None:
+    noise = make()  # type: ignore[operator]
+    drawn = [noise(a, b) for a, b in INTERVALS]
+    for one, other in itertools.pairwise(drawn):
+        assert abs(correlation(one, other)) < 5 / math.sqrt(one.numel())
+
+
+def test_a_path_is_a_function_of_time() -> None:
+    noise = path()
+    (w, u), (w1, u1), (w2, u2) = (
+        noise(a, b, return_U=True) for a, b in ((0.2, 1.7), (0.2, 0.9), (0.9, 1.7))
+    )
+    assert torch.allclose(w, w1 + w2, atol=1e-12)
+    assert torch.allclose(u, u1 + u2 + 0.8 * w1, atol=1e-12)  # Chen's relation
+    again = path()
+    again(1.3, 1.4)
+    assert torch.equal(again(0.2, 1.7), w)
+
+
+def test_a_sample_keeps_its_path_in_any_batch() -> None:
+    whole, part = path(), BrownianPath(3).bind((2, 5000), 2.0, [1, 3], torch.float64)
+    assert torch.equal(part(0.3, 0.77), whole(0.3, 0.77)[[1, 3]])
+
+
+def test_times_of_their_own() -> None:
+    noise = path()
+    start = torch.tensor([[0.1], [0.2], [0.5], [1.0]], dtype=torch.float64)
+    found = noise(start, start + 0.3)
+    for i, a in enumerate(start[:, 0].tolist()):
+        assert torch.equal(found[i], noise(a, a + 0.3)[i])
+
+
+def test_both_sources_give_no_levy_area() -> None:
+    for noise in (path(), sequential()):
+        w, area = noise(0.0, 0.5, return_A=True)
+        assert area.shape == (*w.shape, w.shape[1])
+        assert area.count_nonzero() == 0
+
+
+def test_the_same_interval_twice_is_the_same_noise() -> None:
+    noise = sequential()
+    assert torch.equal(noise(0.0, 0.1), noise(0.0, 0.1))
+    assert not torch.equal(noise(0.1, 0.2), noise(0.2, 0.3))
+
+
+@pytest.mark.parametrize("area", [False, True])
+def test_numbers_drawn_ahead_are_those_of_each_sample(area: bool) -> None:
+    size, table = (64, 300), NormalTable(3, "brownian")
+    noise, few = SequentialBrownian(3, size), SequentialBrownian(3, (2, 300), [5, 60])
+    assert noise._drawer is not None
+    assert few._drawer is None
+    for k, (a, b) in enumerate(INTERVALS):
+        asked_again = k == 2
+        for _ in range(1 + asked_again):
+            (w, u), (part_w, part_u) = (n.increment(a, b, area) for n in (noise, few))
+            z = table.rows(range(64), 2 * k + 2, size[1:], torch.float32)
+            assert torch.equal(w, math.sqrt(b - a) * z)
+            assert torch.equal(w[[5, 60]], part_w)
+            if area:
+                assert torch.equal(u[[5, 60]], part_u)  # type: ignore[index, arg-type]
+
+
+def test_a_trajectory_keeps_no_thread() -> None:
+    score = GaussianScore(VESDE(), torch.zeros(2**13), 0.3)
+    before = set(threading.enumerate())  # some of which may end meanwhile
+    sol = solve(ReverseSDE(score.sde, score, score.shape), torch.randn(2, 2**13), steps=3)
+    ends = time.monotonic() + 10
+    while set(threading.enumerate()) - before and time.monotonic() < ends:
+        time.sleep(0.01)
+    assert not set(threading.enumerate()) - before
+    assert len(sol) == 4
+
+
+def test_a_sequential_source_refuses_another_order() -> None:
+    noise = sequential()
+    noise(0.0, 0.1)
+    with pytest.raises(InputError, match="walked in order; a BrownianPath"):
+        noise(0.5, 0.6)
+
+
+def test_a_size_that_does_not_fit() -> None:
+    with pytest.raises(InputError, match=r"expected \(B, D\) and one index"):
+        BrownianPath(0).bind((3, 2), samples=[0])
+
+
+def correlation(a: Tensor, b: Tensor) -> float:
+    return float(torch.corrcoef(torch.stack([a.flatten(), b.flatten()]))[0, 1])

@@ -1,0 +1,235 @@
+"""Guided scores against posteriors that are known: Gaussian data, and labelled mixtures."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from scipy import stats
+from torch import Tensor
+
+from diffsde import GaussianScore, MixtureScore, ProbabilityFlow, ReverseSDE, solve
+from diffsde.equations.forward import EDMSDE, SDE, SDES, VPSDE
+from diffsde.errors import InputError
+from diffsde.scores.guidance import (
+    classifier_free,
+    classifier_guided,
+    deblurring,
+    inpainting,
+    linear_inverse,
+    super_resolution,
+)
+
+MEAN = torch.tensor([0.4, -0.3, 0.1, 0.6], dtype=torch.float64)
+STD = torch.tensor([0.8, 0.3, 0.5, 0.2], dtype=torch.float64)
+A = torch.tensor([[1.0, 0.5, 0.0, -1.0], [0.0, 1.0, 2.0, 0.3]], dtype=torch.float64)
+Y = torch.tensor([[0.9, -0.5]], dtype=torch.float64)
+NOISE = 0.2
+
+
+def seen(x: Tensor) -> Tensor:
+    return x @ A.to(x).T
+
+
+def posterior() -> tuple[Tensor, Tensor]:
+    """Mean and covariance of x(0) given y = A x(0) + n."""
+    prior = torch.diag(STD**2)
+    gain = prior @ A.T @ torch.linalg.inv(A @ prior @ A.T + NOISE**2 * torch.eye(2))
+    return MEAN + (gain @ (Y[0] - A @ MEAN)), prior - gain @ A @ prior
+
+
+def guided_gaussian(sde: SDE) -> tuple[GaussianScore, torch.nn.Module]:
+    score = GaussianScore(sde, MEAN, STD)
+    return score, linear_inverse(score, sde, seen, Y, noise=NOISE)
+
+
+@pytest.mark.parametrize("make", SDES.values(), ids=SDES.keys())
+def test_guided_score_is_that_of_the_posterior(make: type[SDE]) -> None:
+    """Gaussian data stay Gaussian: N(a m, a² C + s² I) with the posterior's m and C."""
+    sde = make()
+    _, guided = guided_gaussian(sde)
+    mean, covariance = posterior()
+    x = torch.randn(6, 4, generator=torch.Generator().manual_seed(0)).double()
+    for fraction in (0.01, 0.3, 1.0):
+        t = torch.tensor(fraction * sde.T, dtype=torch.float64)
+        a, s = sde.marginal_scale(t), sde.marginal_std(t)
+        law = a**2 * covariance + s**2 * torch.eye(4)
+        exact = -torch.linalg.solve(law, (x - a * mean).T).T
+        torch.testing.assert_close(guided(x, t), exact, rtol=1e-6, atol=1e-8)
+        torch.testing.assert_close(guided(x, t.expand(6)), exact, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("stochastic", "method"), [(True, "sde_dpmpp_2m"), (True, "sosra"), (False, "dpmpp_2m")]
+)
+def test_samples_have_the_posterior_mean_and_covariance(stochastic: bool, method: str) -> None:
+    sde = VPSDE()
+    _, guided = guided_gaussian(sde)
+    problem = (ReverseSDE if stochastic else ProbabilityFlow)(sde, guided, (4,))
+    x = sde.prior_sample((400, 4), seed=1, dtype=torch.float64)
+    sol = solve(problem, x, method, steps=60, clock="karras", seed=2, save="last")
+    mean, covariance = posterior()
+    t = torch.tensor(sde.eps, dtype=torch.float64)
+    a, s = sde.marginal_scale(t), sde.marginal_std(t)
+    root = torch.linalg.cholesky(a**2 * covariance + s**2 * torch.eye(4))
+    white = torch.linalg.solve_triangular(root, (sol.final - a * mean).T, upper=False)
+    assert stats.kstest(white.flatten().numpy(), stats.norm.cdf).pvalue > 1e-3
+    # and each mean and each covariance by itself
+    assert float(white.mean(1).abs().max()) < 4 / math.sqrt(400)
+    assert float((white.cov() - torch.eye(4)).abs().max()) < 4 * math.sqrt(2 / 400)
+
+
+def test_cheaper_covariance_is_exact_for_what_it_supposes() -> None:
+    sde = VPSDE()
+    score = GaussianScore(sde, MEAN, 0.5)
+    x = torch.randn(3, 4, generator=torch.Generator().manual_seed(0)).double()
+    own = linear_inverse(score, sde, seen, Y, noise=NOISE)
+    cheap = linear_inverse(score, sde, seen, Y, noise=NOISE, data_std=0.5)
+    torch.testing.assert_close(cheap(x, 0.3), own(x, 0.3))
+    wrong = linear_inverse(score, sde, seen, Y, noise=NOISE, data_std=2.0)
+    assert not torch.allclose(wrong(x, 0.3), own(x, 0.3), rtol=1e-2)
+
+
+def test_known_pixels_are_kept_and_the_rest_is_drawn() -> None:
+    sde = EDMSDE()
+    shape = (1, 4, 4)
+    score = GaussianScore(sde, torch.full(shape, 0.5), 0.3)
+    image = torch.rand(1, *shape, generator=torch.Generator().manual_seed(1))
+    mask = torch.zeros(shape)
+    mask[:, :2] = 1
+    guided = inpainting(score, sde, image, mask, noise=0.01)
+    x = sde.prior_sample((60, *shape), seed=3)
+    sol = solve(ReverseSDE(sde, guided, shape), x, "sde_dpmpp_2m", steps=30, clock="karras", seed=0)
+    known, painted = sol.final[:, :, :2], sol.final[:, :, 2:]
+    z = (known - image[:, :, :2]) / math.hypot(0.01, sde.eps)
+    assert float(z.abs().max()) < 5
+    assert stats.kstest(((painted - 0.5) / 0.3).flatten().numpy(), stats.norm.cdf).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("kind", ["super_resolution", "deblurring"])
+def test_images_agree_with_what_was_seen(kind: str) -> None:
+    sde = VPSDE()
+    shape = (2, 4, 4)
+    score = GaussianScore(sde, torch.zeros(shape), 0.7)
+    truth = 0.7 * torch.randn(1, *shape, generator=torch.Generator().manual_seed(1))
+    if kind == "super_resolution":
+        observe = lambda x: torch.nn.functional.avg_pool2d(x, 2)  # noqa: E731
+        guided = super_resolution(score, sde, observe(truth), 2, noise=0.02)
+    else:
+        kernel = torch.tensor([[0.0, 0.1, 0.0], [0.1, 0.5, 0.2], [0.0, 0.1, 0.0]])
+        weight = kernel.expand(2, 1, 3, 3)
+        observe = lambda x: torch.nn.functional.conv2d(x, weight, padding=1, groups=2)  # noqa: E731
+        guided = deblurring(score, sde, observe(truth), kernel, noise=0.02, iterations=12)
+    x = sde.prior_sample((8, *shape), seed=3)
+    flow = ProbabilityFlow(sde, guided, shape)
+    final = solve(flow, x, "dpmpp_2m", steps=40, clock="karras", save="last").final
+    error = observe(final) - observe(truth)
+    assert float(error.square().mean().sqrt()) < 0.03
+    if kind == "super_resolution":  # what was not seen is free
+        assert float(final.std(0).mean()) > 0.3
+
+
+def labelled(sde: SDE) -> tuple[MixtureScore, list[GaussianScore]]:
+    means = torch.tensor([[0.8, -0.5], [-0.6, 0.4], [0.1, 0.9]], dtype=torch.float64)
+    stds = torch.tensor([0.3, 0.5, 0.2], dtype=torch.float64)
+    whole = MixtureScore(sde, means, stds, [0.5, 0.2, 0.3])
+    return whole, [GaussianScore(sde, m, c) for m, c in zip(means, stds, strict=True)]
+
+
+def logits_of(whole: MixtureScore, parts: list[GaussianScore]):
+    """The exact classifier of noisy samples: log wₖ p_t(x | k), up to a constant."""
+    weights = whole.log_weights
+
+    def classify(x: Tensor, t: Tensor | float) -> Tensor:
+        return torch.stack([w + p.log_prob(x, t) for w, p in zip(weights, parts, strict=True)], 1)
+
+    return classify
+
+
+def taking_labels(whole: MixtureScore, parts: list[GaussianScore]):
+    def score(x: Tensor, t: Tensor | float, label: Tensor | None) -> Tensor:
+        if label is None:
+            return whole(x, t)
+        every = torch.stack([p(x, t) for p in parts])
+        return every[label, torch.arange(len(x))]
+
+    return score
+
+
+def test_classifier_gives_the_score_of_the_class() -> None:
+    whole, parts = labelled(VPSDE())
+    x = torch.randn(5, 2, generator=torch.Generator().manual_seed(0)).double()
+    for k in range(3):
+        guided = classifier_guided(whole, logits_of(whole, parts), k)
+        torch.testing.assert_close(guided(x, 0.3), parts[k](x, 0.3))
+    labels = torch.tensor([0, 1, 2, 1, 0])
+    mixed = classifier_guided(whole, logits_of(whole, parts), labels)(x, 0.3)
+    torch.testing.assert_close(mixed, taking_labels(whole, parts)(x, torch.tensor(0.3), labels))
+
+
+def test_classifier_guided_samples_are_of_the_class() -> None:
+    sde = VPSDE()
+    whole, parts = labelled(sde)
+    guided = classifier_guided(whole, logits_of(whole, parts), 1)
+    x = sde.prior_sample((300, 2), seed=4, dtype=torch.float64)
+    sol = solve(ReverseSDE(sde, guided, (2,)), x, "sde_dpmpp_2m", steps=40, clock="karras", seed=1)
+    white = (sol.final - parts[1].mean) / 0.5
+    assert stats.kstest(white.flatten().numpy(), stats.norm.cdf).pvalue > 1e-3
+
+
+def test_classifier_free_is_the_same_line_of_scores() -> None:
+    """γ times the classifier's gradient, and γ times the difference of two scores, are one."""
+    whole, parts = labelled(VPSDE())
+    x = torch.randn(5, 2, generator=torch.Generator().manual_seed(0)).double()
+    score = taking_labels(whole, parts)
+    for guidance in (0.0, 1.0, 2.0, 3.5):
+        free = classifier_free(score, 2, guidance)
+        classified = classifier_guided(whole, logits_of(whole, parts), 2, scale=guidance)
+        torch.testing.assert_close(free(x, 0.2), classified(x, 0.2))
+    calls: list[object] = []
+    counted = lambda x, t, k: (calls.append(k), score(x, t, k))[1]  # noqa: E731
+    classifier_free(counted, 2, 1.0)(x, 0.2)
+    assert len(calls) == 1  # γ = 1 needs no score without a label
+    sde = whole.sde
+    start = sde.prior_sample((300, 2), seed=4, dtype=torch.float64)
+    flow = ProbabilityFlow(sde, classifier_free(score, 2, 1.0), (2,))
+    final = solve(flow, start, "dpmpp_2m", steps=30, clock="karras", save="last").final
+    white = (final - parts[2].mean) / math.hypot(0.2, float(sde.marginal_std(sde.eps)))
+    assert stats.kstest(white.flatten().numpy(), stats.norm.cdf).pvalue > 1e-3
+
+
+def test_guided_scores_can_be_differentiated() -> None:
+    """So likelihoods and gradients through a solve work on guided problems too."""
+    sde = VPSDE()
+    _, guided = guided_gaussian(sde)
+    whole, parts = labelled(sde)
+    classified = classifier_guided(whole, logits_of(whole, parts), 1)
+    for fn, dims in ((guided, 4), (classified, 2)):
+        x = torch.randn(2, dims, generator=torch.Generator().manual_seed(0)).double()
+        x.requires_grad_()
+        t = torch.tensor(0.4, dtype=torch.float64)
+        assert torch.autograd.gradcheck(lambda z, fn=fn, t=t: fn(z, t), (x,))
+        assert not fn(x.detach(), t).requires_grad
+
+
+def test_error_texts() -> None:
+    sde = VPSDE()
+    score, _ = guided_gaussian(sde)
+    x = torch.zeros(3, 4)
+    with pytest.raises(InputError, match=r"y has shape \(2, 2\): expected \(1, …\) or \(B, …\)"):
+        linear_inverse(score, sde, seen, Y.expand(2, 2))(x, 0.5)
+    with pytest.raises(InputError, match="operator: not linear"):
+        linear_inverse(score, sde, lambda x: seen(x) + 1, Y)(x, 0.5)
+    with pytest.raises(InputError, match="noise = -1"):
+        linear_inverse(score, sde, seen, Y, noise=-1)
+    with pytest.raises(InputError, match="iterations = 0: expected a whole number"):
+        linear_inverse(score, sde, seen, Y, iterations=0)
+    with pytest.raises(InputError, match="mask: expected zeros"):
+        inpainting(score, sde, x, torch.full((4,), 0.5))
+    with pytest.raises(InputError, match=r"kernel of shape \(2, 2\): expected \(h, w\), both odd"):
+        deblurring(score, sde, x, torch.ones(2, 2))
+    with pytest.raises(InputError, match=r"label of shape .* expected a whole number, or 3"):
+        classifier_free(lambda x, *_: x, torch.zeros(2).long(), 1.0)(x, 0.5)
+    with pytest.raises(InputError, match=r"classifier returned \(3,\) .*expected logits"):
+        classifier_guided(score, lambda x, _: x[:, 0], 1)(x, 0.5)

@@ -1,0 +1,132 @@
+"""Networks: the tutorial's to the parameter, and the residual one at its zero start."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from diffsde.equations.forward import VESDE
+from diffsde.errors import InputError
+from diffsde.scores.model import ScoreModel
+from diffsde.scores.networks import NETWORKS, PixelWaves, ResidualUNet, ScoreUNet, make_network
+from diffsde.scores.preconditioning import EDM
+
+SMALL = {"channels": (16, 32), "blocks": (1, 2, 1), "embed_dim": 32}
+
+
+def test_tutorial_network_has_its_parameters() -> None:
+    network = ScoreUNet()
+    assert sum(p.numel() for p in network.parameters()) == 1_115_297
+    # The Fourier features are kept with the network but not trained.
+    assert "embed.0.w" in dict(network.named_buffers())
+    assert network.embed[0].w.std() == pytest.approx(30, rel=0.2)
+
+
+def test_tutorial_network_is_divided_by_the_std() -> None:
+    network = ScoreUNet(VESDE())
+    x, t = torch.randn(2, 1, 28, 28), torch.tensor([0.2, 0.9])
+    out = network(x, t)
+    network.sde = VESDE(sigma=50.0)
+    ratio = VESDE().marginal_std(t) / VESDE(sigma=50.0).marginal_std(t)
+    torch.testing.assert_close(network(x, t), out * ratio[:, None, None, None])
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("size", [28, 32])
+def test_any_channels_and_both_sizes(name: str, channels: int, size: int) -> None:
+    network = make_network(name, VESDE(), in_channels=channels)
+    x = torch.randn(2, channels, size, size)
+    assert network(x, torch.tensor([0.1, 0.7])).shape == x.shape
+
+
+def test_sizes_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(InputError, match="at least 18×18"):
+        ScoreUNet()(torch.randn(1, 1, 17, 28), torch.ones(1))
+    with pytest.raises(InputError, match=r"30×28.*multiples of 4"):
+        ResidualUNet(**SMALL)(torch.randn(1, 1, 30, 28), torch.ones(1))
+    with pytest.raises(InputError, match="multiple of 32"):
+        ResidualUNet(channels=(16, 40))
+    with pytest.raises(InputError, match=r"blocks = \(1, 0, 1\)"):
+        ResidualUNet(blocks=(1, 0, 1))
+    with pytest.raises(InputError, match="did you mean 'ScoreUNet'"):
+        make_network("ScoreUnet", VESDE())
+
+
+def test_untrained_residual_network_returns_zero() -> None:
+    """So that, under EDM, it begins as the best linear denoiser of white data."""
+    network, sde = ResidualUNet(**SMALL), VESDE()
+    x, t = torch.randn(3, 1, 28, 28), torch.tensor([0.01, 0.3, 1.0])
+    assert not network(x, t).any()
+    model = ScoreModel(network, sde, (1, 28, 28), EDM(0.33))
+    s = sde.marginal_std(t)[:, None, None, None]
+    torch.testing.assert_close(model.denoise(x, t), 0.33**2 / (0.33**2 + s**2) * x)
+
+
+def test_every_residual_branch_begins_at_zero() -> None:
+    network = ResidualUNet(**SMALL)
+    x = torch.randn(2, 32, 7, 7)
+    for block in network.middle:
+        assert torch.equal(block(x, torch.randn(2, 32)), x)
+    assert torch.equal(network.attention(x), x)
+
+
+def test_residual_network_hears_the_noise_level_and_every_pixel() -> None:
+    torch.manual_seed(0)
+    network = ResidualUNet(**SMALL)
+    with torch.no_grad():
+        for p in network.parameters():
+            p.add_(0.1 * torch.randn_like(p))
+    x = torch.randn(1, 1, 28, 28, requires_grad=True)
+    labels = torch.tensor([-1.4, 0.6])
+    out = network(x.expand(2, -1, -1, -1), labels)
+    assert (out[0] - out[1]).abs().mean() > 1e-3
+    out[0, 0, 14, 14].backward()
+    assert x.grad is not None
+    assert (x.grad != 0).all()
+
+
+def test_samples_of_a_batch_do_not_mix() -> None:
+    torch.manual_seed(0)
+    for name in NETWORKS:
+        network = make_network(name, VESDE()).eval()
+        with torch.no_grad():
+            for p in network.parameters():
+                p.add_(0.05 * torch.randn_like(p))
+            x, t = torch.randn(3, 1, 28, 28), torch.tensor([0.1, 0.5, 0.9])
+            together, alone = network(x, t), network(x[1:2], t[1:2])
+        torch.testing.assert_close(together[1:2], alone, rtol=1e-3, atol=1e-4)
+
+
+def test_pixel_waves_are_what_noise_leaves_of_waves() -> None:
+    """E sin(2πf(x + σz)) = e^{−(2πfσ)²/2} sin(2πfx), whatever the preconditioning makes of x."""
+    sde, frequencies, sigma = VESDE(), (3, 64, 1024), 0.004
+    x = torch.rand(2, 3, 4, 4)
+    t = sde.time_of_noise_level(torch.full((2,), sigma))
+    c = EDM(0.33).coefficients(sde, t)
+    found = PixelWaves(frequencies, 0.33)(c.input[:, None, None, None] * x, c.label)
+    angle = torch.stack([2 * math.pi * f * x for f in frequencies], 1)
+    damping = torch.tensor([math.exp(-0.5 * (2 * math.pi * f * sigma) ** 2) for f in frequencies])
+    damping = damping[:, None, None, None]
+    expected = torch.cat([damping * angle.cos(), damping * angle.sin()], 1).flatten(1, 2)
+    # Of an angle of thousands of radians, float32 holds three decimals; that wave is damped away.
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
+
+
+def test_waves_are_heard_and_damped() -> None:
+    torch.manual_seed(0)
+    network = ResidualUNet(**SMALL, waves=(256,))
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    model = ScoreModel(network, VESDE(), (1, 28, 28), EDM(0.33))
+    plain = ScoreModel(ResidualUNet(**SMALL), VESDE(), (1, 28, 28), EDM(0.33))
+    plain.network.load_state_dict(network.state_dict(), strict=False)
+    x = torch.rand(2, 1, 28, 28)
+    with torch.no_grad():
+        assert not torch.allclose(model(x, 1e-7), plain(x, 1e-7), rtol=1e-2)
+        network.first_of_waves.bias.zero_()
+        assert torch.equal(model(x, 0.5), plain(x, 0.5))
+    with pytest.raises(InputError, match=r"waves = \(8, 0\): expected positive"):
+        ResidualUNet(**SMALL, waves=(8, 0))

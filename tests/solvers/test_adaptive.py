@@ -1,0 +1,78 @@
+"""Adaptive steps for SDEs."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from diffsde import BrownianPath, SolveError, list_solvers, solve
+from diffsde.solvers.registry import Solver
+from tests.problems import assert_same_law, mixture, reverse
+
+ROWS = [row for row in list_solvers("sde") if row.can_adapt]
+SCORE = mixture(dims=8)
+REV = reverse(SCORE)
+X1 = SCORE.sample(6, 1.0, seed=0)
+FEW = X1[:2]
+
+
+@pytest.mark.parametrize("row", ROWS, ids=[row.name for row in ROWS])
+def test_every_solver_adapts_and_keeps_its_tolerance(row: Solver) -> None:
+    """Against a tight solve on the same path, the error falls with the tolerance."""
+    noise = BrownianPath(1)
+    tight = solve(REV, FEW, "srk", noise=noise, clock="log_sigma", steps=256, save="last").final
+    errors = [
+        float(
+            (
+                solve(REV, FEW, row.name, adaptive=True, seed=1, clock="log_sigma", rtol=tol,
+                      atol=tol, save="last").final
+                - tight
+            ).square().mean().sqrt()
+        )
+        for tol in (1e-1, 1e-2)
+    ]  # fmt: skip
+    assert errors[1] < 0.6 * errors[0] + 1e-3
+    assert errors[1] < 0.1
+
+
+def test_a_path_does_not_depend_on_its_batch() -> None:
+    whole = solve(REV, X1, "srk", adaptive=True, seed=3, save="last").final
+    for i in (0, 4):
+        alone = solve(REV, X1[i : i + 1], "srk", adaptive=True, seed=3, first=i, save="last")
+        assert torch.allclose(alone.final, whole[i : i + 1], atol=1e-5)
+
+
+def test_the_law() -> None:
+    score = mixture(dims=4)
+    x = score.sample(150, 1.0, seed=1)
+    sol = solve(
+        reverse(score), x, "srk", adaptive=True, seed=2, clock="log_sigma", rtol=5e-3, atol=5e-3,
+        save=[0.3, score.sde.eps],
+    )  # fmt: skip
+    for t, state in zip(sol.ts.tolist(), sol.ys, strict=True):
+        assert_same_law(state, score.sample(5000, t, seed=3), f"at t = {t}")
+
+
+def test_a_step_over_its_tolerance_is_never_accepted() -> None:
+    """Where even the smallest step is too long, the solve stops and says so."""
+    with pytest.raises(SolveError, match="exceeds the tolerance at the smallest step") as caught:
+        solve(
+            REV, X1, "euler", adaptive=True, seed=0, rtol=1e-9, atol=1e-9,
+            options={"min_step": 0.02}, save="last",
+        )  # fmt: skip
+    assert caught.value.trajectory.stats.nfe > 0
+
+
+def test_steps_are_counted_and_bounded() -> None:
+    sol = solve(REV, FEW, "euler", adaptive=True, seed=0, save="last", options={"max_step": 0.02})
+    assert sol.stats.steps >= 49
+    loose = solve(REV, FEW, "srk", adaptive=True, seed=0, save="last", rtol=0.1, atol=0.1)
+    tight = solve(REV, FEW, "srk", adaptive=True, seed=0, save="last", rtol=0.01, atol=0.01)
+    assert tight.stats.steps > loose.stats.steps
+    assert tight.stats.rejected > 0
+
+
+def test_times_are_landed_on() -> None:
+    sol = solve(REV, FEW, "srk", adaptive=True, seed=0)
+    assert len(sol) == 51
+    assert torch.allclose(sol.ts, torch.linspace(1, SCORE.sde.eps, 51, dtype=torch.float64))

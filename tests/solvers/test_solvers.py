@@ -1,0 +1,273 @@
+"""Every row of the registry: its law, its order, its cost. A new row is tested at once."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torchdiffeq._impl.odeint import SOLVERS as TORCHDIFFEQ
+from torchsde.settings import METHODS as TORCHSDE
+
+from diffsde import (
+    BrownianPath,
+    InputError,
+    ScoreModel,
+    UnknownSolverError,
+    list_solvers,
+    solve,
+)
+from diffsde.equations.clocks import CLOCKS
+from diffsde.equations.forward import SDE
+from diffsde.equations.reverse import PROBLEMS
+from diffsde.scores.preconditioning import EDM, Coefficients
+from diffsde.solvers.registry import Solver, register
+from tests.problems import assert_same_law, flow, gaussian, mild, mixture, reverse
+
+SDE_ROWS = list_solvers("sde")
+ODE_ROWS = list_solvers("ode")
+FIXED = [row for row in list_solvers() if row.one_step is not None]
+FIXED_ODE = [row for row in ODE_ROWS if row.one_step is not None]
+
+# The unadjusted Langevin step widens the law by about snr² / 2: the tutorial's 0.16 by 1 %.
+LAW_OPTIONS = {"pc": {"snr": 0.03}}
+# reversible_heun amplifies its own error by (s(T) / spread)², whatever the step: clusters
+# narrower than the whole are beyond it, so it is tested on one.
+LAW_SCORES = {"reversible_heun": gaussian}
+
+
+def names(rows: list[Solver]) -> list[str]:
+    return [row.name for row in rows]
+
+
+def test_every_method_of_both_libraries_is_there() -> None:
+    ours = {(row.family, row.name) for row in list_solvers()}
+    forward = {name for name in TORCHSDE.all() if not name.startswith("adjoint_")}
+    assert {("torchsde", name) for name in forward} <= ours
+    assert {("torchdiffeq", name) for name in TORCHDIFFEQ} <= ours
+
+
+def test_the_field_s_own_are_there() -> None:
+    native = {row.name for row in list_solvers() if row.family == "diffsde"}
+    assert {"em", "pc", "ddim", "heun_edm", "dpmpp_2m", "sde_dpmpp_2m", "sosra"} <= native
+
+
+@pytest.mark.parametrize("row", SDE_ROWS, ids=names(SDE_ROWS))
+def test_the_law_of_every_sde_solver(row: Solver) -> None:
+    """At the end and on the way, on well separated clusters."""
+    score = LAW_SCORES.get(row.name, mixture)()
+    x = score.sample(500, 1.0, seed=1)
+    steps = 200 if row.name in LAW_SCORES else 100
+    sol = solve(
+        reverse(score), x, row.name, steps=steps, clock="log_sigma", seed=2,
+        save=[0.5, 0.05, score.sde.eps], options=LAW_OPTIONS.get(row.name),
+    )  # fmt: skip
+    for t, state in zip(sol.ts.tolist(), sol.ys, strict=True):
+        assert_same_law(state, score.sample(5000, t, seed=3), f"at t = {t:g}")
+
+
+@pytest.mark.parametrize("row", ODE_ROWS, ids=names(ODE_ROWS))
+def test_the_law_of_every_flow_solver(row: Solver) -> None:
+    score = mixture()
+    x = score.sample(500, 1.0, seed=1)
+    steps = None if row.adaptive else 100
+    sol = solve(flow(score), x, row.name, steps=steps, clock="log_sigma", save="last")
+    assert_same_law(sol.final, score.sample(5000, score.sde.eps, seed=3))
+
+
+@pytest.mark.parametrize("clock", CLOCKS)
+@pytest.mark.parametrize("name", ["euler", "sde_dpmpp_2m"])
+def test_the_law_in_every_clock(name: str, clock: str) -> None:
+    score = mixture()
+    x = score.sample(400, 1.0, seed=1)
+    steps = 500 if clock in ("t", "sigma") else 100  # these are coarse where the data are
+    sol = solve(reverse(score), x, name, steps=steps, clock=clock, seed=2, save="last")
+    assert_same_law(sol.final, score.sample(5000, score.sde.eps, seed=3))
+
+
+# -- orders of convergence ---------------------------------------------------------
+
+# For the Langevin noise of pc there is no strong order: it does not belong to the path.
+STRONG = [row for row in SDE_ROWS if row.name != "pc"]
+
+
+@pytest.mark.parametrize("row", STRONG, ids=names(STRONG))
+def test_the_strong_order_of_every_sde_solver(row: Solver) -> None:
+    """On one Brownian path, against srk on a grid four times as fine as the finest."""
+    score = mixture(mild(), 4).double()
+    x = score.sample(24, 1.0, seed=1).double()
+    noise = BrownianPath(0)
+    grids = [32, 64, 128]
+
+    def final(method: str, steps: int) -> Tensor:
+        return solve(reverse(score), x, method, steps=steps, noise=noise, save="last").final
+
+    exact = final("srk", 512)
+    errors = [rms(final(row.name, n) - exact) for n in grids]
+    # 24 samples: the slope of the error scatters by 0.1 and is higher on coarse grids.
+    assert slope(errors) > row.order - 0.2, errors
+
+
+# Beneath these it is not stable enough to show its order.
+COARSE = {"explicit_adams": 256}
+
+
+@pytest.mark.parametrize("clock", CLOCKS)
+@pytest.mark.parametrize("row", FIXED_ODE, ids=names(FIXED_ODE))
+def test_the_order_of_every_fixed_step_flow_solver(row: Solver, clock: str) -> None:
+    if row.order >= 5 and clock != "t":
+        pytest.skip("at order 5 and beyond one clock says all: float64 is reached at once")
+    score = mixture(mild(), 4).double()
+    x = score.sample(8, 1.0, seed=1).double()
+    tight = solve(flow(score), x, "dopri8", rtol=1e-13, atol=1e-13, save="last").final
+    coarse = 8 if row.order >= 5 else COARSE.get(row.name, 32)
+    errors = [
+        rms(
+            solve(
+                flow(score), x, row.name, steps=n, clock=clock, adaptive=False, save="last",
+                rtol=1e-12, atol=1e-12,
+            ).final
+            - tight
+        )
+        for n in (coarse, 2 * coarse, 4 * coarse)
+    ]  # fmt: skip
+    # A slope within 0.2 of the order, or an error at the rounding of float64.
+    assert slope(errors) > row.order - 0.2 or errors[-1] < 1e-11, errors
+
+
+def rms(x: Tensor) -> float:
+    return float(x.square().mean().sqrt())
+
+
+def slope(errors: list[float]) -> float:
+    """Order of convergence over grids that halve the step."""
+    return math.log2(errors[0] / errors[-1]) / (len(errors) - 1)
+
+
+# -- cost --------------------------------------------------------------------------
+
+COSTED = [row for row in list_solvers() if row.evaluations is not None]
+
+
+@pytest.mark.parametrize("row", COSTED, ids=[f"{row.kind}-{row.name}" for row in COSTED])
+def test_evaluations_per_step(row: Solver) -> None:
+    """Counted at the score itself: nothing for shape checks, last steps of 1e-8, or twice."""
+    calls = 0
+    score = gaussian()
+
+    def counted(x: Tensor, t: Tensor) -> Tensor:
+        nonlocal calls
+        calls += 1
+        return score(x, t)
+
+    problem = (reverse if row.kind == "sde" else flow)(score).with_score(counted)
+    x = score.sample(3, 1.0, seed=0)
+    sol = solve(problem, x, row.name, steps=None if row.adaptive else 20, seed=0, max_nfe=3000)
+    assert sol.stats.nfe == calls
+    attempts = sol.stats.steps + sol.stats.rejected
+    # A stage that two steps share is taken once more at the start; adaptive methods also
+    # spend one to choose the first step.
+    assert calls - attempts * row.evaluations in ((2,) if row.adaptive else (0, 1))
+    assert row.adaptive or attempts == 20
+
+
+# -- the registry ------------------------------------------------------------------
+
+
+class _CountingEDM(EDM):
+    """EDM that counts how often it is asked."""
+
+    calls = 0
+
+    def coefficients(self, sde: SDE, t: Tensor) -> Coefficients:
+        _CountingEDM.calls += 1
+        return super().coefficients(sde, t)
+
+
+class _Body(nn.Module):
+    def forward(self, x: Tensor, label: Tensor) -> Tensor:
+        return torch.tanh(x + label[:, None, None, None])
+
+
+@pytest.mark.parametrize("row", FIXED, ids=[f"{row.kind}-{row.name}" for row in FIXED])
+def test_a_network_s_coefficients_are_computed_for_all_steps_at_once(row: Solver) -> None:
+    sde, shape = mild(), (1, 4, 4)
+    model = ScoreModel(_Body(), sde, shape, _CountingEDM())
+    x = sde.prior_sample((2, *shape), seed=0)
+    counts, found = [], []
+    for steps in (6, 12):
+        _CountingEDM.calls = 0
+        problem = PROBLEMS[row.kind](sde, model, shape)
+        found.append(solve(problem, x, row.name, steps=steps, adaptive=False, seed=0).final)
+        counts.append(_CountingEDM.calls)
+    assert counts[0] == counts[1]
+    plain = PROBLEMS[row.kind](sde, lambda x, t: model(x, t), shape)
+    one_by_one = solve(plain, x, row.name, steps=12, adaptive=False, seed=0).final
+    torch.testing.assert_close(found[1], one_by_one)
+
+
+def test_rows_say_what_they_are() -> None:
+    for row in list_solvers():
+        assert row.kind in ("sde", "ode")
+        assert row.order > 0
+        assert row.source
+        assert row.advice or row.family != "diffsde"
+
+
+def test_a_name_is_taken_once() -> None:
+    with pytest.raises(InputError, match="'em' of kind 'sde' is there already"):
+        register(next(row for row in SDE_ROWS if row.name == "em"))
+
+
+def test_unknown_names() -> None:
+    score = gaussian()
+    x = score.sample(2, 1.0, seed=0)
+    with pytest.raises(UnknownSolverError, match="did you mean 'dopri5'.*Valid names: .*rk4"):
+        solve(flow(score), x, "dorpi5")
+    with pytest.raises(UnknownSolverError, match="'srk' solves an SDE, but this problem is an ODE"):
+        solve(flow(score), x, "srk")
+    with pytest.raises(UnknownSolverError, match="'dopri5' solves an ODE, but this .* an SDE"):
+        solve(reverse(score), x, "dopri5")
+    with pytest.raises(InputError, match="kind = 'pde'"):
+        list_solvers("pde")
+
+
+def test_a_user_s_torchsde_object() -> None:
+    """Noise that depends on the state: geometric Brownian motion, by any of torchsde's methods."""
+
+    class Geometric(torch.nn.Module):
+        noise_type, sde_type = "diagonal", "ito"
+
+        def f(self, t: Tensor, y: Tensor) -> Tensor:
+            return 0.1 * y
+
+        def g(self, t: Tensor, y: Tensor) -> Tensor:
+            return 0.2 * y
+
+    x = torch.ones(4000, 1)
+    sol = solve(Geometric(), x, "milstein", ts=[0.0, 1.0], steps=50, seed=0)
+    assert sol.final.log().mean() == pytest.approx(0.1 - 0.02, abs=0.015)
+    assert sol.final.log().std() == pytest.approx(0.2, abs=0.01)
+    with pytest.raises(InputError, match="heun solves stratonovich SDEs, but Geometric is ito"):
+        solve(Geometric(), x, "heun", ts=[0.0, 1.0], steps=5)
+    with pytest.raises(InputError, match="em is for noise that does not depend on the state"):
+        solve(Geometric(), x, "em", ts=[0.0, 1.0], steps=5)
+    with pytest.raises(InputError, match="give ts="):
+        solve(Geometric(), x, "milstein", steps=5)
+
+
+def test_a_user_s_ode() -> None:
+    x = torch.ones(2, 3, dtype=torch.float64)
+    sol = solve(lambda t, y: -y, x, "rk4", ts=[0.0, 1.0], steps=20)
+    assert torch.allclose(sol.final, x * math.exp(-1), atol=1e-7)
+    back = solve(lambda t, y: -y, sol.final, "rk4", ts=[1.0, 0.0], steps=20)
+    assert torch.allclose(back.final, x, atol=1e-7)
+
+
+def test_the_forward_sde_solves_too() -> None:
+    score = gaussian()
+    x0 = score.sample(500, 0.0, seed=0)
+    sol = solve(score.sde, x0, "srk", steps=60, seed=1, save=[0.0, 0.3, 1.0])
+    for t, state in zip(sol.ts.tolist()[1:], sol.ys[1:], strict=True):
+        assert_same_law(state, score.sample(5000, t, seed=2), f"at t = {t}")

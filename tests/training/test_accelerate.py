@@ -1,0 +1,154 @@
+"""Several processes do what one does: a real launch of two against this process alone."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from diffsde.errors import InputError
+from diffsde.evaluation.samplers import Sampler, sample_images
+from diffsde.system import launch as processes_module
+from diffsde.system.tensorfile import read_tensors
+from diffsde.training.loop import train
+from diffsde.training.noise import TrainingNoise
+from diffsde.training.run_folder import RunFolder
+from tests import launched
+
+State = tuple[dict[str, Tensor], dict[str, Any]]
+
+# Gradients of two halves are summed in another order: 1e-7 a number, which Adam's division by
+# its own size carries into the weights of ten updates.
+CURVE = 1e-5
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("alone")
+    before = launched.training._LOG_EVERY
+    launched.work(folder)
+    launched.training._LOG_EVERY = before
+    return folder
+
+
+@pytest.fixture(scope="module")
+def together(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same by two processes."""
+    folder = tmp_path_factory.mktemp("together")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += ["--nproc_per_node", "2", "-m", "tests.launched", str(folder)]
+    root = Path(__file__).parents[2]
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    done = subprocess.run(command, cwd=root, env=env, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder
+
+
+def state(folder: Path) -> State:
+    return read_tensors(RunFolder(folder / "run", 1).newest())
+
+
+def assert_same_run(one: State, other: State) -> None:
+    (tensors, notes), (others, other_notes) = one, other
+    assert [step for step, _ in notes["losses"]] == [*range(1, 9)]
+    for (_, a), (_, b) in zip(notes["losses"], other_notes["losses"], strict=True):
+        assert a == pytest.approx(b, rel=CURVE)
+    for (_, a), (_, b) in zip(notes["held_out"], other_notes["held_out"], strict=True):
+        assert a == pytest.approx(b, rel=CURVE)
+    assert tensors.keys() == others.keys()
+
+
+def test_two_processes_train_as_one(alone: Path, together: Path) -> None:
+    assert_same_run(state(alone), state(together))
+    for name in ("model.safetensors", "loss.csv", "loss.png"):
+        assert (together / "run" / name).stat().st_size > 0
+
+
+def test_two_processes_draw_the_images_of_one(alone: Path, together: Path) -> None:
+    (one, notes), (two, other_notes) = (
+        read_tensors(folder / "samples.safetensors") for folder in (alone, together)
+    )
+    assert one["images"].shape == (launched.COUNT, 1, 8, 8)
+    assert one["images"].std() > 0.1
+    assert torch.equal(one["images"], two["images"])
+    assert notes == other_notes
+
+
+def test_batches_do_not_matter_to_images() -> None:
+    """Whatever the split: other batch sizes move an image by rounding alone."""
+    model, sampler = launched.small_model(), Sampler("euler", steps=4)
+    draws = [
+        sample_images(model, sampler, 60, seed=5, batch_size=size, progress=False).images
+        for size in (60, 7)
+    ]
+    # Images are kept in 256 levels: a rounding may tip one over, rarely.
+    assert (draws[0] - draws[1]).abs().max() < 1.001 / 255
+    assert (draws[0] != draws[1]).float().mean() < 1e-3
+
+
+@pytest.fixture
+def log_every_restored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`launched.work` keeps every update's loss; other tests do not want that."""
+    monkeypatch.setattr(launched.training, "_LOG_EVERY", launched.training._LOG_EVERY)
+
+
+@pytest.mark.usefixtures("log_every_restored")
+def test_gradients_in_parts_are_those_of_the_whole(alone: Path, tmp_path: Path) -> None:
+    launched.work(tmp_path, accumulate=4)
+    assert_same_run(state(alone), state(tmp_path))
+
+
+@pytest.mark.usefixtures("log_every_restored")
+def test_a_batch_must_divide(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"batch_size = 16 on 1 processes, in 3 parts"):
+        launched.work(tmp_path, accumulate=3)
+
+
+def test_numbers_belong_to_a_position() -> None:
+    noise = TrainingNoise(3, "training", 2 + 7 * 7)
+    whole = noise.draw(5, range(12))
+    assert whole.shape == (12, 51)
+    for first, last in ((0, 5), (5, 12), (11, 12)):
+        # Vectorised logarithms may round otherwise at the end of a shorter array.
+        assert torch.allclose(noise.draw(5, range(first, last)), whole[first:last], atol=1e-6)
+    assert not torch.isclose(whole, noise.draw(6, range(12)), atol=1e-3).all(1).any()
+    assert not torch.isclose(whole[0], whole[1], atol=1e-3).all()
+
+
+def test_numbers_are_standard_normal() -> None:
+    drawn = TrainingNoise(0, "training", 800).draw(0, range(1000)).double()
+    n = drawn.numel()
+    # Five standard deviations of each moment of n independent normal numbers.
+    assert abs(drawn.mean()) < 5 / n**0.5
+    assert abs(drawn.square().mean() - 1) < 5 * (2 / n) ** 0.5
+    assert abs(drawn.pow(4).mean() - 3) < 5 * (96 / n) ** 0.5
+    correlations = torch.corrcoef(drawn.T[:50])
+    assert (correlations - torch.eye(50)).abs().max() < 6 / 1000**0.5
+    share = torch.special.ndtr(drawn.flatten()).sort().values
+    even = (torch.arange(n) + 0.5) / n
+    assert (share - even).abs().max() < 2.2 / n**0.5  # Kolmogorov's 1e-4 quantile
+
+
+def test_processes_that_do_not_see_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    with pytest.raises(InputError, match=r"WORLD_SIZE = 4.*sees 1"):
+        processes_module.processes()
+
+
+def test_the_launchers_precision_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp16")
+    with pytest.raises(InputError, match=r"mixed precision 'fp16'.*--precision"):
+        train(tmp_path, launched.images())
+
+
+def test_unknown_trackers_are_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"log_with = 'tensorbord'.*tensorboard"):
+        train(tmp_path, launched.images(), log_with="tensorbord")

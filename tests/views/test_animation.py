@@ -1,0 +1,347 @@
+"""Films are read back with readers that are not ours: Pillow, and PyAV through imageio."""
+
+from __future__ import annotations
+
+import sys
+import tracemalloc
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pytest
+import torch
+from matplotlib.colors import to_rgb
+from PIL import Image
+
+from diffsde.errors import InputError
+from diffsde.solvers.trajectory import Trajectory
+from diffsde.views import animation
+from diffsde.views.animation import animate
+from diffsde.views.display import reached, shade_limits
+from diffsde.views.style import DARK, LIGHT
+from tests.paths import images, noisy
+
+SHADE = 255 / 63 + 0.5  # a rounding to one of 64 may go either way
+
+
+def frames_of(path: Path) -> tuple[list[np.ndarray], list[float]]:
+    """Colours of every frame, and its milliseconds."""
+    with Image.open(path) as film:
+        frames, durations = [], []
+        for k in range(film.n_frames):
+            film.seek(k)
+            durations.append(film.info["duration"])
+            frames.append(np.asarray(film.convert("RGB")))
+    return frames, durations
+
+
+def bare(sol: Trajectory, path: Path, **options: object) -> list[np.ndarray]:
+    """A film without words and at its own size, without its margin: only the images."""
+    animate(sol, path, title=False, zoom=1, **options)
+    return [frame[8:-8, 8:-8] for frame in frames_of(path)[0]]
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".png"])
+def test_every_state_is_a_frame_and_the_last_is_held(tmp_path: Path, suffix: str) -> None:
+    path = animate(noisy(images(5), 41), tmp_path / f"film{suffix}", fps=50)
+    frames, durations = frames_of(path)
+    assert len(frames) == 41
+    assert durations == [20] * 40 + [200]  # 40 frames and, at the end, a quarter of them
+
+
+@pytest.mark.parametrize(("suffix", "lag"), [(".gif", 2), (".png", 0)])
+def test_pixels_are_the_states(tmp_path: Path, suffix: str, lag: int) -> None:
+    sol = noisy(images(1), 41)
+    frames = bare(sol, tmp_path / f"film{suffix}")
+    errors = []
+    for k, (low, high) in enumerate(shade_limits(sol, "envelope")):
+        expected = ((sol.ys[k, 0, 0] - low) / (high - low)).clamp(0, 1) * 255
+        errors.append(np.abs(frames[k][..., 0] - expected.numpy()).max())
+    shade = 255 / 63
+    assert max(errors) <= (0.51 + lag) * shade + 1
+    assert errors[-1] <= 0.51 * shade + 1  # the frame that is held is exact
+
+
+def grey(states: torch.Tensor) -> np.ndarray:
+    """(H, W) values in [0, 1] as one of the film's 64 shades, of 255."""
+    shades = np.floor(63 * states.clamp(0, 1).double().numpy() + 0.5)
+    return np.round(255 * shades / 63)
+
+
+def test_images_stand_in_rows_and_columns(tmp_path: Path) -> None:
+    sol = noisy(images(5), 2)
+    frame = bare(sol, tmp_path / "film.png", columns=3, shading="data")[-1][..., 0]
+    assert frame.shape == (2 * 29 - 1, 3 * 29 - 1)
+    paper = 255
+    for i in range(6):
+        y, x = 29 * (i // 3), 29 * (i % 3)
+        expected = grey(sol.ys[-1, i, 0]) if i < 5 else np.full((28, 28), paper)
+        assert np.abs(frame[y : y + 28, x : x + 28] - expected).max() <= SHADE
+    assert (frame[28] == paper).all()
+    assert (frame[:, 28] == paper).all()
+
+
+def test_size(tmp_path: Path) -> None:
+    sol, path = noisy(images(2), 2), tmp_path / "film.png"
+    once = bare(sol, path)[-1]
+    animate(sol, path, title=False, zoom=3)
+    thrice = frames_of(path)[0][-1][8:-8, 8:-8]
+    assert np.array_equal(thrice, once.repeat(3, 0).repeat(3, 1))
+    animate(noisy(images(9), 2), path, title=False)  # 3 × 3 images, 86 pixels across
+    with Image.open(path) as film:
+        assert film.size == (5 * 86 + 16, 5 * 86 + 16)  # with the margins
+
+
+def test_colour_maps_and_grounds(tmp_path: Path) -> None:
+    sol, path = noisy(images(1), 3), tmp_path / "film.png"
+    shades = grey(sol.ys[-1, 0, 0]) / 255
+    for cmap in ("viridis", matplotlib.colormaps["magma"]):
+        drawn = bare(sol, path, cmap=cmap, shading="data")[-1]
+        named = matplotlib.colormaps[cmap] if isinstance(cmap, str) else cmap
+        assert np.abs(drawn - 255 * named(shades)[..., :3]).max() < 8  # a shade of 64
+    for dark, look in ((False, LIGHT), (True, DARK)):
+        frame = frames_of(animate(sol, path, dark=dark))[0][0]
+        assert np.abs(frame[0, 0] - 255 * np.array(to_rgb(look.paper))).max() <= 0.5
+        title = frame[8:26].reshape(-1, 3)
+        assert np.abs(title - 255 * np.array(to_rgb(look.ink))).sum(1).min() < 30
+
+
+def test_a_gif_leaves_out_changes_that_nobody_sees(tmp_path: Path) -> None:
+    def size(frames: int) -> int:
+        return animate(noisy(images(5), frames), tmp_path / "film.gif").stat().st_size
+
+    # Steps of a path that is twice as fine are smaller: most pixels wait.
+    assert size(201) < 1.75 * size(101)  # 1.93 if none did
+
+
+def test_shades_follow_the_noise_and_end_on_the_data() -> None:
+    sol = noisy(images(5), 101)
+    limits = shade_limits(sol, "envelope")
+    clipped = [
+        float(((y < low) | (y > high)).float().mean())
+        for y, (low, high) in zip(sol.ys, limits, strict=True)
+    ]
+    assert max(clipped) < 0.06  # what lies beyond two standard deviations
+    assert limits[-1] == pytest.approx([0, 1], abs=0.07)
+    bare_sol = Trajectory(sol.ts, sol.ys, "own", shape=sol.shape)
+    guessed = shade_limits(bare_sol, "envelope")
+    assert guessed[0] == pytest.approx(limits[0], rel=0.05)
+
+
+def test_shading_on_the_data_and_on_an_interval(tmp_path: Path) -> None:
+    sol = noisy(images(1), 3)
+    first = bare(sol, tmp_path / "film.png", shading="data")[0]
+    assert np.isin(first, [0, 255]).mean() > 0.9  # noise of std 10 on [0, 1]
+    wide = bare(sol, tmp_path / "film.png", shading=(-1000.0, 1000.0))[0]
+    assert np.abs(wide.astype(int) - 128).max() < 12
+    for wrong in ("sigma", (1.0, 0.0)):
+        with pytest.raises(InputError, match="shading"):
+            animate(sol, tmp_path / "film.png", shading=wrong)
+
+
+def test_colour_images_keep_their_colours(tmp_path: Path) -> None:
+    sol = noisy(images(2, channels=3), 5)
+    png = bare(sol, tmp_path / "film.png")[-1][:, :28]
+    low, high = shade_limits(sol, "envelope")[-1]
+    expected = ((sol.ys[-1, 0] - low) / (high - low)).clamp(0, 1).movedim(0, -1).numpy() * 255
+    assert np.abs(png - expected).max() <= 1
+    gif = bare(sol, tmp_path / "film.gif")[-1][:, :28]
+    assert np.abs(gif - expected).mean() < 12  # 256 colours for the whole film
+
+
+def test_speed_ping_pong_and_hold(tmp_path: Path) -> None:
+    sol, path = noisy(images(1), 21), tmp_path / "film.gif"
+    animate(sol, path, speed=4, hold=0)
+    assert len(frames_of(path)[0]) == 6
+    animate(sol, path, speed=0.5, hold=0, fps=50)
+    assert frames_of(path)[1] == [40] * 20 + [20]
+    animate(sol, path, speed=3, hold=1, fps=25, ping_pong=True)
+    frames, durations = frames_of(path)
+    forward, back = frames[:8], frames[8:]
+    assert durations[7] == 1000
+    assert len(back) == 6
+    differences = [np.abs(a.astype(int) - b) for a, b in zip(forward[6:0:-1], back, strict=True)]
+    assert max(map(np.max, differences)) <= 4 * 255 / 63 + 1  # two shades of lag each way
+
+
+def test_gif_delays_add_up(tmp_path: Path) -> None:
+    path = animate(noisy(images(1), 31), tmp_path / "film.gif", fps=30, hold=0)
+    assert sum(frames_of(path)[1]) == pytest.approx(31 / 30 * 1000, abs=10)
+
+
+def test_one_palette_serves_the_whole_film(tmp_path: Path) -> None:
+    path = animate(noisy(images(2), 5), tmp_path / "film.gif")
+    with Image.open(path) as film:
+        palette = bytes(film.getpalette()[:192])
+    content = path.read_bytes()
+    assert content.count(palette) == 1
+    # Image descriptors (0x2C, corner, size, flags, bits a pixel): no frame brings its own.
+    corner = b"\x2c\0\0\0\0" + content[6:10]
+    assert content.count(corner + b"\0\x08") == content.count(corner) == 5
+
+
+def test_several_trajectories_are_aligned_by_time(tmp_path: Path) -> None:
+    x0 = images(1)
+    fine, coarse = noisy(x0, 41), noisy(x0, 5, method="coarse")
+    frames = bare([fine, coarse], tmp_path / "film.png", columns=1)
+    right = [frame[:, 28 + 8 :] for frame in frames]
+    changes = [k for k in range(1, 41) if not np.array_equal(right[k], right[k - 1])]
+    assert changes == [10, 20, 30, 40]
+
+
+def test_side_by_side_each_shows_its_own(tmp_path: Path) -> None:
+    sols = [noisy(images(1), 5, seed=k) for k in range(3)]
+    path = tmp_path / "film.png"
+    alone = [bare(sol, path) for sol in sols]
+    together = bare(sols, path)
+    for k in range(5):
+        assert np.array_equal(
+            together[k],
+            np.concatenate(
+                [alone[0][k], np.full((28, 8, 3), 255), alone[1][k], np.full((28, 8, 3), 255),
+                 alone[2][k]], axis=1,
+            ),
+        )  # fmt: skip
+
+
+def test_what_a_solve_has_reached() -> None:
+    ts = torch.tensor([1.0, 0.7, 0.3, 0.1])
+    assert [reached(ts, t) for t in (1.0, 0.9, 0.7, 0.31, 0.0)] == [0, 0, 1, 1, 3]
+    assert [reached(ts.flip(0), t) for t in (0.0, 0.1, 0.5, 1.0)] == [0, 0, 1, 3]
+
+
+def test_denoised_and_histogram_find_room(tmp_path: Path) -> None:
+    sol = noisy(images(4), 3)
+    path = tmp_path / "film.png"
+
+    def size(**options: object) -> tuple[int, int]:
+        animate(sol, path, zoom=2, columns=2, **options)
+        with Image.open(path) as film:
+            return film.size
+
+    plain = size()
+    with_bars = size(histogram=True)
+    sol.denoised = images(4).expand_as(sol.ys)
+    both = size()
+    assert with_bars[0] > plain[0]
+    assert both[0] > plain[0]
+    assert size(denoised=False) == plain
+
+
+def test_estimates_are_shown_on_the_data_from_the_first_frame_on(tmp_path: Path) -> None:
+    sol = noisy(images(1), 3)
+    fading = torch.tensor([0.2, 0.6, 1.0]).reshape(3, 1, 1, 1, 1)
+    sol.denoised = fading * images(1)
+    film = animate(sol, tmp_path / "film.png", zoom=4, title=False)
+    for k, frame in enumerate(frames_of(film)[0]):
+        right = frame[8:-8:4, 8:-8:4, 0][-28:, -28:]  # below its caption
+        assert np.abs(right - grey(sol.denoised[k, 0, 0])).max() <= SHADE
+
+
+def test_the_histogram_counts_the_frame_s_pixels(tmp_path: Path) -> None:
+    sol = noisy(images(4), 3)
+    frames = bare(sol, tmp_path / "film.png", columns=2, histogram=True)
+    colour = np.round(255 * np.array(to_rgb(LIGHT.lines[0])))
+    for k, (low, high) in enumerate(shade_limits(sol, "envelope")):
+        bars = (frames[k][:, 57 + 8 :] == colour).all(-1).sum(0)[2::5]
+        counts = np.histogram(sol.ys[k].numpy(), 32, (low, high))[0]
+        expected = np.sqrt(counts / counts.max()) * bars.max()
+        assert np.abs(bars - expected).max() <= 0.5
+        assert bars.max() > 40
+
+
+def test_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time, the noise, and each solver's cost so far, frame by frame."""
+    said: list[str] = []
+    letters = animation._letters
+
+    def heard(text: str, *size: int) -> np.ndarray:
+        said.append(text)
+        return letters(text, *size)
+
+    monkeypatch.setattr(animation, "_letters", heard)
+    sol, path = noisy(images(1), 3), tmp_path / "film.png"
+    first, _, last = frames_of(animate(sol, path))[0]
+    assert said == [
+        "t = 1.000   s(t) = 9.85", "em · 0 of 2 NFE",
+        "t = 0.500   s(t) = 1.93", "em · 1 of 2 NFE",
+        "t = 0.001   s(t) = 0.0317", "em · 2 of 2 NFE",
+    ]  # fmt: skip
+    assert first[8:26].std() > 10
+    assert not np.array_equal(first[8:26], last[8:26])
+    said.clear()
+    animate(Trajectory(sol.ts[:1], sol.ys[:1], "own"), path)
+    assert said == ["t = 1.000", "own · 0 NFE"]
+
+
+def test_states_that_hold_nan_are_still_drawn(tmp_path: Path) -> None:
+    sol = noisy(images(1), 3)
+    sol.ys[1:] = float("nan")
+    assert len(bare(sol, tmp_path / "film.gif")) == 3
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".webm"])
+def test_video(tmp_path: Path, suffix: str) -> None:
+    pytest.importorskip("av")
+    import imageio.v3 as iio
+
+    sol = noisy(images(1), 9)
+    path = animate(sol, tmp_path / f"film{suffix}", fps=25, hold=0.2, zoom=3)
+    film = iio.imread(path, plugin="pyav")
+    still, _ = frames_of(animate(sol, tmp_path / "film.png", zoom=3))
+    assert len(film) == 8 + 5
+    height, width = still[0].shape[:2]
+    assert film.shape[1:3] == (height + height % 2, width + width % 2)
+    error = np.abs(film[-1][:height, :width].astype(float) - still[-1])
+    assert error.mean() < 8
+
+
+def test_a_missing_pyav_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(InputError, match=r"diffsde\[video\]"):
+        animate(noisy(images(1), 3), tmp_path / "film.mp4")
+
+
+@pytest.mark.parametrize(("suffix", "channels"), [(".gif", 1), (".png", 1), (".gif", 3)])
+def test_memory_does_not_grow_with_the_length(tmp_path: Path, suffix: str, channels: int) -> None:
+    def peak(frames: int) -> int:
+        sol = noisy(images(5, channels), frames)
+        tracemalloc.start()
+        animate(sol, tmp_path / f"film{suffix}", zoom=4)
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return most
+
+    peak(5)  # fonts and colour maps are loaded once
+    one_frame = 5 * 28 * 28 * 4**2
+    assert peak(60) - peak(10) < 2 * one_frame
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"speed": 0}, "speed = 0"),
+        ({"hold": -1}, "hold = -1"),
+        ({"fps": 60}, "at most 50"),
+        ({"fps": 0}, "fps = 0"),
+        ({"zoom": 0}, "zoom = 0"),
+        ({"columns": 1.5}, "columns = 1.5"),
+        ({"cmap": "grey8"}, "did you mean"),
+    ],
+)
+def test_bad_options(tmp_path: Path, options: dict[str, object], text: str) -> None:
+    with pytest.raises(InputError, match=text):
+        animate(noisy(images(1), 3), tmp_path / "film.gif", **options)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_cannot_be_shown(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"\.avi.*Valid names: .*\.gif"):
+        animate(noisy(images(1), 3), tmp_path / "film.avi")
+    points = Trajectory(torch.tensor([1.0, 0.0]), torch.zeros(2, 5, 2), "own", shape=(2,))
+    with pytest.raises(InputError, match="are not images"):
+        animate(points, tmp_path / "film.gif")
+    with pytest.raises(InputError, match="expected a Trajectory"):
+        animate([], tmp_path / "film.gif")
+    with pytest.raises(InputError, match="expected a Trajectory"):
+        animate([torch.zeros(3)], tmp_path / "film.gif")

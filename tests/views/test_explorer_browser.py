@@ -1,0 +1,256 @@
+"""The explorer in a real browser, without a screen and without a network."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from diffsde.views.explorer import write_html
+from tests.paths import images, noisy
+
+sync_api = pytest.importorskip(
+    "playwright.sync_api", reason="needs Playwright: pip install 'diffsde[browser]'"
+)
+
+expect = sync_api.expect
+
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+OPTIONS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+FRAMES, IMAGES = 41, 16
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    found = next((path for name in NAMES if (path := shutil.which(name))), None)
+    if found is None:
+        pytest.skip(f"no Chromium: none of {', '.join(NAMES)} is on the PATH")
+    with sync_api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=found, args=OPTIONS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An SDE's path and a flow's, the flow with half the frames and with estimates."""
+    x0 = images(IMAGES)
+    sde = noisy(x0, FRAMES)
+    flow = noisy(x0, FRAMES // 2 + 1, flow=True, method="dopri5")
+    sde.denoised = x0.expand_as(sde.ys)
+    return write_html([sde, flow], tmp_path_factory.mktemp("explorer") / "path.html")
+
+
+@pytest.fixture(scope="module")
+def row(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Few images, which stand in one row."""
+    sol = noisy(images(4), 3)
+    sol.denoised = sol.ys
+    return write_html([sol, sol], tmp_path_factory.mktemp("explorer") / "row.html")
+
+
+@pytest.fixture(scope="module")
+def tab(browser: Any) -> Any:
+    context = browser.new_context(has_touch=True)
+    return context.new_page()
+
+
+@pytest.fixture
+def page(tab: Any, file: Path) -> Iterator[Any]:
+    """The page, fresh; at the end, nothing went wrong and nothing was asked of a network."""
+    wrong: list[str] = []
+    hear: dict[str, Any] = {
+        "console": lambda m: wrong.append(m.text) if m.type in ("error", "warning") else None,
+        "pageerror": lambda error: wrong.append(str(error)),
+        "request": lambda r: None if r.url.startswith("file:") else wrong.append(r.url),
+    }
+    for event, listener in hear.items():
+        tab.on(event, listener)
+    tab.set_viewport_size({"width": 1100, "height": 1000})
+    tab.emulate_media(color_scheme="light")
+    tab.goto(file.as_uri())
+    settle(tab)
+    yield tab
+    for event, listener in hear.items():
+        tab.remove_listener(event, listener)
+    assert wrong == []
+
+
+def settle(page: Any) -> None:
+    """Wait until what was asked for has been drawn."""
+    page.evaluate("new Promise(r => requestAnimationFrame(() => requestAnimationFrame(r)))")
+
+
+def frame(page: Any) -> int:
+    return int(page.locator("#time").input_value())
+
+
+def picture(page: Any, selector: str = "figure canvas") -> str:
+    url = page.locator(selector).first.evaluate("canvas => canvas.toDataURL()")
+    assert len(url) > 500
+    return str(url)
+
+
+def test_scrub(page: Any) -> None:
+    assert frame(page) == 0
+    assert page.locator("#now").inner_text().startswith("t = 1.000, s(t) = 9.85")
+    noise, chart = picture(page), picture(page, "#chart")
+    page.locator("#time").fill(str(FRAMES - 1))
+    settle(page)
+    assert page.locator("#now").inner_text().startswith("t = 0.001")
+    assert page.locator("#time").get_attribute("aria-valuetext").startswith("t = 0.001")
+    assert picture(page) != noise
+    assert picture(page, "#chart") != chart
+
+
+def test_the_last_frame_shows_the_images(page: Any) -> None:
+    page.locator("#time").fill(str(FRAMES - 1))
+    page.locator("#shades").select_option("data")
+    settle(page)
+    centre, corner = page.locator("figure canvas").first.evaluate(
+        "c => { const {data} = c.getContext('2d').getImageData(0, 0, 28, 28);"
+        " return [data[4 * (14 * 28 + 14)], data[0]]; }"
+    )
+    assert centre > 200  # the first disc
+    assert corner < 50
+
+
+def test_play_and_pause(page: Any) -> None:
+    time = page.locator("#time")
+    page.get_by_role("button", name="Play").click()
+    expect(time).not_to_have_value("0")
+    page.get_by_role("button", name="Pause").click()
+    settle(page)
+    stopped = frame(page)
+    page.wait_for_timeout(400)
+    assert 0 < frame(page) == stopped < FRAMES - 1
+    page.locator("#speed").select_option("4")
+    page.get_by_role("button", name="Play").click()
+    expect(time).to_have_value(str(FRAMES - 1))
+    expect(page.get_by_role("button", name="Play")).to_be_visible()  # it stops by itself
+
+
+def test_click_a_pixel(page: Any) -> None:
+    chart = picture(page, "#chart")
+    canvas = page.locator("figure canvas").first
+    box = canvas.bounding_box()
+    side = box["width"] / (4 * 29 - 1)  # of one pixel of 4 × 4 images
+    # Image 6 is the second of the second row; row 11, column 3.
+    canvas.click(position={"x": (29 + 2.5) * side, "y": (29 + 10.5) * side})
+    settle(page)
+    chosen = [page.locator(f"#{name}").input_value() for name in ("image", "row", "column")]
+    assert chosen == ["6", "11", "3"]
+    assert picture(page, "#chart") != chart
+    expect(page.locator("#said")).to_contain_text("Image 6, row 11, column 3: em")
+    assert "dopri5" in page.locator("#chart").get_attribute("aria-label")
+
+
+def test_hover_shows_and_leaves_no_trace(page: Any) -> None:
+    page.mouse.move(5, 5)
+    settle(page)
+    before = picture(page, "#chart")
+    page.locator("figure canvas").nth(1).hover(position={"x": 40, "y": 60})
+    settle(page)
+    assert picture(page, "#chart") != before
+    page.mouse.move(5, 5)
+    settle(page)
+    assert picture(page, "#chart") == before
+
+
+def test_keyboard(page: Any) -> None:
+    canvas = page.locator("figure canvas").first
+    canvas.focus()
+    for key in ("ArrowDown", "ArrowLeft", "ArrowLeft", "]"):
+        page.keyboard.press(key)
+    chosen = [page.locator(f"#{name}").input_value() for name in ("image", "row", "column")]
+    assert chosen == ["2", "16", "13"]
+    for key, expected in ((".", 1), (".", 2), (",", 1), ("End", FRAMES - 1), ("Home", 0)):
+        page.keyboard.press(key)
+        settle(page)
+        assert frame(page) == expected
+    page.keyboard.press("Space")
+    expect(page.locator("#time")).not_to_have_value("0")
+    page.keyboard.press("Space")
+    expect(page.get_by_role("button", name="Play")).to_be_visible()
+
+
+def test_touch(page: Any) -> None:
+    page.locator("figure canvas").first.tap(position={"x": 3, "y": 3})
+    chosen = [page.locator(f"#{name}").input_value() for name in ("image", "row", "column")]
+    assert chosen[0] == "1"
+    assert max(map(int, chosen[1:])) <= 2
+    box = page.locator("#chart").bounding_box()
+    page.touchscreen.tap(box["x"] + 46 + 0.5 * (box["width"] - 56), box["y"] + 100)
+    settle(page)
+    assert frame(page) == FRAMES // 2
+
+
+def test_runs_are_aligned_by_time(page: Any) -> None:
+    """The flow has every other frame, so it moves at every second one of the SDE's."""
+
+    def flow() -> str:
+        return picture(page, "figure:nth-of-type(2) canvas")
+
+    pictures = [flow()]
+    for _ in range(2):
+        page.get_by_role("button", name="One frame on").click()
+        settle(page)
+        pictures.append(flow())
+    assert pictures[0] == pictures[1] != pictures[2]
+    page.locator("#time").fill(str(FRAMES - 1))
+    settle(page)
+    assert flow() not in pictures
+
+
+def test_the_estimate_can_be_hidden(page: Any) -> None:
+    assert page.locator("figure canvas:visible").count() == 3
+    page.get_by_role("checkbox", name="Denoised estimate").uncheck()
+    settle(page)
+    assert page.locator("figure canvas:visible").count() == 2
+
+
+def test_a_narrow_screen_needs_no_sideways_scrolling(page: Any) -> None:
+    page.set_viewport_size({"width": 360, "height": 700})
+    settle(page)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+
+
+def test_light_and_dark(page: Any) -> None:
+    def paper() -> str:
+        return str(page.evaluate("getComputedStyle(document.body).backgroundColor"))
+
+    page.emulate_media(color_scheme="light")
+    settle(page)
+    light, chart = paper(), picture(page, "#chart")
+    page.emulate_media(color_scheme="dark")
+    settle(page)
+    assert (light, paper()) == ("rgb(255, 255, 255)", "rgb(20, 23, 27)")
+    assert picture(page, "#chart") != chart
+
+
+@pytest.mark.parametrize("which", ["file", "row"])
+def test_nothing_lies_over_anything_else(
+    page: Any, which: str, request: pytest.FixtureRequest
+) -> None:
+    page.goto(request.getfixturevalue(which).as_uri())
+    settle(page)
+    boxes = [
+        element.bounding_box()
+        for element in page.locator("button, select, input:visible, figure canvas, #chart").all()
+    ]
+    for i, a in enumerate(boxes):
+        for b in boxes[:i]:
+            across = min(a["x"] + a["width"], b["x"] + b["width"]) - max(a["x"], b["x"])
+            down = min(a["y"] + a["height"], b["y"] + b["height"]) - max(a["y"], b["y"])
+            assert across <= 1 or down <= 1

@@ -1,0 +1,140 @@
+"""The words that come with the code: what they quote runs, and what they point at is there.
+
+Code blocks of a page run one after the other, as a reader would type them, with a small
+network and few steps in place of the shipped one and many: names, arguments and shapes are
+tested here, digits elsewhere. Command lines are parsed, not run.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import shlex
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from typer.main import get_command
+
+import diffsde
+from diffsde.cli.app import app
+from diffsde.equations.forward import VESDE
+from diffsde.scores.model import ScoreModel
+from diffsde.scores.networks import ScoreUNet
+from diffsde.solvers.registry import REGISTRY
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+NAMES = [page.stem for page in PAGES]
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
+# Trainings of an hour: their names are checked, but they do not run.
+NOT_RUN = {"models", "scaling"}
+STEPS = 10
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return [text for kind, text in BLOCK.findall(page.read_text("utf-8")) if kind == language]
+
+
+@functools.cache
+def small_model() -> ScoreModel:
+    torch.manual_seed(0)
+    network = ScoreUNet(VESDE(), channels=(32, 32, 32, 32), embed_dim=16)
+    return ScoreModel(network, VESDE(), (1, 28, 28))
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
+    """A small network, few steps and loose tolerances, in an empty folder."""
+    solve: Callable[..., Any] = diffsde.solve
+
+    @functools.wraps(solve)
+    def few_steps(*args: Any, **settings: Any) -> Any:
+        if "steps" in settings:
+            settings["steps"] = min(settings["steps"], STEPS)
+        for name in {"rtol", "atol"} & settings.keys():
+            settings[name] = 0.5
+        return solve(*args, **settings)
+
+    monkeypatch.setattr(diffsde, "solve", few_steps)
+    monkeypatch.setattr(diffsde, "load_pretrained", lambda name="mnist": small_model())
+    monkeypatch.chdir(tmp_path)
+    rows = dict(REGISTRY)  # a page adds a solver
+    yield tmp_path
+    REGISTRY.clear()
+    REGISTRY.update(rows)
+
+
+def given(page: str) -> dict[str, Any]:
+    """What a page speaks of as the reader's own."""
+    mine = diffsde.GaussianScore(VESDE(), torch.zeros(3, 32, 32), 0.5)
+    return {"my_score": mine} if page == "own" else {"diffsde": diffsde}
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if p.stem not in NOT_RUN], ids=lambda p: p.stem)
+def test_code_runs_as_it_stands(page: Path, quick: Path) -> None:
+    namespace = given(page.stem)
+    for number, code in enumerate(blocks(page, "python")):
+        exec(compile(code, f"{page.name}, block {number}", "exec"), namespace)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_code_is_python_and_names_exist(page: Path) -> None:
+    for code in blocks(page, "python"):
+        compile(code, page.name, "exec")
+        for name in re.findall(r"\bdiffsde\.(\w+)\(", code):
+            assert hasattr(diffsde, name), f"diffsde.{name}"
+
+
+def command_lines(page: Path) -> Iterator[list[str]]:
+    """Calls of diffsde in the page's shell blocks and between its single backquotes."""
+    text = "\n".join(blocks(page, "sh"))
+    text += "\n" + "\n".join(re.findall(r"`(diffsde [^`\n]+)`", page.read_text("utf-8")))
+    for line in re.sub(r"\\\n", " ", text).splitlines():
+        for call in line.split("&&"):
+            words = shlex.split(call, comments=True)
+            if words[:1] == ["diffsde"] and "COMMAND" not in words:
+                yield words[1:]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_commands_are_understood(page: Path) -> None:
+    group: Any = get_command(app)
+    for words in command_lines(page):
+        if words[0].startswith("-"):
+            assert words[0] in {option for p in group.params for option in p.opts} | {"--help"}
+            continue
+        assert words[0] in group.commands, " ".join(words)
+        command = group.commands[words[0]]
+        if len(words) > 1 or not any(p.required for p in command.params):
+            command.make_context(words[0], words[1:], parent=group.make_context("diffsde", ["x"]))
+
+
+def anchors(page: Path) -> set[str]:
+    """Of a page's headings, as GitHub and MyST make them."""
+    titles = re.findall(r"^#+ (.*)$", page.read_text("utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_links_lead_somewhere(page: Path) -> None:
+    text = re.sub(r"```.*?```|`[^`]*`", "", page.read_text("utf-8"), flags=re.DOTALL)
+    for link in LINK.findall(text):
+        if link.startswith(("http://", "https://")):
+            continue
+        path, _, anchor = link.partition("#")
+        target = page.parent / path if path else page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
+    for name in re.findall(r"\{doc\}`(?:[^<`]*<)?([\w/]+)>?`", page.read_text("utf-8")):
+        made = name.startswith("examples/")  # by the site's build
+        assert made or (ROOT / "docs" / f"{name}.md").exists(), name
+
+
+def test_the_readme_begins_with_the_two_commands() -> None:
+    first, second, *_ = blocks(ROOT / "README.md", "sh")
+    assert first.strip() == "pip install . && diffsde gallery --out gallery"
+    assert second.strip() == "pip install '.[test]' && pytest"

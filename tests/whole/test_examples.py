@@ -1,0 +1,46 @@
+"""The examples, run as they stand: each is short, and leaves pictures where it is told to."""
+
+from __future__ import annotations
+
+import runpy
+import sys
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib import pyplot
+from PIL import Image
+
+EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.py"))
+QUICK = {"train_mnist": ["--quick"]}  # the others take seconds as they are
+PICTURES = {".png", ".gif"}
+
+
+@pytest.mark.parametrize("script", EXAMPLES, ids=lambda path: path.stem)
+def test_example(script: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here, out = tmp_path / "here", tmp_path / "out"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    monkeypatch.setattr(sys, "argv", [script.name, "--out", str(out), *QUICK.get(script.stem, [])])
+    with matplotlib.rc_context({"backend": "agg"}):
+        runpy.run_path(str(script), run_name="__main__")
+        pyplot.close("all")
+    pictures = [path for path in out.iterdir() if path.suffix in PICTURES]
+    assert any(path.stem.startswith(script.stem) for path in pictures) or len(pictures) > 1
+    for path in pictures:
+        with Image.open(path) as image:
+            # An empty picture has one colour, a blown-up one has no greys.
+            assert len(np.unique(np.asarray(image.convert("L")))) > 16, path.name
+    assert not list(here.iterdir()), "an example writes where --out says, and nowhere else"
+
+
+@pytest.mark.parametrize("script", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_is_short_and_says_what_to_expect(script: Path) -> None:
+    text = script.read_text("utf-8")
+    assert len(text.splitlines()) < 60
+    title, rule, *rest = text.removeprefix('"""').splitlines()
+    assert set(rule) == {"="}
+    assert len(rule) >= len(title)
+    assert any(line.startswith("Expect") for line in rest)
+    assert f"python examples/{script.name}" in text
