@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from diffsde.data.images import ImageData
-from diffsde.equations.forward import VESDE
+from diffsde.equations.variance_exploding import VESDE
 from diffsde.evaluation.samplers import Sampler, sample_images
 from diffsde.scores.model import ScoreModel
 from diffsde.scores.networks import ResidualUNet

@@ -39,28 +39,19 @@ al., arXiv 2206.00364, table 1 and appendix B, for the last two.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from diffsde.equations.consistency import check_consistency
 from diffsde.errors import InputError
 from diffsde.noise.seeds import NormalTable, checked_seed
 
-__all__ = [
-    "EDMSDE",
-    "SDE",
-    "SDES",
-    "VESDE",
-    "VPSDE",
-    "ScheduleSDE",
-    "SubVPSDE",
-    "expand",
-]
+__all__ = ["SDE", "expand"]
 
 _BISECTIONS = 60  # halve [0, T] down to the spacing of float64
-_CHECK_TIMES, _CHECK_STEP, _CHECK_TOLERANCE = 33, 3e-6, 1e-3
 
 
 def expand(t: Tensor | float, x: Tensor) -> Tensor:
@@ -203,28 +194,15 @@ class SDE(nn.Module):
         return (float(scale) * self.data_mean).to(x).reshape(x.shape[1:])
 
     def check(self) -> None:
-        """Look whether `drift`, `diffusion` and `marginal_prob` are of one process.
+        """Check that `drift`, `diffusion` and `marginal_prob` belong to one process.
 
-        Between ε and T, the derivatives of the marginal are compared with f and g. A reverse
-        problem whose SDE fails this has the wrong law, and no error elsewhere.
+        A reverse problem whose SDE fails this test has the wrong law, and no other error says so.
 
         Raises:
-            InputError: naming the function that does not fit, the time, and both numbers.
+            InputError: the error names the function that does not fit, the time, and both
+                numbers.
         """
-        even = torch.linspace(self.eps, self.T, _CHECK_TIMES, dtype=torch.float64)
-        low = torch.logspace(math.log10(self.eps), math.log10(self.T), _CHECK_TIMES).double()
-        t = torch.cat([even, low]) * (1 - 2 * _CHECK_STEP)  # so that t + h stays within T
-        before, after = t * (1 - _CHECK_STEP), t * (1 + _CHECK_STEP)
-        log_scale = [self.marginal_scale(moment).log() for moment in (before, after)]
-        variance = [self.noise_level(moment).square() for moment in (before, after)]
-        growth = (self.diffusion(t) / self.marginal_scale(t)).square()
-        ones = torch.ones(len(t), 1, dtype=torch.float64)
-        pairs = {
-            "drift(x, t) / x, a′/a": (self.drift(ones, t)[:, 0], log_scale),
-            "diffusion(t)² / a(t)², dσ²/dt": (growth, variance),
-        }
-        for name, (found, (first, second)) in pairs.items():
-            _compare(name, t, found, (second - first) / (after - before))
+        check_consistency(self)
 
     # The two names under which torchsde looks for the forward equation.
     def f(self, t: Tensor, y: Tensor) -> Tensor:
@@ -245,250 +223,3 @@ class SDE(nn.Module):
 
     def extra_repr(self) -> str:
         return ", ".join(f"{name}={value}" for name, value in self.config().items())
-
-
-class VESDE(SDE):
-    """The variance-exploding SDE dx = σᵗ dw (arXiv 2011.13456, section 3.4 and its tutorial).
-
-    Args:
-        sigma: σ > 1. The tutorial's 25 makes s(1) ≈ 9.845.
-    """
-
-    def __init__(self, sigma: float = 25.0, T: float = 1.0, eps: float = 1e-3) -> None:
-        super().__init__(T, eps)
-        if not sigma > 1:
-            raise InputError(f"sigma = {sigma}: expected sigma > 1, so that the variance grows")
-        self.sigma = sigma
-
-    def drift(self, x: Tensor, t: Tensor | float) -> Tensor:
-        return torch.zeros_like(x)
-
-    def diffusion(self, t: Tensor | float) -> Tensor:
-        return self.sigma ** torch.as_tensor(t)
-
-    def marginal_std(self, t: Tensor | float) -> Tensor:
-        # expm1 keeps its digits where t is small and σ²ᵗ − 1 would lose them.
-        log_sigma = math.log(self.sigma)
-        return torch.sqrt(torch.expm1(2 * log_sigma * torch.as_tensor(t)) / (2 * log_sigma))
-
-    def marginal_scale(self, t: Tensor | float) -> Tensor:
-        return torch.ones_like(torch.as_tensor(t))
-
-    def time_of_noise_level(self, level: Tensor | float) -> Tensor:
-        log_sigma = math.log(self.sigma)
-        return torch.log1p(2 * log_sigma * torch.as_tensor(level) ** 2) / (2 * log_sigma)
-
-    def marginal_prob(self, x0: Tensor, t: Tensor | float) -> tuple[Tensor, Tensor]:
-        return x0, self.marginal_std(expand(t, x0))
-
-    def config(self) -> dict[str, Any]:
-        return {"sigma": self.sigma, **super().config()}
-
-
-class _VariancePreserving(SDE):
-    """What the two SDEs with drift −½ β(t) x share; β(t) = β_min + (β_max − β_min) t.
-
-    Args:
-        beta_min, beta_max: β at t = 0 and at t = 1; the paper's are 0.1 and 20.
-    """
-
-    def __init__(
-        self, beta_min: float = 0.1, beta_max: float = 20.0, T: float = 1.0, eps: float = 1e-3
-    ) -> None:
-        super().__init__(T, eps)
-        if not 0 < beta_min <= beta_max:
-            raise InputError(
-                f"beta_min = {beta_min}, beta_max = {beta_max}: expected 0 < beta_min ≤ beta_max; "
-                "the paper takes 0.1 and 20"
-            )
-        self.beta_min, self.beta_max = beta_min, beta_max
-
-    def beta(self, t: Tensor | float) -> Tensor:
-        """β(t), of t's shape."""
-        return self.beta_min + (self.beta_max - self.beta_min) * torch.as_tensor(t)
-
-    def beta_integral(self, t: Tensor | float) -> Tensor:
-        """B(t) = ∫₀ᵗ β, of t's shape."""
-        t = torch.as_tensor(t)
-        return t * (self.beta_min + 0.5 * (self.beta_max - self.beta_min) * t)
-
-    def drift(self, x: Tensor, t: Tensor | float) -> Tensor:
-        return -0.5 * expand(self.beta(t), x) * x
-
-    def marginal_scale(self, t: Tensor | float) -> Tensor:
-        return torch.exp(-0.5 * self.beta_integral(t))
-
-    def marginal_prob(self, x0: Tensor, t: Tensor | float) -> tuple[Tensor, Tensor]:
-        t = expand(t, x0)
-        return self.marginal_scale(t) * x0, self.marginal_std(t)
-
-    def _time_of_integral(self, integral: Tensor) -> Tensor:
-        """The t with B(t) = integral, in the form of the root that loses no digits near 0."""
-        slope = self.beta_max - self.beta_min
-        root = torch.sqrt(self.beta_min**2 + 2 * slope * integral)
-        return 2 * integral / (self.beta_min + root)
-
-    def config(self) -> dict[str, Any]:
-        return {"beta_min": self.beta_min, "beta_max": self.beta_max, **super().config()}
-
-
-class VPSDE(_VariancePreserving):
-    """The variance-preserving SDE dx = −½ β x dt + √β dw (arXiv 2011.13456, eq. 11).
-
-    Its steps in discrete time are DDPM's. Data of unit variance keep unit variance.
-    """
-
-    def diffusion(self, t: Tensor | float) -> Tensor:
-        return torch.sqrt(self.beta(t))
-
-    def marginal_std(self, t: Tensor | float) -> Tensor:
-        return torch.sqrt(-torch.expm1(-self.beta_integral(t)))
-
-    def noise_level(self, t: Tensor | float) -> Tensor:
-        return torch.sqrt(torch.expm1(self.beta_integral(t)))
-
-    def time_of_noise_level(self, level: Tensor | float) -> Tensor:
-        return self._time_of_integral(torch.log1p(torch.as_tensor(level) ** 2))
-
-
-class SubVPSDE(_VariancePreserving):
-    """The sub-VP SDE dx = −½ β x dt + √(β (1 − e^{−2B})) dw (arXiv 2011.13456, eq. 13).
-
-    Its variance is at every time at most that of the VP SDE; the paper prefers it for
-    likelihoods.
-    """
-
-    def diffusion(self, t: Tensor | float) -> Tensor:
-        return torch.sqrt(-self.beta(t) * torch.expm1(-2 * self.beta_integral(t)))
-
-    def marginal_std(self, t: Tensor | float) -> Tensor:
-        return -torch.expm1(-self.beta_integral(t))
-
-    def noise_level(self, t: Tensor | float) -> Tensor:
-        return 2 * torch.sinh(0.5 * self.beta_integral(t))
-
-    def noise_level_slope(self, t: Tensor | float) -> Tensor:
-        return self.beta(t) * torch.cosh(0.5 * self.beta_integral(t))
-
-    def time_of_noise_level(self, level: Tensor | float) -> Tensor:
-        return self._time_of_integral(2 * torch.asinh(0.5 * torch.as_tensor(level)))
-
-
-class EDMSDE(SDE):
-    """dx = √(2t) dw, whose noise level is the time itself: σ(t) = t (arXiv 2206.00364, eq. 4).
-
-    Even steps in t are hopeless from 80 to 0.002: solve with clock="karras", the schedule
-    of its equation 5.
-
-    Args:
-        T, eps: σ_max and σ_min.
-    """
-
-    def __init__(self, T: float = 80.0, eps: float = 0.002) -> None:
-        super().__init__(T, eps)
-
-    def drift(self, x: Tensor, t: Tensor | float) -> Tensor:
-        return torch.zeros_like(x)
-
-    def diffusion(self, t: Tensor | float) -> Tensor:
-        return torch.sqrt(2 * torch.as_tensor(t))
-
-    def marginal_std(self, t: Tensor | float) -> Tensor:
-        return torch.as_tensor(t)
-
-    def noise_level_slope(self, t: Tensor | float) -> Tensor:
-        return torch.ones_like(torch.as_tensor(t))
-
-    def time_of_noise_level(self, level: Tensor | float) -> Tensor:
-        return torch.as_tensor(level)
-
-    def marginal_prob(self, x0: Tensor, t: Tensor | float) -> tuple[Tensor, Tensor]:
-        return x0, self.marginal_std(expand(t, x0))
-
-
-class ScheduleSDE(SDE):
-    """The SDE with x(t) = a(t) (x(0) + σ(t) z), for any σ and a: dx = (a′/a) x dt + a √(2σσ′) dw.
-
-    The derivatives are taken by automatic differentiation, so σ and a are all that is given.
-    Such an SDE cannot be named in a checkpoint; a subclass that fixes σ and a, and is added
-    to `SDES`, can. Source: arXiv 2206.00364, appendix B (its s(t) is our a(t)).
-
-    Args:
-        sigma: the noise level σ(t), rising; a function of tensors, in elementwise operations.
-        scale: a(t) > 0, likewise; 1 if left out.
-        T, eps: where a solve starts and ends.
-
-        sigma, scale = lambda t: torch.tan(t * pi / 2), lambda t: torch.cos(t * pi / 2)
-        cosine = ScheduleSDE(sigma, scale, T=0.99)  # a DDPM cosine schedule in continuous time
-    """
-
-    def __init__(
-        self,
-        sigma: Callable[[Tensor], Tensor],
-        scale: Callable[[Tensor], Tensor] = torch.ones_like,
-        T: float = 1.0,
-        eps: float = 1e-3,
-    ) -> None:
-        super().__init__(T, eps)
-        self.sigma, self.scale = sigma, scale
-        t = torch.linspace(eps, T, 101, dtype=torch.float64)
-        levels, scales = self.noise_level(t), self.marginal_scale(t)
-        if not bool((levels[0] > 0) & (levels.diff() > 0).all() & (scales > 0).all()):
-            raise InputError(
-                f"sigma and scale: σ runs from {float(levels[0]):g} to {float(levels[-1]):g}, the "
-                f"smallest a is {float(scales.min()):g}: expected σ(t) > 0 that rises and "
-                f"a(t) > 0 on [{eps:g}, {T:g}]"
-            )
-
-    def drift(self, x: Tensor, t: Tensor | float) -> Tensor:
-        scale, slope = _with_slope(self.scale, t)
-        return expand(slope / scale, x) * x
-
-    def diffusion(self, t: Tensor | float) -> Tensor:
-        level, slope = _with_slope(self.sigma, t)
-        return self.marginal_scale(t) * torch.sqrt(2 * level * slope)
-
-    def marginal_scale(self, t: Tensor | float) -> Tensor:
-        return self.scale(torch.as_tensor(t))
-
-    def marginal_std(self, t: Tensor | float) -> Tensor:
-        return self.marginal_scale(t) * self.noise_level(t)
-
-    def marginal_prob(self, x0: Tensor, t: Tensor | float) -> tuple[Tensor, Tensor]:
-        t = expand(t, x0)
-        return self.marginal_scale(t) * x0, self.marginal_std(t)
-
-    def noise_level(self, t: Tensor | float) -> Tensor:
-        return self.sigma(torch.as_tensor(t))
-
-    def noise_level_slope(self, t: Tensor | float) -> Tensor:
-        return _with_slope(self.sigma, t)[1]
-
-
-def _with_slope(fn: Callable[[Tensor], Tensor], t: Tensor | float) -> tuple[Tensor, Tensor]:
-    """fn(t) and fn′(t), both of t's shape, for an elementwise fn."""
-    with torch.enable_grad():
-        t = torch.as_tensor(t).detach().requires_grad_()
-        value = fn(t) + 0 * t  # so that a constant has a derivative too
-        (slope,) = torch.autograd.grad(value.sum(), t)
-    return value.detach(), slope
-
-
-def _compare(name: str, t: Tensor, found: Tensor, expected: Tensor) -> None:
-    scale = expected.abs().clamp(min=1e-6 * float(expected.abs().max()) + 1e-12)
-    error = (found - expected).abs() / scale
-    worst = int(error.nan_to_num(nan=math.inf).argmax())
-    if not float(error[worst]) < _CHECK_TOLERANCE:
-        raise InputError(
-            f"at t = {float(t[worst]):.4g}, {name}: {float(found[worst]):.6g} and "
-            f"{float(expected[worst]):.6g}, expected two equal numbers: the marginal is not that "
-            "of the drift and the diffusion"
-        )
-
-
-SDES: dict[str, type[SDE]] = {
-    "VESDE": VESDE,
-    "VPSDE": VPSDE,
-    "SubVPSDE": SubVPSDE,
-    "EDMSDE": EDMSDE,
-}

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from diffsde.equations.forward import SDES
+from diffsde.equations.named import SDES
 from diffsde.errors import CheckpointError, InputError, name_list
 from diffsde.scores.model import ScoreModel
 from diffsde.scores.networks import NETWORKS, make_network

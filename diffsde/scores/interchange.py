@@ -28,8 +28,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from diffsde.equations.forward import SDE, VPSDE, ScheduleSDE, expand
+from diffsde.equations.forward import SDE, expand
 from diffsde.equations.reverse import Score
+from diffsde.equations.schedule import ScheduleSDE
+from diffsde.equations.variance_preserving import VPSDE
 from diffsde.errors import InputError, name_list
 from diffsde.system.packages import optional_package
 

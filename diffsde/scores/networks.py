@@ -23,7 +23,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from diffsde.equations.forward import SDE, VESDE, expand
+from diffsde.equations.forward import SDE, expand
+from diffsde.equations.variance_exploding import VESDE
 from diffsde.errors import InputError, name_list
 
 __all__ = ["NETWORKS", "FourierFeatures", "PixelWaves", "ResidualUNet", "ScoreUNet", "make_network"]

@@ -1,8 +1,5 @@
 from .adjoint import check_adjoint as check_adjoint
-from .catalogue import find_solver as find_solver
-from .catalogue import list_solvers as list_solvers
-from .registry import Solver as Solver
-from .registry import register as register
+from .catalogue import find_solver as find_solver, list_solvers as list_solvers
+from .registry import Solver as Solver, register as register
 from .solving import solve as solve
-from .trajectory import Stats as Stats
-from .trajectory import Trajectory as Trajectory
+from .trajectory import Stats as Stats, Trajectory as Trajectory

@@ -120,7 +120,7 @@ class Trajectory:
         return write_tensors(path, tensors, {"trajectory": notes})
 
     def to_html(self, path: str | os.PathLike[str], **options: Any) -> Path:
-        """Write the explorer, one HTML file to look at the path in: see `diffsde.views.write_html`."""
+        """Write the explorer, one HTML file to look at the path in: see `views.explorer`."""
         # Views stand above trajectories, so they are found by name, and only when asked for.
         written: Path = import_module("diffsde.views").write_html(self, path, **options)
         return written

@@ -32,7 +32,8 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from diffsde.data.images import ImageData
-from diffsde.equations.forward import SDE, VESDE
+from diffsde.equations.forward import SDE
+from diffsde.equations.variance_exploding import VESDE
 from diffsde.errors import InputError, TrainingError
 from diffsde.scores.checkpoint import describe_model
 from diffsde.scores.model import ScoreModel

@@ -8,9 +8,9 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from diffsde.errors import InputError, name_list
-from diffsde.scores.model import SMALLEST_TIME
 from diffsde.scores.networks import NETWORKS
 from diffsde.scores.preconditioning import PRECONDITIONINGS
+from diffsde.scores.score_matching import SMALLEST_TIME
 from diffsde.training.objectives import OBJECTIVES
 
 __all__ = ["RECIPES", "SCHEDULES", "WARM_UP", "Recipe", "learning_rate"]

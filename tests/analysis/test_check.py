@@ -8,8 +8,9 @@ from torch import Tensor
 
 from diffsde import VESDE, InputError, ProbabilityFlow, ReverseSDE, load_images, load_pretrained
 from diffsde.analysis.checking import check
-from diffsde.equations.forward import SDE, VPSDE, expand
+from diffsde.equations.forward import SDE, expand
 from diffsde.equations.reverse import ReverseProblem
+from diffsde.equations.variance_preserving import VPSDE
 from tests.problems import flow, gaussian, mixture, reverse
 
 SCORE = mixture(dims=8)

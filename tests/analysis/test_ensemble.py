@@ -12,7 +12,8 @@ from scipy import stats
 from diffsde import GaussianScore, ProbabilityFlow, ReverseSDE, solve
 from diffsde.analysis.ensemble_plots import plot_ensemble
 from diffsde.analysis.ensembles import ensemble
-from diffsde.equations.forward import VESDE, VPSDE
+from diffsde.equations.variance_exploding import VESDE
+from diffsde.equations.variance_preserving import VPSDE
 from diffsde.errors import InputError
 
 SDE = VESDE()

@@ -17,7 +17,10 @@ from diffsde.analysis.latents import (
     round_trip,
     slerp,
 )
-from diffsde.equations.forward import SDE, SDES, VESDE, VPSDE
+from diffsde.equations.forward import SDE
+from diffsde.equations.named import SDES
+from diffsde.equations.variance_exploding import VESDE
+from diffsde.equations.variance_preserving import VPSDE
 from diffsde.errors import InputError
 from diffsde.views.animation import animate
 

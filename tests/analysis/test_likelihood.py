@@ -20,7 +20,10 @@ from diffsde.analysis.likelihood import (
     evaluate_likelihood,
     log_likelihood,
 )
-from diffsde.equations.forward import SDE, SDES, VESDE, VPSDE
+from diffsde.equations.forward import SDE
+from diffsde.equations.named import SDES
+from diffsde.equations.variance_exploding import VESDE
+from diffsde.equations.variance_preserving import VPSDE
 from diffsde.errors import InputError
 
 every_sde = pytest.mark.parametrize("make", SDES.values(), ids=SDES.keys())

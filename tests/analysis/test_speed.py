@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from diffsde import ProbabilityFlow, solve
 from diffsde.analysis import speed
 from diffsde.analysis.speed import SpeedTrial, _Bench, _fastest, _Levels, optimize
-from diffsde.equations.forward import VESDE
+from diffsde.equations.variance_exploding import VESDE
 from diffsde.errors import InputError
 from diffsde.scores.model import ScoreModel
 from diffsde.scores.networks import ResidualUNet

@@ -4,8 +4,9 @@
 
 The convention is that of `diffsde.analysis.likelihood`: 256 levels, uniform dequantisation,
 x taken at t = ε, one Rademacher probe an image, dopri5 in log σ. ε is the tutorial's for
-likelihoods, 1e-5: at the 1e-3 at which samples end, the noise alone costs 4.35 bits/dim. With --budget, also where
-the bits are, by noise level, and what the number depends on that it should not, on so many images.
+likelihoods, 1e-5: at the 1e-3 at which samples end, the noise alone costs 4.35 bits/dim. With
+--budget, also where the bits are, by noise level, and what the number depends on that it should
+not, on so many images.
 """
 
 from __future__ import annotations

@@ -9,7 +9,9 @@ import torchsde
 
 from diffsde import VESDE, GaussianScore, InputError, ProbabilityFlow, ReverseSDE, solve
 from diffsde.equations.clocks import CLOCKS
-from diffsde.equations.forward import EDMSDE, SDES, VPSDE, SubVPSDE
+from diffsde.equations.named import SDES
+from diffsde.equations.variance_exploding import EDMSDE
+from diffsde.equations.variance_preserving import VPSDE, SubVPSDE
 from diffsde.noise.brownian import SequentialBrownian
 from tests.problems import assert_same_law, flow, gaussian, mixture, reverse
 

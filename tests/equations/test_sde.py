@@ -13,7 +13,11 @@ from torch import Tensor
 
 from diffsde import GaussianScore, MixtureScore, ProbabilityFlow, ReverseSDE, ScoreUNet, solve
 from diffsde.equations.clocks import CLOCKS, make_clock
-from diffsde.equations.forward import EDMSDE, SDE, SDES, VESDE, VPSDE, ScheduleSDE, SubVPSDE
+from diffsde.equations.forward import SDE
+from diffsde.equations.named import SDES
+from diffsde.equations.schedule import ScheduleSDE
+from diffsde.equations.variance_exploding import EDMSDE, VESDE
+from diffsde.equations.variance_preserving import VPSDE, SubVPSDE
 from diffsde.errors import InputError
 from diffsde.scores.checkpoint import build_model, describe_model
 from diffsde.scores.model import ScoreModel

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from diffsde.data.images import load_images
-from diffsde.equations.forward import VESDE
+from diffsde.equations.variance_exploding import VESDE
 from diffsde.errors import InputError, UnknownSolverError
 from diffsde.evaluation import samplers as evaluation
 from diffsde.evaluation.metrics import Evaluation

@@ -15,7 +15,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from diffsde.data.images import load_images
-from diffsde.equations.forward import VESDE, VPSDE
+from diffsde.equations.variance_exploding import VESDE
+from diffsde.equations.variance_preserving import VPSDE
 from diffsde.errors import CheckpointError, DiffSDEError, InputError
 from diffsde.scores.checkpoint import (
     PRETRAINED,

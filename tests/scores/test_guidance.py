@@ -10,7 +10,10 @@ from scipy import stats
 from torch import Tensor
 
 from diffsde import GaussianScore, MixtureScore, ProbabilityFlow, ReverseSDE, solve
-from diffsde.equations.forward import EDMSDE, SDE, SDES, VPSDE
+from diffsde.equations.forward import SDE
+from diffsde.equations.named import SDES
+from diffsde.equations.variance_exploding import EDMSDE
+from diffsde.equations.variance_preserving import VPSDE
 from diffsde.errors import InputError
 from diffsde.scores.guidance import (
     classifier_free,

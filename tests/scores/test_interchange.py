@@ -12,7 +12,10 @@ import torch
 from torch import Tensor
 
 from diffsde import GaussianScore, ProbabilityFlow, ReverseSDE, solve
-from diffsde.equations.forward import EDMSDE, SDE, SDES, VESDE, VPSDE
+from diffsde.equations.forward import SDE
+from diffsde.equations.named import SDES
+from diffsde.equations.variance_exploding import EDMSDE, VESDE
+from diffsde.equations.variance_preserving import VPSDE
 from diffsde.errors import InputError
 from diffsde.scores.interchange import (
     from_azula,

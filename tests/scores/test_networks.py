@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from diffsde.equations.forward import VESDE
+from diffsde.equations.variance_exploding import VESDE
 from diffsde.errors import InputError
 from diffsde.scores.model import ScoreModel
 from diffsde.scores.networks import NETWORKS, PixelWaves, ResidualUNet, ScoreUNet, make_network

@@ -6,9 +6,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from diffsde.equations.forward import SDE, VESDE, VPSDE
+from diffsde.equations.forward import SDE
+from diffsde.equations.variance_exploding import VESDE
+from diffsde.equations.variance_preserving import VPSDE
 from diffsde.errors import InputError
-from diffsde.scores.model import GaussianScore, ScoreModel
+from diffsde.scores.exact import GaussianScore
+from diffsde.scores.model import ScoreModel
 from diffsde.scores.preconditioning import PRECONDITIONINGS, ScorePrediction, make_preconditioning
 
 MEAN, STD = 0.13, 0.31

@@ -6,10 +6,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from diffsde.equations.forward import VESDE, VPSDE
+from diffsde.equations.variance_exploding import VESDE
+from diffsde.equations.variance_preserving import VPSDE
 from diffsde.errors import InputError
-from diffsde.scores.model import GaussianScore, MixtureScore, ScoreModel, score_matching_loss
+from diffsde.scores.exact import GaussianScore, MixtureScore
+from diffsde.scores.model import ScoreModel
 from diffsde.scores.networks import ScoreUNet
+from diffsde.scores.score_matching import score_matching_loss
 
 
 class _Zero(nn.Module):

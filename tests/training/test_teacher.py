@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from diffsde import ScoreModel, train
 from diffsde.data.images import ImageData
-from diffsde.equations.forward import VESDE
+from diffsde.equations.variance_exploding import VESDE
 from diffsde.errors import InputError
-from diffsde.scores.model import GaussianScore
+from diffsde.scores.exact import GaussianScore
 from diffsde.scores.preconditioning import DenoisedPrediction
 from diffsde.system.digest import digest_of_score
 from diffsde.system.tensorfile import read_tensors

@@ -15,16 +15,18 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from diffsde.data.images import ImageData
-from diffsde.equations.forward import VESDE, VPSDE
+from diffsde.equations.variance_exploding import VESDE
+from diffsde.equations.variance_preserving import VPSDE
 from diffsde.errors import CheckpointError, InputError, TrainingError
 from diffsde.scores.checkpoint import load_model
-from diffsde.scores.model import GaussianScore, ScoreModel, score_matching_loss
+from diffsde.scores.exact import GaussianScore
+from diffsde.scores.model import ScoreModel
 from diffsde.scores.networks import ResidualUNet
 from diffsde.scores.preconditioning import EDM
+from diffsde.scores.score_matching import score_matching_loss
 from diffsde.system import compiler as compiler_module
 from diffsde.system.tensorfile import read_tensors
-from diffsde.training import initial_model as initial_model_module
-from diffsde.training import loop as training_module
+from diffsde.training import initial_model as initial_model_module, loop as training_module
 from diffsde.training.initial_model import initial_model
 from diffsde.training.loop import train
 from diffsde.training.noise import TrainingNoise

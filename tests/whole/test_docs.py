@@ -20,7 +20,7 @@ from typer.main import get_command
 
 import diffsde
 from diffsde.cli.app import app
-from diffsde.equations.forward import VESDE
+from diffsde.equations.variance_exploding import VESDE
 from diffsde.scores.model import ScoreModel
 from diffsde.scores.networks import ScoreUNet
 from diffsde.solvers.registry import REGISTRY

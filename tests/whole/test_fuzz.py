@@ -18,13 +18,12 @@ from typing import Any
 import pytest
 import torch
 from accelerate import Accelerator
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from diffsde.data.images import ImageData, load_images
-from diffsde.equations.forward import VESDE
+from diffsde.equations.variance_exploding import VESDE
 from diffsde.errors import CheckpointError, DiffSDEError
 from diffsde.scores.checkpoint import describe_model, load_model, save_model
 from diffsde.scores.model import ScoreModel

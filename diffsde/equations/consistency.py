@@ -1,0 +1,58 @@
+r"""Consistency: whether drift, diffusion and marginal of a forward SDE belong to one process.
+
+Between ε and T, the derivatives of the marginal are compared with f and g: with the noise
+level σ = s / a of x(t) = a x(0) + s z,
+
+    f(x, t) = (a′/a) x,        dσ²/dt = g² / a².
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from diffsde.errors import InputError
+
+if TYPE_CHECKING:
+    from diffsde.equations.forward import SDE
+
+__all__ = ["check_consistency"]
+
+_TIMES, _STEP, _TOLERANCE = 33, 3e-6, 1e-3
+
+
+def check_consistency(sde: SDE) -> None:
+    """Compare the derivatives of the marginal with the drift and the diffusion.
+
+    Raises:
+        InputError: the error names the function that does not fit, the time, and both numbers.
+    """
+    even = torch.linspace(sde.eps, sde.T, _TIMES, dtype=torch.float64)
+    low = torch.logspace(math.log10(sde.eps), math.log10(sde.T), _TIMES).double()
+    t = torch.cat([even, low]) * (1 - 2 * _STEP)  # so that t + h stays within T
+    before, after = t * (1 - _STEP), t * (1 + _STEP)
+    log_scale = [sde.marginal_scale(moment).log() for moment in (before, after)]
+    variance = [sde.noise_level(moment).square() for moment in (before, after)]
+    growth = (sde.diffusion(t) / sde.marginal_scale(t)).square()
+    ones = torch.ones(len(t), 1, dtype=torch.float64)
+    pairs = {
+        "drift(x, t) / x, a′/a": (sde.drift(ones, t)[:, 0], log_scale),
+        "diffusion(t)² / a(t)², dσ²/dt": (growth, variance),
+    }
+    for name, (found, (first, second)) in pairs.items():
+        _compare(name, t, found, (second - first) / (after - before))
+
+
+def _compare(name: str, t: Tensor, found: Tensor, expected: Tensor) -> None:
+    scale = expected.abs().clamp(min=1e-6 * float(expected.abs().max()) + 1e-12)
+    error = (found - expected).abs() / scale
+    worst = int(error.nan_to_num(nan=math.inf).argmax())
+    if not float(error[worst]) < _TOLERANCE:
+        raise InputError(
+            f"at t = {float(t[worst]):.4g}, {name}: {float(found[worst]):.6g} and "
+            f"{float(expected[worst]):.6g}, expected two equal numbers: the marginal is not that "
+            "of the drift and the diffusion"
+        )

@@ -1,0 +1,16 @@
+r"""Forward SDEs by the names that files keep."""
+
+from __future__ import annotations
+
+from diffsde.equations.forward import SDE
+from diffsde.equations.variance_exploding import EDMSDE, VESDE
+from diffsde.equations.variance_preserving import VPSDE, SubVPSDE
+
+__all__ = ["SDES"]
+
+SDES: dict[str, type[SDE]] = {
+    "VESDE": VESDE,
+    "VPSDE": VPSDE,
+    "SubVPSDE": SubVPSDE,
+    "EDMSDE": EDMSDE,
+}

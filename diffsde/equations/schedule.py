@@ -1,0 +1,81 @@
+r"""The SDE of any schedule: a noise level σ(t) and a scale a(t) are all that is given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from diffsde.equations.forward import SDE, expand
+from diffsde.errors import InputError
+
+__all__ = ["ScheduleSDE"]
+
+
+class ScheduleSDE(SDE):
+    """The SDE with x(t) = a(t) (x(0) + σ(t) z), for any σ and a: dx = (a′/a) x dt + a √(2σσ′) dw.
+
+    The derivatives are taken by automatic differentiation, so σ and a are all that is given.
+    Such an SDE cannot be named in a checkpoint; a subclass that fixes σ and a, and is added
+    to `SDES`, can. Source: arXiv 2206.00364, appendix B (its s(t) is our a(t)).
+
+    Args:
+        sigma: the noise level σ(t), rising; a function of tensors, in elementwise operations.
+        scale: a(t) > 0, likewise; 1 if left out.
+        T, eps: where a solve starts and ends.
+
+        sigma, scale = lambda t: torch.tan(t * pi / 2), lambda t: torch.cos(t * pi / 2)
+        cosine = ScheduleSDE(sigma, scale, T=0.99)  # a DDPM cosine schedule in continuous time
+    """
+
+    def __init__(
+        self,
+        sigma: Callable[[Tensor], Tensor],
+        scale: Callable[[Tensor], Tensor] = torch.ones_like,
+        T: float = 1.0,
+        eps: float = 1e-3,
+    ) -> None:
+        super().__init__(T, eps)
+        self.sigma, self.scale = sigma, scale
+        t = torch.linspace(eps, T, 101, dtype=torch.float64)
+        levels, scales = self.noise_level(t), self.marginal_scale(t)
+        if not bool((levels[0] > 0) & (levels.diff() > 0).all() & (scales > 0).all()):
+            raise InputError(
+                f"sigma and scale: σ runs from {float(levels[0]):g} to {float(levels[-1]):g}, the "
+                f"smallest a is {float(scales.min()):g}: expected σ(t) > 0 that rises and "
+                f"a(t) > 0 on [{eps:g}, {T:g}]"
+            )
+
+    def drift(self, x: Tensor, t: Tensor | float) -> Tensor:
+        scale, slope = _with_slope(self.scale, t)
+        return expand(slope / scale, x) * x
+
+    def diffusion(self, t: Tensor | float) -> Tensor:
+        level, slope = _with_slope(self.sigma, t)
+        return self.marginal_scale(t) * torch.sqrt(2 * level * slope)
+
+    def marginal_scale(self, t: Tensor | float) -> Tensor:
+        return self.scale(torch.as_tensor(t))
+
+    def marginal_std(self, t: Tensor | float) -> Tensor:
+        return self.marginal_scale(t) * self.noise_level(t)
+
+    def marginal_prob(self, x0: Tensor, t: Tensor | float) -> tuple[Tensor, Tensor]:
+        t = expand(t, x0)
+        return self.marginal_scale(t) * x0, self.marginal_std(t)
+
+    def noise_level(self, t: Tensor | float) -> Tensor:
+        return self.sigma(torch.as_tensor(t))
+
+    def noise_level_slope(self, t: Tensor | float) -> Tensor:
+        return _with_slope(self.sigma, t)[1]
+
+
+def _with_slope(fn: Callable[[Tensor], Tensor], t: Tensor | float) -> tuple[Tensor, Tensor]:
+    """fn(t) and fn′(t), both of t's shape, for an elementwise fn."""
+    with torch.enable_grad():
+        t = torch.as_tensor(t).detach().requires_grad_()
+        value = fn(t) + 0 * t  # so that a constant has a derivative too
+        (slope,) = torch.autograd.grad(value.sum(), t)
+    return value.detach(), slope

@@ -1,0 +1,84 @@
+r"""Variance-exploding SDEs: no drift, only noise that grows."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from diffsde.equations.forward import SDE, expand
+from diffsde.errors import InputError
+
+__all__ = ["EDMSDE", "VESDE"]
+
+
+class VESDE(SDE):
+    """The variance-exploding SDE dx = σᵗ dw (arXiv 2011.13456, section 3.4 and its tutorial).
+
+    Args:
+        sigma: σ > 1. The tutorial's 25 makes s(1) ≈ 9.845.
+    """
+
+    def __init__(self, sigma: float = 25.0, T: float = 1.0, eps: float = 1e-3) -> None:
+        super().__init__(T, eps)
+        if not sigma > 1:
+            raise InputError(f"sigma = {sigma}: expected sigma > 1, so that the variance grows")
+        self.sigma = sigma
+
+    def drift(self, x: Tensor, t: Tensor | float) -> Tensor:
+        return torch.zeros_like(x)
+
+    def diffusion(self, t: Tensor | float) -> Tensor:
+        return self.sigma ** torch.as_tensor(t)
+
+    def marginal_std(self, t: Tensor | float) -> Tensor:
+        # expm1 keeps its digits where t is small and σ²ᵗ − 1 would lose them.
+        log_sigma = math.log(self.sigma)
+        return torch.sqrt(torch.expm1(2 * log_sigma * torch.as_tensor(t)) / (2 * log_sigma))
+
+    def marginal_scale(self, t: Tensor | float) -> Tensor:
+        return torch.ones_like(torch.as_tensor(t))
+
+    def time_of_noise_level(self, level: Tensor | float) -> Tensor:
+        log_sigma = math.log(self.sigma)
+        return torch.log1p(2 * log_sigma * torch.as_tensor(level) ** 2) / (2 * log_sigma)
+
+    def marginal_prob(self, x0: Tensor, t: Tensor | float) -> tuple[Tensor, Tensor]:
+        return x0, self.marginal_std(expand(t, x0))
+
+    def config(self) -> dict[str, Any]:
+        return {"sigma": self.sigma, **super().config()}
+
+
+class EDMSDE(SDE):
+    """dx = √(2t) dw, whose noise level is the time itself: σ(t) = t (arXiv 2206.00364, eq. 4).
+
+    Even steps in t are hopeless from 80 to 0.002: solve with clock="karras", the schedule
+    of its equation 5.
+
+    Args:
+        T, eps: σ_max and σ_min.
+    """
+
+    def __init__(self, T: float = 80.0, eps: float = 0.002) -> None:
+        super().__init__(T, eps)
+
+    def drift(self, x: Tensor, t: Tensor | float) -> Tensor:
+        return torch.zeros_like(x)
+
+    def diffusion(self, t: Tensor | float) -> Tensor:
+        return torch.sqrt(2 * torch.as_tensor(t))
+
+    def marginal_std(self, t: Tensor | float) -> Tensor:
+        return torch.as_tensor(t)
+
+    def noise_level_slope(self, t: Tensor | float) -> Tensor:
+        return torch.ones_like(torch.as_tensor(t))
+
+    def time_of_noise_level(self, level: Tensor | float) -> Tensor:
+        return torch.as_tensor(level)
+
+    def marginal_prob(self, x0: Tensor, t: Tensor | float) -> tuple[Tensor, Tensor]:
+        return x0, self.marginal_std(expand(t, x0))

@@ -1,0 +1,158 @@
+r"""Exact scores: data whose score is known in closed form, the references of every test."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from diffsde.equations.forward import SDE, expand
+from diffsde.errors import InputError
+from diffsde.noise.seeds import fresh_seed
+
+__all__ = ["GaussianScore", "MixtureScore"]
+
+
+class GaussianScore(nn.Module):
+    """The exact score of Gaussian data N(mean, diag(std²)) under a forward process.
+
+    At time t the law is N(a mean, a² std² + s²), so the score is
+    −(x − a mean) / (a² std² + s²).
+
+    Args:
+        sde: the forward process.
+        mean, std: numbers or tensors; their common shape is that of one sample
+            (a pair of numbers stands for samples of shape (1,), but scores any shape).
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, sde: SDE, mean: Tensor | float, std: Tensor | float) -> None:
+        super().__init__()
+        self.sde = sde
+        numbers = [torch.as_tensor(v, dtype=torch.float64) for v in (mean, std)]
+        pair = torch.broadcast_tensors(*numbers)
+        if not (pair[1] > 0).all():
+            raise InputError(f"std = {std}: expected positive numbers")
+        self.register_buffer("mean", pair[0].clone())
+        self.register_buffer("std", pair[1].clone())
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.mean.shape) or (1,)
+
+    def _law(self, x: Tensor, t: Tensor | float) -> tuple[Tensor, Tensor]:
+        """Mean and variance of x(t), broadcast against x, in x's dtype."""
+        scale = expand(self.sde.marginal_scale(t), x)
+        std = expand(self.sde.marginal_std(t), x)
+        return scale * self.mean.to(x), (scale * self.std.to(x)) ** 2 + std**2
+
+    def forward(self, x: Tensor, t: Tensor | float) -> Tensor:
+        """∇ log p_t(x), of x's shape (B, …)."""
+        mean, variance = self._law(x, t)
+        return (mean - x) / variance
+
+    def log_prob(self, x: Tensor, t: Tensor | float) -> Tensor:
+        """log p_t(x) in nats, of shape (B,)."""
+        mean, variance = self._law(x, t)
+        terms = (x - mean) ** 2 / variance + torch.log(2 * math.pi * variance)
+        return -0.5 * terms.flatten(1).sum(1)
+
+    def sample(self, n: int, t: Tensor | float, seed: int | None = None) -> Tensor:
+        """n draws of x(t), of shape (n, *shape)."""
+        z = _draws(n, self.shape, seed)
+        mean, variance = self._law(z, t)
+        return mean + variance.sqrt() * z
+
+
+class MixtureScore(nn.Module):
+    """The exact score of a mixture of isotropic Gaussians Σ wₖ N(mₖ, cₖ² I).
+
+    Every component stays Gaussian under the forward process; the score is the
+    components' scores, averaged with the posterior probability of each.
+
+    Args:
+        sde: the forward process.
+        means: (K, …), the centres.
+        stds: a number or (K,), the components' standard deviations.
+        weights: (K,), positive; equal if left out. They are divided by their sum.
+    """
+
+    means: Tensor
+    stds: Tensor
+    log_weights: Tensor
+
+    def __init__(
+        self,
+        sde: SDE,
+        means: Tensor,
+        stds: Tensor | float,
+        weights: Tensor | Sequence[float] | None = None,
+    ) -> None:
+        super().__init__()
+        self.sde = sde
+        means = torch.as_tensor(means, dtype=torch.float64)
+        if means.dim() < 2:
+            raise InputError(f"means has shape {tuple(means.shape)}: expected (K, …)")
+        count = len(means)
+        stds = torch.as_tensor(stds, dtype=torch.float64)
+        w = torch.as_tensor([1.0] * count if weights is None else weights, dtype=torch.float64)
+        if stds.shape not in ((), (count,)) or w.shape != (count,):
+            raise InputError(
+                f"{count} means, stds of shape {tuple(stds.shape)}, weights of shape "
+                f"{tuple(w.shape)}: expected one std and one weight for each mean"
+            )
+        if not ((stds > 0).all() and (w > 0).all()):
+            raise InputError("stds and weights: expected positive numbers")
+        self.register_buffer("means", means)
+        self.register_buffer("stds", stds.expand(count).clone())
+        self.register_buffer("log_weights", (w / w.sum()).double().log())
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.means.shape[1:])
+
+    def _components(self, x: Tensor, t: Tensor | float) -> tuple[Tensor, Tensor, Tensor]:
+        """a mₖ − x of shape (B, K, …), variances and log(wₖ pₖ(x)), both of shape (B, K)."""
+        t = torch.as_tensor(t, dtype=x.dtype, device=x.device).expand(len(x))[:, None]
+        scale, std = self.sde.marginal_scale(t), self.sde.marginal_std(t)
+        variance = (scale * self.stds.to(x)) ** 2 + std**2
+        towards = expand(scale[:, 0], x).unsqueeze(1) * self.means.to(x) - x.unsqueeze(1)
+        distance = towards.flatten(2).square().sum(2)
+        dims = x[0].numel()
+        log_density = -0.5 * (distance / variance + dims * torch.log(2 * math.pi * variance))
+        return towards, variance, self.log_weights.to(x) + log_density
+
+    def forward(self, x: Tensor, t: Tensor | float) -> Tensor:
+        """∇ log p_t(x), of x's shape (B, …)."""
+        towards, variance, log_joint = self._components(x, t)
+        pull = log_joint.softmax(1) / variance
+        return (
+            (expand(pull.flatten(), towards.flatten(0, 1)) * towards.flatten(0, 1))
+            .reshape(towards.shape)
+            .sum(1)
+        )
+
+    def log_prob(self, x: Tensor, t: Tensor | float) -> Tensor:
+        """log p_t(x) in nats, of shape (B,)."""
+        return self._components(x, t)[2].logsumexp(1)
+
+    def sample(self, n: int, t: Tensor | float, seed: int | None = None) -> Tensor:
+        """n draws of x(t), of shape (n, *shape)."""
+        seed = fresh_seed() if seed is None else seed
+        z = _draws(n, self.shape, seed)
+        chooser = torch.Generator().manual_seed(seed)
+        which = torch.multinomial(
+            self.log_weights.cpu().exp(), n, replacement=True, generator=chooser
+        )
+        scale, std = self.sde.marginal_scale(t), self.sde.marginal_std(t)
+        width = ((scale * self.stds.cpu()[which]) ** 2 + std**2).sqrt()
+        return (scale * self.means.cpu()[which] + expand(width, z.double()) * z).to(z)
+
+
+def _draws(n: int, shape: Sequence[int], seed: int | None) -> Tensor:
+    generator = torch.Generator().manual_seed(fresh_seed() if seed is None else seed)
+    return torch.randn(n, *shape, generator=generator)

@@ -1,0 +1,38 @@
+r"""Denoising score matching: the loss by which a network learns the score.
+
+With the weight λ(t) = s(t)² (arXiv 2011.13456, eq. 7),
+
+    loss  =  E ‖ s(t) score(a(t) x(0) + s(t) z, t) + z ‖²,    z ~ N(0, I),
+
+summed over pixels, t uniform.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from diffsde.scores.model import ScoreModel
+
+__all__ = ["SMALLEST_TIME", "score_matching_loss"]
+
+SMALLEST_TIME = 1e-5  # of training, as in the tutorial: the loss is degenerate at t = 0
+
+
+def score_matching_loss(
+    model: ScoreModel, x: Tensor, generator: torch.Generator | None = None
+) -> Tensor:
+    """Denoising score-matching loss of a batch x of shape (B, C, H, W): a scalar.
+
+    Times are uniform on [1e-5, T]; the squared error is summed over pixels and
+    averaged over the batch, so a network that returns zero scores C·H·W on
+    average (784 on 28 × 28). Source: arXiv 2011.13456, eq. 7 with λ = s².
+    """
+    # Drawn on the CPU, like all noise here, so that a seed means the same on every device.
+    share = torch.rand(len(x), generator=generator, dtype=x.dtype).to(x.device)
+    t = SMALLEST_TIME + (model.sde.T - SMALLEST_TIME) * share
+    z = torch.randn(x.shape, generator=generator, dtype=x.dtype).to(x.device)
+    mean, std = model.sde.marginal_prob(x, t)
+    error = std * model(mean + std * z, t) + z
+    loss: Tensor = error.square().flatten(1).sum(1).mean()
+    return loss
