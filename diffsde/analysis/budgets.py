@@ -27,11 +27,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from diffsde.equations.dynamics import dynamics_of
 from diffsde.equations.reverse import ReverseProblem
 from diffsde.errors import InputError, SolveError, name_list
 from diffsde.noise.brownian import BrownianPath
 from diffsde.solvers.catalogue import find_solver
-from diffsde.solvers.equation import kind_of
 from diffsde.solvers.registry import Solver
 from diffsde.solvers.solving import solve
 from diffsde.solvers.trajectory import Trajectory
@@ -168,7 +168,7 @@ def work_precision(
     """
     if measure not in MEASURES:
         raise InputError(f"measure = {measure!r}: {name_list(measure, MEASURES)}")
-    kind = kind_of(problem)
+    kind = dynamics_of(problem).kind
     stochastic = kind == "sde"
     rows = [find_solver(name, kind) for name in methods]
     clocks = [clock] if isinstance(clock, str) else list(clock)

@@ -25,7 +25,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from diffsde.equations.forward import SDE
+from diffsde.equations.dynamics import Process
 from diffsde.errors import InputError, name_list
 
 __all__ = ["CLOCKS", "Clock", "make_clock"]
@@ -92,7 +92,7 @@ class Clock:
 
 
 def make_clock(
-    clock: str | Callable[[Tensor], Tensor], start: float, end: float, sde: SDE | None
+    clock: str | Callable[[Tensor], Tensor], start: float, end: float, sde: Process | None
 ) -> Clock:
     """The clock of that name, or of a user's map from [0, 1] to t, on an interval of t.
 
@@ -112,14 +112,14 @@ def make_clock(
     return CLOCKS[clock](start, end, sde)
 
 
-def _t_clock(start: float, end: float, _: SDE | None) -> Clock:
+def _t_clock(start: float, end: float, _: Process | None) -> Clock:
     return Clock(start, end, lambda t: t, lambda tau: tau, torch.ones_like)
 
 
 def _noise_clock(
     start: float,
     end: float,
-    sde: SDE,
+    sde: Process,
     tau_of: Callable[[Tensor], Tensor],
     level_of: Callable[[Tensor], Tensor],
     slope: Callable[[Tensor], Tensor],
@@ -138,15 +138,15 @@ def _noise_clock(
     )
 
 
-def _sigma_clock(start: float, end: float, sde: SDE) -> Clock:
+def _sigma_clock(start: float, end: float, sde: Process) -> Clock:
     return _noise_clock(start, end, sde, lambda s: s, lambda tau: tau, torch.ones_like)
 
 
-def _log_sigma_clock(start: float, end: float, sde: SDE) -> Clock:
+def _log_sigma_clock(start: float, end: float, sde: Process) -> Clock:
     return _noise_clock(start, end, sde, torch.log, torch.exp, lambda s: s)
 
 
-def _karras_clock(start: float, end: float, sde: SDE) -> Clock:
+def _karras_clock(start: float, end: float, sde: Process) -> Clock:
     return _noise_clock(
         start,
         end,

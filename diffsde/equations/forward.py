@@ -46,6 +46,8 @@ import torch
 from torch import Tensor, nn
 
 from diffsde.equations.consistency import check_consistency
+from diffsde.equations.counted import Counted
+from diffsde.equations.dynamics import Dynamics, Field
 from diffsde.errors import InputError
 from diffsde.noise.seeds import NormalTable, checked_seed
 
@@ -211,11 +213,24 @@ class SDE(nn.Module):
     def g(self, t: Tensor, y: Tensor) -> Tensor:
         return expand(self.diffusion(t), y).expand_as(y)
 
-    # What `solve` asks of any problem.
     @property
     def interval(self) -> tuple[float, float]:
-        """Start and end of the process in t."""
+        """The start and the end of the process in t."""
         return 0.0, self.T
+
+    def to_dynamics(self) -> Dynamics:
+        """The parts that a solver needs, with the evaluations of the drift counted."""
+        counted = Counted(self.drift, "drift")
+        return Dynamics(
+            name=type(self).__name__,
+            kind="sde",
+            drift=Field(counted, counted.at),
+            counted=counted,
+            interval=self.interval,
+            diffusion=self.diffusion,
+            process=self,
+            module=self,
+        )
 
     def config(self) -> dict[str, Any]:
         """The arguments that build this object again, as JSON can hold them."""

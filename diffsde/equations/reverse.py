@@ -26,10 +26,13 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
+from diffsde.equations.counted import AtTime, Counted, at_times
+from diffsde.equations.dynamics import Dynamics, Field, Semilinear
 from diffsde.equations.forward import SDE, expand
 from diffsde.errors import InputError
 
@@ -39,7 +42,7 @@ Score = Callable[[Tensor, "Tensor | float"], Tensor]
 
 
 class ReverseProblem(nn.Module):
-    """What the reverse SDE and the flow have in common.
+    """What the reverse SDE and the probability flow have in common.
 
     Args:
         sde: the forward process.
@@ -67,6 +70,13 @@ class ReverseProblem(nn.Module):
         """The score, of x's shape, for a flat or an image-shaped x."""
         return self.score(x.reshape(-1, *self.shape), t).reshape(x.shape)
 
+    def scores_at(self, times: Tensor) -> list[AtTime]:
+        """The score at each of the times (n,), as n functions of x."""
+        return [partial(self._in_shape, score) for score in at_times(self.score, times)]
+
+    def _in_shape(self, score: AtTime, x: Tensor) -> Tensor:
+        return score(x.reshape(-1, *self.shape)).reshape(x.shape)
+
     def denoise(self, x: Tensor, t: Tensor | float) -> Tensor:
         """E[x(0) | x(t) = x], of x's shape (Tweedie's formula)."""
         variance = expand(self.sde.marginal_std(t), x) ** 2
@@ -74,8 +84,18 @@ class ReverseProblem(nn.Module):
 
     def drift(self, x: Tensor, t: Tensor | float) -> Tensor:
         """The factor of dt, of x's shape, with t running down."""
+        return self._drift_by(partial(self.score_at, t=t), t, x)
+
+    def drifts_at(self, times: Tensor) -> list[AtTime]:
+        """The drift at each of the times (n,), as n functions of x."""
+        if type(self).drift is not ReverseProblem.drift:  # a subclass has written its own
+            return [partial(self.drift, t=t) for t in times.unbind()]
+        scores = self.scores_at(times)
+        return [partial(self._drift_by, s, t) for s, t in zip(scores, times.unbind(), strict=True)]
+
+    def _drift_by(self, score: AtTime, t: Tensor | float, x: Tensor) -> Tensor:
         weight = 0.5 * (1 + self.eta**2) * expand(self.sde.diffusion(t), x) ** 2
-        return self.sde.drift(x, t) - weight * self.score_at(x, t)
+        return self.sde.drift(x, t) - weight * score(x)
 
     def diffusion(self, t: Tensor | float) -> Tensor:
         """The factor of dw̄, of t's shape."""
@@ -89,6 +109,26 @@ class ReverseProblem(nn.Module):
         twin.__dict__.pop("score", None)
         twin.score = score
         return twin
+
+    def to_dynamics(self) -> Dynamics:
+        """The parts that a solver needs, with the evaluations of the score counted."""
+        counted = Counted(self.score, "score")
+        own = self.with_score(counted)
+        return Dynamics(
+            name=type(self).__name__,
+            kind="sde" if self.stochastic else "ode",
+            drift=Field(own.drift, own.drifts_at),
+            counted=counted,
+            interval=self.interval,
+            falls=True,
+            diffusion=own.diffusion if self.stochastic else None,
+            shape=self.shape,
+            scale=self.sde.prior_std,
+            process=self.sde,
+            semilinear=Semilinear(self.sde, Field(own.score_at, own.scores_at), self.eta),
+            denoise=own.denoise,
+            module=self,
+        )
 
     def extra_repr(self) -> str:
         return f"shape={self.shape}"

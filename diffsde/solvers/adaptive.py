@@ -22,9 +22,10 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from diffsde.equations.counted import EvaluationError
 from diffsde.errors import InputError
-from diffsde.solvers.equation import EvaluationError
-from diffsde.solvers.registry import Move, Run, Solver
+from diffsde.solvers.registry import Solver
+from diffsde.solvers.state import SolveState, Step
 
 __all__ = ["ADAPTIVE_OPTIONS", "walk_adaptive"]
 
@@ -35,16 +36,16 @@ _FIRST = 0.01  # of the whole: a careful first step
 _SMALLEST = 1e-5  # of the whole: beneath it a Brownian path is not resolved
 
 
-def walk_adaptive(solver: Solver, run: Run) -> Iterator[Move]:
+def walk_adaptive(solver: Solver, state: SolveState) -> Iterator[Step]:
     """Step each sample by its own error, landing all of them on every node."""
     if solver.one_step is None or solver.multistep:
         raise InputError(f"{solver.name} has no adaptive form: its step needs the ones before it")
-    control = _Control.of(run, solver)
-    x = run.x.double()
+    control = _Control.of(state, solver)
+    x = state.x.double()
     h = torch.full((len(x), 1), control.first, dtype=torch.float64)
-    for start, end in pairwise(run.nodes.tolist()):
-        x, h = _stretch(solver, run, control, x, h, (start, end))
-        yield Move(torch.tensor(end, dtype=torch.float64), x.to(run.x.dtype))
+    for start, end in pairwise(state.nodes.tolist()):
+        x, h = _stretch(solver, state, control, x, h, (start, end))
+        yield Step(torch.tensor(end, dtype=torch.float64), x.to(state.x.dtype))
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,8 @@ class _Control:
     exponent: float
 
     @classmethod
-    def of(cls, run: Run, solver: Solver) -> _Control:
-        whole, options = run.equation.duration, run.options
+    def of(cls, state: SolveState, solver: Solver) -> _Control:
+        whole, options = state.equation.duration, state.options
         return cls(
             options.get("first_step", _FIRST * whole),
             options.get("min_step", _SMALLEST * whole),
@@ -72,16 +73,21 @@ class _Control:
 
 
 def _stretch(
-    solver: Solver, run: Run, control: _Control, x: Tensor, h: Tensor, ends: tuple[float, float]
+    solver: Solver,
+    state: SolveState,
+    control: _Control,
+    x: Tensor,
+    h: Tensor,
+    ends: tuple[float, float],
 ) -> tuple[Tensor, Tensor]:
     """Take every sample from one node to the next."""
     x, h, u = x.clone(), h.clone(), torch.full_like(h, ends[0])
-    part = run
+    part = state
     while True:
         going = (u[:, 0] < ends[1]).nonzero()[:, 0]
         if not len(going):
             return x, h
-        part = _part(run, part, going)
+        part = _part(state, part, going)
         tried = h[going].clamp(min=control.smallest)
         u0, x0 = u[going], x[going]
         # A remainder of less than a smallest step is taken along.
@@ -89,44 +95,48 @@ def _stretch(
         u1 = torch.where(near, torch.full_like(u0, ends[1]), u0 + tried)
         x1, error = _attempt(solver, part, u0, u1, x0)
         accepted = error <= 1
-        _refuse_hopeless(run, control, u1 - u0, accepted)
+        _refuse_hopeless(state, control, u1 - u0, accepted)
         # Landing on a node may cut a step short; the next one need not be short too.
         wanted = control.next(torch.where(near & accepted, tried, u1 - u0), error)
         u[going] = torch.where(accepted, u1, u0)
         x[going] = torch.where(accepted, x1, x0)
         h[going] = wanted
-        run.rejected += int((~accepted).sum())
-        if run.steps is not None:
-            run.steps[going] += accepted[:, 0].cpu()
+        state.rejected += int((~accepted).sum())
+        if state.steps is not None:
+            state.steps[going] += accepted[:, 0].cpu()
 
 
-def _part(run: Run, last: Run, going: Tensor) -> Run:
-    """The run of those samples that are not there yet, with their own noise."""
-    samples = [run.samples[i] for i in going.tolist()]
+def _part(state: SolveState, last: SolveState, going: Tensor) -> SolveState:
+    """The state of those samples that are not there yet, with their own noise."""
+    samples = [state.samples[i] for i in going.tolist()]
     if last.noise is not None and list(last.noise.samples) == samples:
         return last
-    if run.path is None:
+    if state.path is None:
         raise InputError("adaptive steps need a BrownianPath")
-    size = (len(samples), run.x[0].numel())
-    noise = run.path.bind(size, run.equation.duration, samples, torch.float64, run.x.device)
-    return replace(run, noise=noise, samples=samples)
+    size = (len(samples), state.x[0].numel())
+    noise = state.path.bind(size, state.equation.duration, samples, torch.float64, state.x.device)
+    return replace(state, noise=noise, samples=samples)
 
 
-def _attempt(solver: Solver, run: Run, u0: Tensor, u1: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+def _attempt(
+    solver: Solver, state: SolveState, u0: Tensor, u1: Tensor, x: Tensor
+) -> tuple[Tensor, Tensor]:
     """The state after two halves of the step, and the error against the whole one."""
-    method = solver.one_step(run)  # type: ignore[misc]
+    method = solver.one_step(state)  # type: ignore[misc]
     middle = 0.5 * (u0 + u1)
-    whole = method.step(u0, u1, x)
-    halves = method.step(middle, u1, method.step(u0, middle, x))
-    scale = run.atol + run.rtol * torch.maximum(x.abs(), halves.abs())
+    with state.equation.one_start(u0):  # the whole step and its first half begin at x
+        whole = method.step(u0, u1, x)
+        first_half = method.step(u0, middle, x)
+    halves = method.step(middle, u1, first_half)
+    scale = state.atol + state.rtol * torch.maximum(x.abs(), halves.abs())
     error = ((halves - whole) / scale).square().mean(1, keepdim=True).sqrt()
     return halves, torch.nan_to_num(error, nan=torch.inf)
 
 
-def _refuse_hopeless(run: Run, control: _Control, h: Tensor, accepted: Tensor) -> None:
+def _refuse_hopeless(state: SolveState, control: _Control, h: Tensor, accepted: Tensor) -> None:
     if bool((~accepted & (h <= control.smallest * 1.0001)).any()):
         raise EvaluationError(
             f"the error exceeds the tolerance at the smallest step ({control.smallest:.3g}): "
-            f"loosen rtol and atol (now {run.rtol:g}, {run.atol:g}), lower options['min_step'], "
-            "or use another clock"
+            f"loosen rtol and atol (now {state.rtol:g}, {state.atol:g}), lower "
+            "options['min_step'], or use another clock"
         )

@@ -28,13 +28,14 @@ import torch
 from torch import Tensor, nn
 from torchdiffeq import odeint_adjoint
 from torchsde import BaseBrownian, sdeint_adjoint
-from torchsde._core import methods
 
 from diffsde.errors import InputError
 from diffsde.noise.brownian import BoundBrownian
 from diffsde.solvers.equation import Equation
 from diffsde.solvers.methods.torchdiffeq import OWN_DEFAULTS
-from diffsde.solvers.registry import Move, Run, Solver
+from diffsde.solvers.methods.torchsde_parts import method_class
+from diffsde.solvers.registry import Solver
+from diffsde.solvers.state import SolveState, Step
 
 __all__ = ["check_adjoint", "walk_adjoint"]
 
@@ -59,51 +60,51 @@ def check_adjoint(solver: Solver, adaptive: bool) -> None:
         )
 
 
-def walk_adjoint(solver: Solver, run: Run) -> Iterator[Move]:
+def walk_adjoint(solver: Solver, state: SolveState) -> Iterator[Step]:
     """The states at the nodes, all solved for before the first is given."""
-    count = len(run.nodes) - 1
-    h = run.nodes[-1] / count
-    if float((run.nodes.diff() - h).abs().max()) > _UNEVEN * float(h):
+    count = len(state.nodes) - 1
+    h = state.nodes[-1] / count
+    if float((state.nodes.diff() - h).abs().max()) > _UNEVEN * float(h):
         raise InputError(
             "grad='adjoint' takes even steps in the clock: give steps=, and save='all', 'last' "
             "or a number that divides them; for other times, a clock of your own"
         )
-    equation = run.equation
+    equation = state.equation
     if equation.stochastic and not equation.additive:
         raise InputError(
-            f"grad='adjoint': the noise of {type(equation.problem).__name__} may depend on the "
+            f"grad='adjoint': the noise of {equation.dynamics.name} may depend on the "
             "state. Call torchsde.sdeint_adjoint yourself, or use grad=True"
         )
     parameters = _parameters(equation)
-    places = torch.arange(count + 1, dtype=run.x.dtype, device=run.x.device)
-    states = (_sde if equation.stochastic else _ode)(solver, run, float(h), places, parameters)
-    equation.meter.limit = None  # what the way back takes is not the solve's
-    for u, x in zip(run.nodes[1:].unbind(), states[1:].unbind(), strict=True):
-        yield Move(u, x)
+    places = torch.arange(count + 1, dtype=state.x.dtype, device=state.x.device)
+    states = (_sde if equation.stochastic else _ode)(solver, state, float(h), places, parameters)
+    equation.dynamics.counted.limit = None  # evaluations of the way back are not the solve's
+    for u, x in zip(state.nodes[1:].unbind(), states[1:].unbind(), strict=True):
+        yield Step(u, x)
 
 
 def _parameters(equation: Equation) -> tuple[Tensor, ...]:
-    """What the gradient is for, beside the state: those of the problem and of its score."""
-    owners = [o for o in (equation.problem, equation.meter.fn) if isinstance(o, nn.Module)]
-    return tuple(p for owner in owners for p in owner.parameters() if p.requires_grad)
+    """The parameters of the problem and of its score, to which gradients flow."""
+    module = equation.dynamics.module
+    return () if module is None else tuple(p for p in module.parameters() if p.requires_grad)
 
 
 def _ode(
-    solver: Solver, run: Run, h: float, places: Tensor, parameters: tuple[Tensor, ...]
+    solver: Solver, state: SolveState, h: float, places: Tensor, parameters: tuple[Tensor, ...]
 ) -> Tensor:
     def slope(v: Tensor, x: Tensor) -> Tensor:
-        return h * run.equation.f(_place(v, h), x)
+        return h * state.equation.f(_place(v, h), x)
 
-    options = {**OWN_DEFAULTS.get(solver.name, {}), **run.options}
+    options = {**OWN_DEFAULTS.get(solver.name, {}), **state.options}
     # Adaptive methods land on the nodes, on the way there and back.
     there = {"step_t": places[1:]} if solver.walk is not None and solver.one_step else {}
     back = {"step_t": places[:-1]} if there else {}
     return odeint_adjoint(
         slope,
-        run.x,
+        state.x,
         places,
-        rtol=run.rtol,
-        atol=run.atol,
+        rtol=state.rtol,
+        atol=state.atol,
         method=solver.name,
         options={**options, **there},
         adjoint_options={**{k: v for k, v in options.items() if k != "norm"}, **back},
@@ -112,18 +113,18 @@ def _ode(
 
 
 def _sde(
-    solver: Solver, run: Run, h: float, places: Tensor, parameters: tuple[Tensor, ...]
+    solver: Solver, state: SolveState, h: float, places: Tensor, parameters: tuple[Tensor, ...]
 ) -> Tensor:
-    if run.noise is None:
+    if state.noise is None:
         raise InputError("this equation has no noise")
     return sdeint_adjoint(
-        _Clocked(solver.name, run, h),
-        run.x,
+        _Clocked(solver.name, state, h),
+        state.x,
         places,
-        bm=_Counted(run.noise, h),
+        bm=_Counted(state.noise, h),
         method=solver.name,
         dt=1.0,
-        options=dict(run.options),
+        options=dict(state.options),
         adjoint_params=parameters,
     )
 
@@ -138,10 +139,10 @@ class _Clocked(nn.Module):
     reversible_heun wants g itself, as a diagonal; the others make do with its products.
     """
 
-    def __init__(self, name: str, run: Run, h: float) -> None:
+    def __init__(self, name: str, state: SolveState, h: float) -> None:
         super().__init__()
-        self.equation, self.h = run.equation, h
-        self.sde_type = methods.select(name, "ito").sde_type
+        self.equation, self.h = state.equation, h
+        self.sde_type = method_class(name, "ito").sde_type
         if name == "reversible_heun":
             self.noise_type, self.g = "diagonal", self._g
         else:

@@ -12,17 +12,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffsde.equations.forward import SDE
-from diffsde.equations.reverse import ReverseProblem
+from diffsde.equations.counted import largest_magnitude
+from diffsde.equations.dynamics import Dynamics
 from diffsde.errors import InputError, name_list
 from diffsde.noise.brownian import BrownianPath
 from diffsde.solvers.adaptive import ADAPTIVE_OPTIONS
 from diffsde.solvers.adjoint import check_adjoint
-from diffsde.solvers.equation import is_torchsde, peak
 from diffsde.solvers.registry import Solver
 
 __all__ = [
-    "bounds_of",
     "check_state",
     "checked_adaptive",
     "checked_count",
@@ -31,39 +29,28 @@ __all__ = [
     "checked_noise",
     "checked_options",
     "checked_tolerance",
-    "is_flat",
 ]
 
 _DEFAULT_TOLERANCE = {"sde": 1e-2, "ode": 1e-5}
 
 
-def is_flat(problem: Any) -> bool:
-    """Whether the solver sees flat states; a user's ODE is given them as they are."""
-    return isinstance(problem, (ReverseProblem, SDE)) or is_torchsde(problem)
-
-
-def bounds_of(problem: Any) -> tuple[float, float] | None:
-    bounds: tuple[float, float] | None = getattr(problem, "interval", None)
-    return bounds
-
-
-def check_state(x: Tensor, problem: Any) -> None:
+def check_state(x: Tensor, dynamics: Dynamics) -> None:
     if not isinstance(x, Tensor) or not x.is_floating_point():
         raise InputError(f"x = {type(x).__name__}: expected a tensor of floating-point numbers")
     if x.dim() < 2 or not x.numel():
         raise InputError(f"x has shape {tuple(x.shape)}: expected (B, C, H, W) or (B, D)")
-    shape = getattr(problem, "shape", None)
+    shape = dynamics.shape
     if shape is not None and x[0].numel() != torch.Size(shape).numel():
         raise InputError(
             f"x has shape {tuple(x.shape)}: expected (B, {', '.join(map(str, shape))}), the "
             "shape of the problem, or the same flat"
         )
-    if not math.isfinite(peak(x)):
+    if not math.isfinite(largest_magnitude(x)):
         raise InputError("x holds numbers that are not finite")
 
 
-def checked_denoiser(wanted: bool, name: str, problem: Any) -> bool:
-    if wanted and not isinstance(problem, ReverseProblem):
+def checked_denoiser(wanted: bool, name: str, dynamics: Dynamics) -> bool:
+    if wanted and dynamics.denoise is None:
         raise InputError(f"{name}: only a ReverseSDE or a ProbabilityFlow knows clean images")
     return wanted
 

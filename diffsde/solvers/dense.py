@@ -9,14 +9,15 @@ neighbouring states and their drifts (Hermite), whose error is O(h⁴).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from diffsde.errors import InputError
-from diffsde.solvers.registry import Move, Run, Solver, walk_fixed
+from diffsde.solvers.registry import Solver, walk_fixed
+from diffsde.solvers.state import SolveState, Step, Stepping
 
 __all__ = ["DenseOutput", "dense_output", "within_step"]
 
@@ -25,32 +26,31 @@ DenseOutput = Callable[[Tensor, float], Tensor]
 
 def dense_output(
     solver: Solver,
-    walk: Callable[[Run], Iterator[Move]],
-    run: Run,
+    walk: Stepping,
+    state: SolveState,
     us: Tensor,
 ) -> DenseOutput:
     """A function of the saved states, (T, B, …), and of t, that gives the state at t, (B, …).
 
     Args:
         solver: that made the path.
-        walk: gives the states after each step of a run.
-        run: as it was solved.
+        walk: gives the states after each step of a state.
+        state: as it was solved.
         us: (T,) times of the saved states, in the solver's time.
     """
-    run = replace(run, noise=None)  # it is large; a path is bound anew when it is needed
+    state = replace(state, noise=None)  # it is large; a path is bound anew when it is needed
 
     def at(ys: Tensor, t: float) -> Tensor:
-        states = ys.reshape(len(ys), *run.x.shape)
-        u = run.equation.clock.place(torch.tensor(t, dtype=torch.float64))
+        states = ys.reshape(len(ys), *state.x.shape)
+        u = state.equation.clock.place(torch.tensor(t, dtype=torch.float64))
         k = int((us <= u).sum()) - 1
         if us[k] == u:
             return ys[k]
         with torch.no_grad():
             if solver.multistep:
-                x = _hermite(solver, run, us, states, k, u)
+                x = _hermite(solver, state, us, states, k, u)
             else:
-                x = _solved_on(walk, run, us[k], states[k], u)
-            run.equation.forget()
+                x = _solved_on(walk, state, us[k], states[k], u)
             return x.reshape(ys[k].shape)
 
     return at
@@ -58,52 +58,52 @@ def dense_output(
 
 def within_step(
     solver: Solver,
-    walk: Callable[[Run], Iterator[Move]],
-    run: Run,
-    before: Move,
-    after: Move,
+    walk: Stepping,
+    state: SolveState,
+    before: Step,
+    after: Step,
 ) -> Callable[[Tensor], Tensor]:
     """A function of u that gives the state, (B, D), within a step that was just taken.
 
     It is a shorter step of the same solver; after a multistep method the cubic of the two
     ends; and a straight line where there is noise whose path was not kept.
     """
-    pathless = run.equation.stochastic and run.path is None
-    if pathless or (solver.multistep and _noisy(run)):
+    pathless = state.equation.stochastic and state.path is None
+    if pathless or (solver.multistep and _noisy(state)):
         length = after.u - before.u
         return lambda u: before.x + (u - before.u) / length * (after.x - before.x)
     us, ends = torch.stack([before.u, after.u]).double(), torch.stack([before.x, after.x])
     if solver.multistep:
-        return lambda u: _hermite(solver, run, us, ends, 0, u)
+        return lambda u: _hermite(solver, state, us, ends, 0, u)
     own_steps = solver.one_step is None or solver.kind == "sde"
     step = walk if own_steps else (lambda part: walk_fixed(solver, part))
-    return lambda u: _solved_on(step, run, us[0], before.x, u)
+    return lambda u: _solved_on(step, state, us[0], before.x, u)
 
 
-def _solved_on(
-    walk: Callable[[Run], Iterator[Move]], run: Run, start: Tensor, x: Tensor, u: Tensor
-) -> Tensor:
-    if run.equation.stochastic and run.path is None:
+def _solved_on(walk: Stepping, state: SolveState, start: Tensor, x: Tensor, u: Tensor) -> Tensor:
+    if state.equation.stochastic and state.path is None:
         raise InputError(
             "an SDE's state between its steps depends on its Brownian path, and this solve kept "
             "none: give noise=BrownianPath(seed)"
         )
-    between = run.nodes[(run.nodes > start) & (run.nodes < u)]
+    between = state.nodes[(state.nodes > start) & (state.nodes < u)]
     nodes = torch.cat([start[None], between, u[None]])
-    part = replace(run, x=x, nodes=nodes)
+    part = replace(state, x=x, nodes=nodes)
     if part.noise is None and part.path is not None:
-        size, samples = (len(x), x[0].numel()), run.samples
-        part.noise = part.path.bind(size, run.equation.duration, samples, x.dtype, x.device)
-    for move in walk(part):
-        x = move.x
+        size, samples = (len(x), x[0].numel()), state.samples
+        part.noise = part.path.bind(size, state.equation.duration, samples, x.dtype, x.device)
+    for step in walk(part):
+        x = step.x
     return x
 
 
-def _hermite(solver: Solver, run: Run, us: Tensor, states: Tensor, k: int, u: Tensor) -> Tensor:
-    if _noisy(run):
+def _hermite(
+    solver: Solver, state: SolveState, us: Tensor, states: Tensor, k: int, u: Tensor
+) -> Tensor:
+    if _noisy(state):
         raise InputError(f"{solver.name} with noise has no dense output: save the times you need")
     (u0, u1), (x0, x1) = us[k : k + 2], states[k : k + 2]
-    f0, f1 = run.equation.f(u0, x0), run.equation.f(u1, x1)
+    f0, f1 = state.equation.f(u0, x0), state.equation.f(u1, x1)
     h = u1 - u0
     r = (u - u0) / h
     straight = (1 - r) * x0 + r * x1
@@ -111,5 +111,5 @@ def _hermite(solver: Solver, run: Run, us: Tensor, states: Tensor, k: int, u: Te
     return straight + r * (r - 1) * bend
 
 
-def _noisy(run: Run) -> bool:
-    return run.equation.stochastic or bool(run.options.get("S_churn"))
+def _noisy(state: SolveState) -> bool:
+    return state.equation.stochastic or bool(state.options.get("S_churn"))

@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 import torch
-from scipy.optimize import brentq
 from torch import Tensor
 
-from diffsde.solvers.equation import EvaluationError
-from diffsde.solvers.registry import Move
+from diffsde.equations.counted import EvaluationError
+from diffsde.solvers.state import Step
 
 __all__ = ["Watch"]
 
@@ -30,49 +30,53 @@ class Watch:
     """Waits for the crossing.
 
     Args:
-        event: a function of u and of the state (B, D), a number.
+        event: a function of u and of the state (B, D) that returns a number.
+        within: takes the two ends of a step and gives, as a context, the state between them as
+            a function of u.
     """
 
-    def __init__(self, event: Callable[[Tensor, Tensor], float]) -> None:
-        self._event = event
+    def __init__(
+        self,
+        event: Callable[[Tensor, Tensor], float],
+        within: Callable[[Step, Step], AbstractContextManager[Callable[[Tensor], Tensor]]],
+    ) -> None:
+        self._event, self._within = event, within
         self._value: float | None = None  # at the last state
 
-    def crossing(
-        self, before: Move, after: Move, within: Callable[[], Callable[[Tensor], Tensor]]
-    ) -> Move | None:
-        """The crossing in a step, if there is one.
-
-        Args:
-            before, after: the two ends of the step.
-            within: makes the function of u that gives the state between them.
-        """
+    def crossing(self, before: Step, after: Step) -> Step | None:
+        """The crossing in a step with these two ends, if there is one."""
         first = self._at(before) if self._value is None else self._value
         last = self._value = self._at(after)
         # A path that begins on zero has no sign to change until it leaves.
         if first == 0 or first * last > 0:
             return None
-        return after if last == 0 else self._located((before, first), (after, last), within())
+        if last == 0:
+            return after
+        with self._within(before, after) as state:
+            return self._located((before, first), (after, last), state)
 
-    def _at(self, move: Move) -> float:
-        value = float(self._event(move.u, move.x))
+    def _at(self, step: Step) -> float:
+        value = float(self._event(step.u, step.x))
         if math.isnan(value):
             raise EvaluationError("the event returned NaN: expected a number")
         return value
 
     def _located(
         self,
-        before: tuple[Move, float],
-        after: tuple[Move, float],
+        before: tuple[Step, float],
+        after: tuple[Step, float],
         state: Callable[[Tensor], Tensor],
-    ) -> Move:
-        known = {float(move.u): (move, value) for move, value in (before, after)}
+    ) -> Step:
+        known = {float(step.u): (step, value) for step, value in (before, after)}
 
         def value(u: float) -> float:
             if u not in known:
                 place = torch.tensor(u, dtype=torch.float64)
-                move = Move(place, state(place))
-                known[u] = (move, self._at(move))
+                step = Step(place, state(place))
+                known[u] = (step, self._at(step))
             return known[u][1]
+
+        from scipy.optimize import brentq  # loaded by those who look for events
 
         start, end = known
         return known[brentq(value, start, end, xtol=_TOLERANCE * (end - start))][0]

@@ -1,26 +1,21 @@
 r"""`solve`: one door to every solver.
 
-It knows no diffusion: whatever becomes an `Equation` is walked along by the solver of the
-name given, step by step, while a `Path` keeps, counts and watches.
+`solve` checks its arguments and gathers them into a `Request`. Each part of the batch goes one
+way down from there: the request makes an equation, a grid and a `SolveState`; a method steps
+along them; a `Driver` follows its steps; a `Recorder` keeps the states and hands back the path.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from diffsde.equations.reverse import ReverseProblem
-from diffsde.errors import InputError
-from diffsde.noise.brownian import BrownianPath, SequentialBrownian
+from diffsde.equations.dynamics import dynamics_of
+from diffsde.noise.brownian import BrownianPath
 from diffsde.noise.seeds import checked_seed
-from diffsde.solvers.adaptive import walk_adaptive
-from diffsde.solvers.adjoint import walk_adjoint
 from diffsde.solvers.arguments import (
-    bounds_of,
     check_state,
     checked_adaptive,
     checked_count,
@@ -29,19 +24,17 @@ from diffsde.solvers.arguments import (
     checked_noise,
     checked_options,
     checked_tolerance,
-    is_flat,
 )
 from diffsde.solvers.catalogue import find_solver
-from diffsde.solvers.equation import Equation, kind_of, make_equation
-from diffsde.solvers.grids import Grid, Save, checked_times, make_grid
-from diffsde.solvers.recorder import Callback, Event, Limits, Path
-from diffsde.solvers.registry import Move, Run, Solver, walk_fixed
-from diffsde.solvers.trajectory import Stats, Trajectory
+from diffsde.solvers.chunks import solve_in_chunks
+from diffsde.solvers.grids import Save, checked_times
+from diffsde.solvers.request import Request, solve_part
+from diffsde.solvers.stop_rules import Callback, Event, StopRules
+from diffsde.solvers.trajectory import Trajectory
 
 __all__ = ["solve"]
 
 _DEFAULT_METHOD = {"sde": "euler", "ode": "dopri5"}
-_DEFAULT_STEPS = 500  # as in the tutorial
 
 
 def solve(
@@ -125,14 +118,16 @@ def solve(
         InputError: an argument does not fit; `UnknownSolverError` for a method's name.
         SolveError: the solve stopped before its end; its `trajectory` is the path so far.
     """
-    check_state(x, problem)
-    kind = kind_of(problem)
+    dynamics = dynamics_of(problem)
+    check_state(x, dynamics)
+    kind = dynamics.kind
     solver = find_solver(_DEFAULT_METHOD[kind] if method is None else method, kind)
-    plan = _Plan(
+    adapts = checked_adaptive(solver, adaptive)
+    request = Request(
         problem=problem,
         solver=solver,
-        adaptive=checked_adaptive(solver, adaptive),
-        ts=None if ts is None else checked_times(ts, bounds_of(problem), "ts"),
+        adaptive=adapts,
+        ts=None if ts is None else checked_times(ts, dynamics.interval, "ts"),
         steps=checked_count(steps, "steps"),
         clock=clock,
         seed=checked_seed(seed),
@@ -140,174 +135,20 @@ def solve(
         rtol=checked_tolerance(rtol, kind, "rtol"),
         atol=checked_tolerance(atol, kind, "atol"),
         save=save,
-        limits=Limits(
+        rules=StopRules(
             checked_count(max_steps, "max_steps"),
             checked_count(max_nfe, "max_nfe"),
             max_seconds,
             callback,
             event,
         ),
-        denoise=checked_denoiser(denoise, "denoise", problem),
-        estimates=checked_denoiser(estimates, "estimates", problem),
-        grad=checked_grad(grad, solver, checked_adaptive(solver, adaptive)),
+        denoise=checked_denoiser(denoise, "denoise", dynamics),
+        estimates=checked_denoiser(estimates, "estimates", dynamics),
+        grad=checked_grad(grad, solver, adapts),
         progress=progress,
-        options=checked_options(options, solver, checked_adaptive(solver, adaptive)),
+        options=checked_options(options, solver, adapts),
     )
-    plan.check_times()
+    request.check_times(dynamics)
     if chunk is None:
-        return plan.solve(x, first)
-    return _in_chunks(plan, x, first, checked_count(chunk, "chunk") or len(x))
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """All that a solve needs beside the state."""
-
-    problem: Any
-    solver: Solver
-    adaptive: bool
-    ts: Tensor | None
-    steps: int | None
-    clock: str | Callable[[Tensor], Tensor]
-    seed: int
-    noise: BrownianPath | None
-    rtol: float
-    atol: float
-    save: Save
-    limits: Limits
-    denoise: bool
-    estimates: bool
-    grad: bool | str
-    progress: bool
-    options: Mapping[str, Any]
-
-    @property
-    def interval(self) -> tuple[float, float] | None:
-        return None if self.ts is None else (float(self.ts[0]), float(self.ts[-1]))
-
-    def check_times(self) -> None:
-        """The direction of time, and which of steps and ts is given."""
-        if self.ts is None:
-            return
-        if len(self.ts) < 2:
-            raise InputError("ts: expected at least two times, the start and the end")
-        if self.steps is not None and len(self.ts) > 2:
-            raise InputError(
-                f"steps = {self.steps} and {len(self.ts)} times ts: give steps, or ts, or two "
-                "times ts (the start and the end) with steps"
-            )
-        own = bounds_of(self.problem)
-        if self.solver.kind == "sde":
-            falls = isinstance(self.problem, ReverseProblem)
-            wanted = "decreasing, from noise to data" if falls else "increasing"
-            if bool(self.ts[0] > self.ts[-1]) != falls:
-                raise InputError(f"ts: expected {wanted} times for this SDE, bounds {own}")
-
-    def grid(self, equation: Equation) -> Grid:
-        steps, ts = self.steps, self.ts
-        if ts is not None and (steps is not None or (len(ts) == 2 and not self.adaptive)):
-            ts, steps = None, steps or 1
-        if steps is None and ts is None:
-            if not self.adaptive:
-                steps = _DEFAULT_STEPS
-            elif self.solver.kind == "sde":
-                steps = 50 if self.save == "all" else None
-        return make_grid(equation.clock, steps, ts, self.save, adaptive=self.adaptive)
-
-    def solve(self, x: Tensor, first: int) -> Trajectory:
-        """The trajectory of samples first, …, first + B − 1."""
-        equation = make_equation(self.problem, x, self.interval, self.clock, self.limits.max_nfe)
-        grid = self.grid(equation)
-        flat = x if not is_flat(self.problem) else x.reshape(len(x), -1)
-        run = self.run(equation, grid, flat, first)
-        with torch.set_grad_enabled(bool(self.grad)):
-            path = Path(self.solver, run, grid, x.shape, self.limits, self.walk, self.denoise)
-            total = None if self.adaptive else len(grid.us) - 1
-            path.walk(self.walk(run), total=total, progress=self.progress)
-            if self.estimates:
-                path.estimate()
-            if self.denoise:
-                path.denoise()
-            between = not self.denoise and self.grad != "adjoint"
-            return path.trajectory(self.walk if between else None)
-
-    def run(self, equation: Equation, grid: Grid, x: Tensor, first: int) -> Run:
-        samples = range(first, first + len(x))
-        run = Run(
-            equation,
-            x,
-            grid.us,
-            self.rtol,
-            self.atol,
-            self.options,
-            samples=samples,
-            seed=self.seed,
-        )
-        if self.solver.kind == "ode":
-            return run
-        if self.adaptive:
-            run.steps = torch.zeros(len(x), dtype=torch.long)
-        if self.adaptive or self.noise is not None:
-            run.path = self.noise or BrownianPath(self.seed)
-            run.noise = run.path.bind(x.shape, equation.duration, samples, x.dtype, x.device)
-        else:
-            run.noise = SequentialBrownian(self.seed, x.shape, samples, x.dtype, x.device)
-        return run
-
-    def walk(self, run: Run) -> Iterator[Move]:
-        """The states after each step."""
-        if self.grad == "adjoint":
-            return walk_adjoint(self.solver, run)
-        if self.adaptive and self.solver.kind == "sde":
-            return walk_adaptive(self.solver, run)
-        if self.solver.walk is not None and (self.adaptive or self.solver.one_step is None):
-            return self.solver.walk(run)
-        return walk_fixed(self.solver, run)
-
-
-def _in_chunks(plan: _Plan, x: Tensor, first: int, size: int) -> Trajectory:
-    """Solve part after part; the noise of a sample does not depend on its part."""
-    own_steps = plan.adaptive and plan.solver.kind == "ode"
-    if own_steps and plan.steps is None and plan.ts is None and plan.save == "all":
-        raise InputError(
-            f"chunk with {plan.solver.name}: every part would have times of its own. "
-            "Give steps=, ts=, or save= with a number of times"
-        )
-    if plan.limits.event is not None:
-        raise InputError("chunk with event: every part would end at a time of its own")
-    parts: list[Trajectory] = []
-    for start in range(0, len(x), size):
-        part = plan.solve(x[start : start + size], first + start)
-        if not parts:
-            ys = part.ys.new_empty((len(part), *x.shape))
-        if len(part) != len(ys):
-            raise InputError("chunk with callback: the parts were stopped at different times")
-        # Only the joined states stay in memory.
-        ys[:, start : start + size] = part.ys
-        part.ys = ys[:, start : start + size]
-        parts.append(part)
-    return _joined(parts, ys)
-
-
-def _joined(parts: list[Trajectory], ys: Tensor) -> Trajectory:
-    stats = Stats(
-        max(p.stats.nfe for p in parts),
-        max(p.stats.steps for p in parts),
-        sum(p.stats.rejected for p in parts),
-        sum(p.stats.seconds for p in parts),
-    )
-    one = parts[0]
-    estimates = [p.denoised for p in parts if p.denoised is not None]
-    evaluations = [p.evaluations for p in parts if p.evaluations is not None]
-    return Trajectory(
-        one.ts,
-        ys,
-        one.method,
-        stats,
-        one.shape,
-        one.diffusion,
-        one.std,
-        torch.cat(estimates, dim=1) if estimates else None,
-        torch.stack(evaluations).amax(0),
-        _dense=lambda ys, t: torch.cat([p(t) for p in parts]),
-    )
+        return solve_part(request, x, first)
+    return solve_in_chunks(request, x, first, checked_count(chunk, "chunk") or len(x))

@@ -1,8 +1,9 @@
 r"""Methods: the steps of every solver, a file for each origin.
 
-Importing this folder fills the registry.
+Importing this folder fills the registry, in the order in which tables list the rows.
 """
 
-from diffsde.solvers.methods import native, torchdiffeq, torchsde
+# ruff: noqa: I001  (the order of the rows)
+from diffsde.solvers.methods import tutorial, exponential, additive, edm, torchdiffeq, torchsde
 
-__all__ = ["native", "torchdiffeq", "torchsde"]
+__all__ = ["additive", "edm", "exponential", "torchdiffeq", "torchsde", "tutorial"]

@@ -11,22 +11,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from importlib.metadata import version
 from itertools import pairwise
 from typing import Any
 
 import torch
-from scipy import integrate as scipy_integrate
 from torch import Tensor
-from torchdiffeq._impl.fixed_adams import AdamsBashforthMoulton
-from torchdiffeq._impl.misc import _rms_norm
-from torchdiffeq._impl.odeint import SOLVERS
-from torchdiffeq._impl.rk_common import RKAdaptiveStepsizeODESolver
-from torchdiffeq._impl.scipy_wrapper import ScipyWrapperODESolver
-from torchdiffeq._impl.solvers import FixedGridODESolver
 
+from diffsde.equations.counted import EvaluationError
 from diffsde.errors import InputError, name_list
-from diffsde.solvers.equation import Equation, EvaluationError
-from diffsde.solvers.registry import Move, Run, Solver, register
+from diffsde.solvers.equation import Equation
+from diffsde.solvers.methods.torchdiffeq_parts import (
+    SOLVERS,
+    AdamsBashforthMoulton,
+    FixedGridODESolver,
+    RKAdaptiveStepsizeODESolver,
+    ScipyWrapperODESolver,
+    rms_norm,
+)
+from diffsde.solvers.registry import Solver, register
+from diffsde.solvers.state import SolveState, Step
 
 __all__ = ["OWN_DEFAULTS"]
 
@@ -61,7 +65,7 @@ _FACTS: dict[str, tuple[int, int | None, str, str]] = {
         "of every pixel by every pixel.",
     ),
 }
-_UNKNOWN = (1, None, "the installed torchdiffeq", "")
+_LARGEST_JACOBIAN = 2**28  # bytes that a method which nobody has looked at may take
 
 # Options that differ from torchdiffeq's own defaults.
 OWN_DEFAULTS: dict[str, dict[str, Any]] = {
@@ -88,23 +92,24 @@ class _Function:
         self.rejected += 1
 
 
-def _make(name: str, run: Run, function: _Function, **more: Any) -> Any:
+def _make(name: str, state: SolveState, function: _Function, **more: Any) -> Any:
     return SOLVERS[name](
         func=function,
-        y0=run.x,
-        rtol=run.rtol,
-        atol=run.atol,
-        **{"norm": _rms_norm, **run.options, **more},
+        y0=state.x,
+        rtol=state.rtol,
+        atol=state.atol,
+        **{"norm": rms_norm, **state.options, **more},
     )
 
 
 class _FixedGrid:
     """A fixed-grid method as a step function."""
 
-    def __init__(self, name: str, run: Run) -> None:
-        self._function = _Function(run.equation)
-        run = replace(run, options={**OWN_DEFAULTS.get(name, {}), **run.options})
-        self._solver = _make(name, run, self._function)
+    def __init__(self, name: str, state: SolveState) -> None:
+        _check_room(name, state.x)
+        self._function = _Function(state.equation)
+        state = replace(state, options={**OWN_DEFAULTS.get(name, {}), **state.options})
+        self._solver = _make(name, state, self._function)
 
     def step(self, u0: Tensor, u1: Tensor, x: Tensor) -> Tensor:
         change, _ = self._solver._step_func(self._function, u0, u1 - u0, u1, x)
@@ -114,37 +119,43 @@ class _FixedGrid:
 class _Tableau:
     """The Runge–Kutta step of an adaptive method, without its step control.
 
-    Written out, because torchdiffeq's own takes times in the dtype of the states.
+    It is written out here because torchdiffeq's own takes times in the dtype of the states. Where
+    the last stage of a step is the first of the next, its slope is handed on, so each step must
+    begin where the last one ended.
     """
 
-    def __init__(self, name: str, run: Run) -> None:
-        tableau = _make(name, run, _Function(run.equation)).tableau
-        self._f = run.equation.f
+    def __init__(self, name: str, state: SolveState) -> None:
+        tableau = _make(name, state, _Function(state.equation)).tableau
+        self._f = state.equation.f
         self._nodes = tableau.alpha.tolist()
         self._rows = [row.tolist() for row in tableau.beta]
         self._weights = tableau.c_sol.tolist()
         # The last stage of one step is the first of the next, where the tableau says so.
         self._shared = self._nodes[-1] == 1 and self._weights[:-1] == self._rows[-1]
+        self._slope: Tensor | None = None  # at the end of the last step, where it is known
 
     def step(self, u0: Tensor, u1: Tensor, x: Tensor) -> Tensor:
         h = u1 - u0
-        slopes, stage = [self._f(u0, x)], x
+        slopes, stage = [self._f(u0, x) if self._slope is None else self._slope], x
         for c, row in zip(self._nodes, self._rows, strict=True):
             stage = x + h * _combined(row, slopes)
             slopes.append(self._f(u1 if c == 1 else u0 + c * h, stage))
-        return stage if self._shared else x + h * _combined(self._weights, slopes)
+        if not self._shared:
+            return x + h * _combined(self._weights, slopes)
+        self._slope = slopes[-1]
+        return stage
 
 
 def _combined(weights: list[float], slopes: list[Tensor]) -> Tensor:
     return sum(w * k for w, k in zip(weights, slopes, strict=True) if w)  # type: ignore[return-value]
 
 
-def _walk_adaptive(name: str, run: Run) -> Iterator[Move]:
+def _walk_adaptive(name: str, state: SolveState) -> Iterator[Step]:
     """torchdiffeq's adaptive stepping, landing on every node and nowhere beyond."""
-    function = _Function(run.equation)
-    solver = _make(name, run, function, step_t=run.nodes[1:])
-    solver._before_integrate(run.nodes)
-    end = run.nodes[-1]
+    function = _Function(state.equation)
+    solver = _make(name, state, function, step_t=state.nodes[1:])
+    solver._before_integrate(state.nodes)
+    end = state.nodes[-1]
     while solver.rk_state.t1 < end:
         before = solver.rk_state.t1
         try:
@@ -152,36 +163,38 @@ def _walk_adaptive(name: str, run: Run) -> Iterator[Move]:
         except AssertionError as error:  # torchdiffeq's word for a step that became too small
             raise EvaluationError(
                 f"the step became too small ({error}): loosen rtol and atol "
-                f"(now {run.rtol:g}, {run.atol:g}), or use another clock or float64"
+                f"(now {state.rtol:g}, {state.atol:g}), or use another clock or float64"
             ) from error
-        run.rejected = function.rejected
+        state.rejected = function.rejected
         if solver.rk_state.t1 > before:
             # The length of a step depends on the states; its end is a number all the same.
-            yield Move(solver.rk_state.t1.detach(), solver.rk_state.y1)
+            yield Step(solver.rk_state.t1.detach(), solver.rk_state.y1)
 
 
-def _walk_scipy(run: Run) -> Iterator[Move]:
+def _walk_scipy(state: SolveState) -> Iterator[Step]:
     """SciPy's steppers, one for each stretch between two nodes."""
-    options = {**OWN_DEFAULTS["scipy_solver"], **run.options}
+    options = {**OWN_DEFAULTS["scipy_solver"], **state.options}
     cls = _scipy_class(options.pop("solver"))
-    x, first_step = run.x, options.pop("first_step", None)
-    shape, like = run.x.shape, run.x
+    x, first_step = state.x, options.pop("first_step", None)
+    shape, like = state.x.shape, state.x
 
     def slope(u: float, y: Any) -> Any:
-        state = torch.from_numpy(y).to(like).reshape(shape)
+        point = torch.from_numpy(y).to(like).reshape(shape)
         place = torch.tensor(u, dtype=torch.float64)
-        return run.equation.f(place, state).double().flatten().cpu().numpy()
+        return state.equation.f(place, point).double().flatten().cpu().numpy()
 
-    for u0, u1 in pairwise(run.nodes.tolist()):
+    for u0, u1 in pairwise(state.nodes.tolist()):
         step = None if first_step is None else min(first_step, u1 - u0)
         y = x.detach().double().flatten().cpu().numpy()
-        stepper = cls(slope, u0, y, u1, rtol=run.rtol, atol=run.atol, first_step=step, **options)
+        stepper = cls(
+            slope, u0, y, u1, rtol=state.rtol, atol=state.atol, first_step=step, **options
+        )
         while stepper.status == "running":
             message = stepper.step()
             if stepper.status == "failed":
                 raise EvaluationError(f"SciPy's {cls.__name__} gave up: {message}")
             x = torch.from_numpy(stepper.y).to(like).reshape(shape)
-            yield Move(torch.tensor(stepper.t, dtype=torch.float64), x)
+            yield Step(torch.tensor(stepper.t, dtype=torch.float64), x)
         first_step = stepper.step_size
 
 
@@ -189,7 +202,9 @@ def _scipy_class(name: str) -> Any:
     valid = ("RK45", "RK23", "DOP853", "Radau", "BDF", "LSODA")
     if name not in valid:
         raise InputError(f"options['solver'] = {name!r}: {name_list(str(name), valid)}")
-    return getattr(scipy_integrate, name)
+    from scipy import integrate  # a second of loading that other methods need not wait for
+
+    return getattr(integrate, name)
 
 
 def _kind_of(cls: type) -> dict[str, Any]:
@@ -211,16 +226,40 @@ def _ways(name: str, cls: type) -> dict[str, Any]:
         return {"walk": _walk_scipy}
     if issubclass(cls, RKAdaptiveStepsizeODESolver):
         return {
-            "one_step": lambda run: _Tableau(name, run),
-            "walk": lambda run: _walk_adaptive(name, run),
+            "one_step": lambda state: _Tableau(name, state),
+            "walk": lambda state: _walk_adaptive(name, state),
         }
-    return {"one_step": lambda run: _FixedGrid(name, run)}
+    return {"one_step": lambda state: _FixedGrid(name, state)}
 
 
 def _row(name: str, cls: type) -> Solver:
-    order, evaluations, source, advice = _FACTS.get(name, (getattr(cls, "order", 1), *_UNKNOWN[1:]))
+    order, evaluations, source, advice = _FACTS.get(name) or _unknown(cls)
     facts: dict[str, Any] = {"evaluations": evaluations, "source": source, "advice": advice}
     return Solver(name, "ode", "torchdiffeq", order, **facts, **_kind_of(cls), **_ways(name, cls))
+
+
+def _unknown(cls: type) -> tuple[int, None, str, str]:
+    """The facts of a method that a later torchdiffeq has brought."""
+    installed = version("torchdiffeq")
+    advice = "Not known to this version of diffsde: its order is torchdiffeq's own claim."
+    return getattr(cls, "order", 1), None, f"torchdiffeq {installed}", advice
+
+
+def _check_room(name: str, x: Tensor) -> None:
+    """Refuse an unknown method where, if it is implicit, it would fill the memory.
+
+    torchdiffeq's implicit methods build the Jacobian of the whole flattened state.
+
+    Raises:
+        InputError: that Jacobian would take more than 256 MB.
+    """
+    needed = x.numel() ** 2 * x.element_size()
+    if name not in _FACTS and needed > _LARGEST_JACOBIAN:
+        raise InputError(
+            f"{name} of torchdiffeq {version('torchdiffeq')} is not known to this version of "
+            f"diffsde. If it is implicit, its Jacobian of {x.numel()} by {x.numel()} values takes "
+            f"{needed / 1e9:.3g} GB. Take a solver whose row has a cost, or solve fewer values"
+        )
 
 
 for _name, _cls in SOLVERS.items():

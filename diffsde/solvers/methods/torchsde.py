@@ -11,16 +11,18 @@ no Lévy area matters. `_Additive` is the equation in those terms.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from importlib.metadata import version
 from typing import Any
 
 import torch
 from torch import Tensor
-from torchsde._core import base_sde, methods
-from torchsde.settings import METHODS
 
 from diffsde.errors import InputError
 from diffsde.solvers.equation import Equation
-from diffsde.solvers.registry import Run, Solver, register
+from diffsde.solvers.methods.torchsde_parts import METHODS, ForwardSDE, method_class
+from diffsde.solvers.registry import Solver, register
+from diffsde.solvers.state import SolveState
 
 __all__: list[str] = []
 
@@ -56,7 +58,12 @@ _FACTS: dict[str, tuple[float, int, str, str]] = {
         "The same as midpoint here, since the Lévy area has no effect.",
     ),
 }
-_UNKNOWN = (0.5, None, "the installed torchsde", "")
+_UNKNOWN = (
+    0.5,
+    None,
+    f"torchsde {version('torchsde')}",
+    "Not known to this version of diffsde: taken to have strong order 0.5.",
+)
 
 
 class _Additive:
@@ -66,7 +73,9 @@ class _Additive:
 
     def __init__(self, equation: Equation, sde_type: str) -> None:
         self.equation, self.sde_type = equation, sde_type
-        self.f = equation.f
+
+    def f(self, u: Tensor, y: Tensor) -> Tensor:
+        return self.equation.f(u, y)
 
     def g_prod(self, u: Tensor, y: Tensor, v: Tensor) -> Tensor:
         return self.equation.g(u) * v
@@ -90,11 +99,11 @@ class _Additive:
 
 
 class _Own(torch.nn.Module):
-    """A user's SDE as torchsde sees it, with its drift counted and remembered."""
+    """A user's SDE as torchsde sees it, with the evaluations of its drift counted."""
 
     def __init__(self, equation: Equation) -> None:
         super().__init__()
-        problem = equation.problem
+        problem = equation.dynamics.own
         self.noise_type, self.sde_type = problem.noise_type, problem.sde_type
         self.f = equation.f
         for name in ("g", "g_prod"):
@@ -107,17 +116,19 @@ class _Own(torch.nn.Module):
 class _Method:
     """A method of torchsde as a step function."""
 
-    def __init__(self, name: str, run: Run) -> None:
-        equation = run.equation
+    def __init__(self, name: str, state: SolveState) -> None:
+        self._equation = equation = state.equation
+        # For additive noise srk asks twice for the drift at the start of a step.
+        self._asks_twice = name == "srk" and equation.additive
         self._solver = _make(name, equation)(
             sde=self._sde(name, equation),
-            bm=run.noise,
+            bm=state.noise,
             dt=None,
             adaptive=False,
             rtol=None,
             atol=None,
             dt_min=None,
-            options=dict(run.options),
+            options=dict(state.options),
         )
         self._extra: Any = None
 
@@ -125,22 +136,23 @@ class _Method:
     def _sde(name: str, equation: Equation) -> Any:
         if equation.additive:
             return _Additive(equation, _make(name, equation).sde_type)
-        return base_sde.ForwardSDE(_Own(equation))
+        return ForwardSDE(_Own(equation))
 
     def step(self, u0: Tensor, u1: Tensor, x: Tensor) -> Tensor:
         if self._extra is None:
             self._extra = self._solver.init_extra_solver_state(u0, x)
-        x1, self._extra = self._solver.step(u0, u1, x, self._extra)
+        with self._equation.one_start(u0) if self._asks_twice else nullcontext():
+            x1, self._extra = self._solver.step(u0, u1, x, self._extra)
         return x1
 
 
 def _make(name: str, equation: Equation) -> Any:
     """The method's class, for the calculus that the equation is written in."""
-    cls = methods.select(name, "ito")
+    cls = method_class(name, "ito")
     if equation.additive:
         return cls
-    problem = equation.problem
-    cls = methods.select(name, problem.sde_type)
+    problem = equation.dynamics.own
+    cls = method_class(name, problem.sde_type)
     if cls.sde_type != problem.sde_type:
         raise InputError(
             f"{name} solves {cls.sde_type} SDEs, but {type(problem).__name__} is "
@@ -160,13 +172,13 @@ def _row(name: str) -> Solver:
         evaluations=evaluations,
         source=source,
         advice=advice,
-        one_step=lambda run: _Method(name, run),
+        one_step=lambda state: _Method(name, state),
         multistep=name == "reversible_heun",
         options=frozenset({"grad_free"}) if name == "milstein" else frozenset(),
     )
 
 
 for _name in METHODS.all():
-    # The adjoint methods run backwards along a solve of torchsde's own; they solve nothing.
+    # The adjoint methods state backwards along a solve of torchsde's own; they solve nothing.
     if not _name.startswith("adjoint_"):
         register(_row(_name))

@@ -1,0 +1,95 @@
+r"""Counted functions: how often a score or a drift is evaluated, and whether it answers well.
+
+The work of a solve is measured in evaluations (NFE). A `Counted` function counts them, refuses
+those beyond a limit, and checks each answer, so that a score that returns NaN or a wrong shape
+is reported where it happens.
+
+Many solves evaluate a function at times that are known beforehand. A function called (x, t) may
+therefore offer a method `at(times)`, which takes all times at once, of shape (n,), and returns
+n functions of x alone; `at_times` asks for them. What depends on time alone is then computed
+once for a whole grid, and a function that wraps another one passes `at` on.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import torch
+from torch import Tensor
+
+__all__ = ["AtTime", "Counted", "EvaluationError", "Limit", "at_times", "largest_magnitude"]
+
+AtTime = Callable[[Tensor], Tensor]
+"""A function of x and t at a fixed time: a function of x alone."""
+
+
+class EvaluationError(Exception):
+    """The score or the drift returned something with which no solve can go on."""
+
+
+class Limit(Exception):  # noqa: N818  (it ends a solve as the caller asked)
+    """A limit that the caller set has been reached."""
+
+
+def largest_magnitude(x: Tensor) -> float:
+    """The largest |value| in x, or NaN if x contains one; the cheapest check of a whole tensor."""
+    low, high = torch.aminmax(x.detach())
+    return max(-float(low), float(high))
+
+
+def at_times(fn: Callable[..., Tensor], times: Tensor) -> Sequence[AtTime]:
+    """The function `fn`, called (x, t), at each of the times (n,), as n functions of x."""
+    at: Callable[[Tensor], Sequence[AtTime]] | None = getattr(fn, "at", None)
+    return [partial(_called, fn, t) for t in times.unbind()] if at is None else at(times)
+
+
+def _called(fn: Callable[..., Tensor], t: Tensor, x: Tensor) -> Tensor:
+    return fn(x, t)
+
+
+class Counted:
+    """A function of (x, t) that counts its calls and checks what it returns.
+
+    Args:
+        fn: the function, called (x, t).
+        name: what an error calls it, such as "score".
+
+    Attributes:
+        calls: how often the function has been evaluated.
+        limit: how often it may be; None for no limit.
+    """
+
+    def __init__(self, fn: Callable[..., Tensor], name: str) -> None:
+        self.fn, self.name = fn, name
+        self.calls = 0
+        self.limit: int | None = None
+
+    def __call__(self, x: Tensor, t: Tensor | float) -> Tensor:
+        self._count()
+        return self._checked(self.fn(x, t), x)
+
+    def at(self, times: Tensor) -> list[AtTime]:
+        """The counted function at each of the times (n,)."""
+        return [partial(self._call_at, fn) for fn in at_times(self.fn, times)]
+
+    def _call_at(self, fn: AtTime, x: Tensor) -> Tensor:
+        self._count()
+        return self._checked(fn(x), x)
+
+    def _count(self) -> None:
+        if self.limit is not None and self.calls >= self.limit:
+            raise Limit(f"max_nfe = {self.limit} evaluations are used up")
+        self.calls += 1
+
+    def _checked(self, value: Tensor, x: Tensor) -> Tensor:
+        if not isinstance(value, Tensor) or value.shape != x.shape:
+            found = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+            raise EvaluationError(
+                f"the {self.name} returned {found} for states of shape {tuple(x.shape)}: "
+                "expected the shape that came in"
+            )
+        if not math.isfinite(largest_magnitude(value)):
+            raise EvaluationError(f"the {self.name} returned numbers that are not finite")
+        return value

@@ -1,0 +1,166 @@
+r"""Dynamics: what a solver needs to know of a problem, whatever the problem is.
+
+A problem is an equation in t,
+
+    dx  =  f(x, t) dt  +  g(t) dw,
+
+and a `Dynamics` holds its parts: the drift f, the diffusion g, the interval and the direction of
+time, and what else is known. Solvers read a `Dynamics` and ask for nothing else, so they know
+neither scores nor networks. Each kind of problem makes its own:
+
+- a `ReverseSDE`, a `ProbabilityFlow` and a forward `SDE` by their method `to_dynamics`;
+- an object that follows torchsde's contract, and a function (t, x), by `dynamics_of`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+from diffsde.equations.counted import AtTime, Counted
+from diffsde.errors import InputError
+
+__all__ = ["Dynamics", "Field", "Process", "Semilinear", "dynamics_of"]
+
+
+class Process(Protocol):
+    """A forward process, as far as clocks and exponential methods need it: see `SDE`."""
+
+    T: float
+
+    def diffusion(self, t: Tensor | float) -> Tensor: ...
+
+    def marginal_scale(self, t: Tensor | float) -> Tensor: ...
+
+    def marginal_std(self, t: Tensor | float) -> Tensor: ...
+
+    def noise_level(self, t: Tensor | float) -> Tensor: ...
+
+    def noise_level_slope(self, t: Tensor | float) -> Tensor: ...
+
+    def time_of_noise_level(self, level: Tensor | float) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Field:
+    """A function of (x, t), and the same function at times that are known beforehand.
+
+    Attributes:
+        call: called (x, t); t is a scalar or of shape (B,).
+        at: takes times (n,) and returns n functions of x.
+    """
+
+    call: Callable[[Tensor, Tensor], Tensor]
+    at: Callable[[Tensor], Sequence[AtTime]]
+
+    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
+        return self.call(x, t)
+
+
+@dataclass(frozen=True)
+class Semilinear:
+    """The structure that exponential methods use: x / a obeys an equation linear but for D.
+
+    Attributes:
+        process: a(t), s(t) and the noise level.
+        score: ∇ log p_t(x), of x's shape; D = (x + s² score) / a is the denoiser.
+        eta: η of the family of reverse equations (see `reverse`): 0 for the flow.
+    """
+
+    process: Process
+    score: Field
+    eta: float
+
+
+@dataclass(frozen=True)
+class Dynamics:
+    """The parts of a problem.
+
+    Attributes:
+        name: of the problem's class, for error texts.
+        kind: "sde" or "ode": which of the registry's solvers it takes.
+        drift: f(x, t), counted.
+        counted: the function whose evaluations are counted: the score, or else the drift.
+        interval: the start and the end of t; None if the problem does not say.
+        falls: whether t runs from a large value to a small one.
+        diffusion: g(t) of noise that depends on time alone; None for an ODE or for `own`.
+        own: an object of torchsde's contract whose noise may depend on the state.
+        shape: of one sample; None if any will do.
+        flat: whether the drift is given states (B, D); if not, they keep their shape.
+        scale: the largest standard deviation that the states should have; infinite if unknown.
+        process: the forward process behind the problem; None for other equations.
+        semilinear: its structure for exponential methods; None for other equations.
+        denoise: E[x(0) | x(t) = x], called (x, t); None for other equations.
+        module: holds the parameters to which gradients flow.
+    """
+
+    name: str
+    kind: str
+    drift: Field
+    counted: Counted
+    interval: tuple[float, float] | None = None
+    falls: bool = False
+    diffusion: Callable[[Tensor], Tensor] | None = None
+    own: Any = None
+    shape: tuple[int, ...] | None = None
+    flat: bool = True
+    scale: float = math.inf
+    process: Process | None = None
+    semilinear: Semilinear | None = None
+    denoise: Callable[[Tensor, Tensor], Tensor] | None = None
+    module: nn.Module | None = None
+
+
+def dynamics_of(problem: Any) -> Dynamics:
+    """The dynamics of a problem, with a count of evaluations that begins at zero.
+
+    Args:
+        problem: a `ReverseSDE`, a `ProbabilityFlow`, a forward `SDE` or another object with a
+            method `to_dynamics`; an object of torchsde's contract (`f`, `g`, `noise_type`,
+            `sde_type`); or a function (t, x), the right-hand side of an ODE.
+
+    Raises:
+        InputError: it is none of these.
+    """
+    if hasattr(problem, "to_dynamics"):
+        made: Dynamics = problem.to_dynamics()
+        return made
+    if _follows_torchsde(problem):
+        return _of_function(problem, lambda y, t: problem.f(t, y), "drift", kind="sde")
+    if callable(problem):
+        return _of_function(problem, lambda y, t: problem(t, y), "right-hand side", kind="ode")
+    raise InputError(
+        f"problem = {type(problem).__name__}: expected a ReverseSDE, a ProbabilityFlow, an "
+        "SDE, a torchsde object with f, g, noise_type and sde_type, or a function (t, x)"
+    )
+
+
+def _of_function(
+    problem: Any, drift: Callable[[Tensor, Tensor], Tensor], name: str, *, kind: str
+) -> Dynamics:
+    """Someone else's equation; it may say by attributes where it runs and what it is made from."""
+    counted = Counted(drift, name)
+    process = getattr(problem, "sde", None)
+    return Dynamics(
+        name=type(problem).__name__,
+        kind=kind,
+        drift=Field(counted, counted.at),
+        counted=counted,
+        interval=getattr(problem, "interval", None),
+        own=problem if kind == "sde" else None,
+        shape=getattr(problem, "shape", None),
+        flat=kind == "sde",
+        process=process if hasattr(process, "noise_level") else None,
+        module=problem if isinstance(problem, nn.Module) else None,
+    )
+
+
+def _follows_torchsde(problem: Any) -> bool:
+    """Whether an object follows torchsde's contract for an SDE."""
+    return all(hasattr(problem, name) for name in ("f", "noise_type", "sde_type")) and any(
+        hasattr(problem, name) for name in ("g", "g_prod", "f_and_g", "f_and_g_prod")
+    )

@@ -1,0 +1,70 @@
+r"""Chunks: a large batch solved part after part, to bound memory.
+
+The noise of a sample does not depend on its part, so the samples are those of one solve.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from diffsde.errors import InputError
+from diffsde.solvers.request import Request, solve_part
+from diffsde.solvers.trajectory import Stats, Trajectory
+
+__all__ = ["solve_in_chunks"]
+
+
+def solve_in_chunks(request: Request, x: Tensor, first: int, size: int) -> Trajectory:
+    """Solve `size` samples at a time.
+
+    Args:
+        request: what to solve.
+        x: (B, …), the states at the start.
+        first: index of the first sample.
+        size: samples in a part.
+    """
+    own_steps = request.adaptive and request.solver.kind == "ode"
+    if own_steps and request.steps is None and request.ts is None and request.save == "all":
+        raise InputError(
+            f"chunk with {request.solver.name}: every part would have times of its own. "
+            "Give steps=, ts=, or save= with a number of times"
+        )
+    if request.rules.event is not None:
+        raise InputError("chunk with event: every part would end at a time of its own")
+    parts: list[Trajectory] = []
+    for start in range(0, len(x), size):
+        part = solve_part(request, x[start : start + size], first + start)
+        if not parts:
+            ys = part.ys.new_empty((len(part), *x.shape))
+        if len(part) != len(ys):
+            raise InputError("chunk with callback: the parts were stopped at different times")
+        # Only the joined states stay in memory.
+        ys[:, start : start + size] = part.ys
+        part.ys = ys[:, start : start + size]
+        parts.append(part)
+    return _joined(parts, ys)
+
+
+def _joined(parts: list[Trajectory], ys: Tensor) -> Trajectory:
+    stats = Stats(
+        max(p.stats.nfe for p in parts),
+        max(p.stats.steps for p in parts),
+        sum(p.stats.rejected for p in parts),
+        sum(p.stats.seconds for p in parts),
+    )
+    one = parts[0]
+    estimates = [p.denoised for p in parts if p.denoised is not None]
+    evaluations = [p.evaluations for p in parts if p.evaluations is not None]
+    return Trajectory(
+        one.ts,
+        ys,
+        one.method,
+        stats,
+        one.shape,
+        one.diffusion,
+        one.std,
+        torch.cat(estimates, dim=1) if estimates else None,
+        torch.stack(evaluations).amax(0),
+        _dense=lambda ys, t: torch.cat([p(t) for p in parts]),
+    )

@@ -1,0 +1,125 @@
+r"""The loop of every solve: it follows a method's steps, checks them, and knows when to stop."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from torch import Tensor
+
+from diffsde.equations.counted import EvaluationError, Limit, largest_magnitude
+from diffsde.errors import DiffSDEError, SolveError
+from diffsde.solvers.events import Watch
+from diffsde.solvers.progress import step_bar
+from diffsde.solvers.recorder import Recorder
+from diffsde.solvers.registry import Solver
+from diffsde.solvers.state import Step
+from diffsde.solvers.stop_rules import StopRules
+
+__all__ = ["Driver"]
+
+_BLOWN_UP = 100  # times the largest state that a solve should see
+
+
+class Driver:
+    """Follows the steps of one solve.
+
+    Args:
+        solver: whose steps they are.
+        recorder: takes the states.
+        rules: what ends the solve early.
+        watch: looks for the event, if there is one.
+    """
+
+    def __init__(
+        self, solver: Solver, recorder: Recorder, rules: StopRules, watch: Watch | None
+    ) -> None:
+        self.solver, self.recorder, self.rules, self.watch = solver, recorder, rules, watch
+        state = recorder.state
+        # A reverse problem ends near the data: a state this large comes from an unstable solver.
+        scale = state.equation.dynamics.scale
+        start = largest_magnitude(state.x)
+        self._bound = math.inf if math.isinf(scale) else _BLOWN_UP * max(start, scale)
+        self._event_found = False
+
+    def follow(self, steps: Iterator[Step], *, total: int | None, progress: bool) -> None:
+        """Follow the steps to the end.
+
+        Args:
+            steps: of the method.
+            total: how many there will be, if that is known.
+            progress: show a progress bar.
+
+        Raises:
+            SolveError: the solve stopped early; the error holds the path so far.
+        """
+        try:
+            with step_bar(total, shown=progress) as bar:
+                for step in steps:
+                    self._take(step)
+                    if bar is not None:
+                        bar.advance(self.recorder.time(step.u))
+                    if self._wants_to_stop():
+                        break
+        except DiffSDEError:
+            raise
+        except (Exception, KeyboardInterrupt) as error:
+            raise self._failure(error) from error
+        self.recorder.close()
+
+    def _take(self, step: Step) -> None:
+        recorder, before = self.recorder, self.recorder.last
+        self._check(step.x)
+        recorder.count_step()
+        crossing = None if self.watch is None else self.watch.crossing(before, step)
+        self._event_found = crossing is not None
+        recorder.take(crossing or step)
+
+    def _check(self, x: Tensor) -> None:
+        largest = largest_magnitude(x)
+        if not math.isfinite(largest):
+            self.recorder.stats.steps += 1
+            raise EvaluationError(f"the state is not finite any more. {self._advice()}")
+        if largest > self._bound:
+            raise EvaluationError(
+                f"the state has blown up (beyond {self._bound:g}, a hundred times where it "
+                f"started). {self._advice()}"
+            )
+
+    def _advice(self) -> str:
+        own = self.solver.advice
+        hint = f" ({self.solver.name}: {own.rstrip('.')})" if own else ""
+        return f"Take more steps, another solver or another clock{hint}"
+
+    def _wants_to_stop(self) -> bool:
+        rules, stats = self.rules, self.recorder.stats
+        if self._callback_stops() or self._event_found or self.recorder.finished:
+            return True
+        if rules.max_steps is not None and stats.steps >= rules.max_steps:
+            raise Limit(f"max_steps = {rules.max_steps} steps are taken")
+        if rules.max_seconds is not None and stats.seconds >= rules.max_seconds:
+            raise Limit(f"max_seconds = {rules.max_seconds} are over")
+        return False
+
+    def _callback_stops(self) -> bool:
+        if self.rules.callback is None:
+            return False
+        recorder, last = self.recorder, self.recorder.last
+        x = last.x.reshape(recorder.shape)
+        return bool(self.rules.callback(recorder.time(last.u), x, recorder.stats))
+
+    def _failure(self, error: BaseException) -> SolveError:
+        recorder = self.recorder
+        recorder.count_cost()
+        recorder.close()
+        words = f"{type(error).__name__}: {error}"
+        if isinstance(error, (Limit, EvaluationError)):
+            words = str(error)
+        elif isinstance(error, KeyboardInterrupt):
+            words = "interrupted"
+        return SolveError(
+            f"{self.solver.name} stopped after {recorder.stats.steps} steps at "
+            f"t = {recorder.time(recorder.last.u):.6g}, where the state was last good: {words}. "
+            "The path so far is in this error's trajectory",
+            recorder.trajectory(),
+        )

@@ -1,0 +1,35 @@
+r"""What a method asks of an equation before it begins."""
+
+from __future__ import annotations
+
+from diffsde.equations.dynamics import Semilinear
+from diffsde.errors import InputError
+from diffsde.solvers.state import SolveState
+
+__all__ = ["additive", "semilinear"]
+
+
+def semilinear(state: SolveState, name: str) -> Semilinear:
+    """The structure that a method of diffusion models uses.
+
+    Raises:
+        InputError: the equation has no score.
+    """
+    found = state.equation.dynamics.semilinear
+    if found is None:
+        raise InputError(
+            f"{name} works with a score: expected a ReverseSDE or a ProbabilityFlow, found "
+            f"{state.equation.dynamics.name}"
+        )
+    return found
+
+
+def additive(state: SolveState, name: str) -> SolveState:
+    """The same state, if its noise does not depend on x.
+
+    Raises:
+        InputError: the noise may depend on x.
+    """
+    if not state.equation.additive:
+        raise InputError(f"{name} is for noise that does not depend on the state")
+    return state

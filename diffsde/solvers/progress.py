@@ -1,0 +1,32 @@
+r"""The progress bar of a solve."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+__all__ = ["StepBar", "step_bar"]
+
+
+class StepBar:
+    """A bar that moves by one for each step and shows the time t."""
+
+    def __init__(self, bar: Any) -> None:
+        self._bar = bar
+
+    def advance(self, t: float) -> None:
+        self._bar.set_postfix_str(f"t = {t:.3g}", refresh=False)
+        self._bar.update()
+
+
+@contextmanager
+def step_bar(total: int | None, *, shown: bool) -> Iterator[StepBar | None]:
+    """A bar of `total` steps (None if their number is unknown), or None if it is not shown."""
+    if not shown:
+        yield None
+        return
+    from tqdm.auto import tqdm  # loaded only when a bar is drawn
+
+    with tqdm(total=total, unit="step") as bar:
+        yield StepBar(bar)

@@ -1,0 +1,177 @@
+r"""A request: all that a solve needs beside the state, and the way from there to a trajectory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from diffsde.equations.dynamics import Dynamics, dynamics_of
+from diffsde.errors import InputError
+from diffsde.noise.brownian import BrownianPath, SequentialBrownian
+from diffsde.solvers.adaptive import walk_adaptive
+from diffsde.solvers.adjoint import walk_adjoint
+from diffsde.solvers.dense import dense_output, within_step
+from diffsde.solvers.driver import Driver
+from diffsde.solvers.equation import Equation, make_equation
+from diffsde.solvers.events import Watch
+from diffsde.solvers.grids import Grid, Save, make_grid
+from diffsde.solvers.recorder import Recorder
+from diffsde.solvers.registry import Solver, walk_fixed
+from diffsde.solvers.state import SolveState, Step, Stepping
+from diffsde.solvers.stop_rules import Event, StopRules
+from diffsde.solvers.trajectory import Trajectory
+
+__all__ = ["Request", "solve_part"]
+
+_DEFAULT_STEPS = 500  # as in the tutorial
+_SAVED_TIMES = 50  # of an SDE whose steps are adaptive
+
+
+@dataclass(frozen=True)
+class Request:
+    """The checked arguments of `solve`, but for the state."""
+
+    problem: Any
+    solver: Solver
+    adaptive: bool
+    ts: Tensor | None
+    steps: int | None
+    clock: str | Callable[[Tensor], Tensor]
+    seed: int
+    noise: BrownianPath | None
+    rtol: float
+    atol: float
+    save: Save
+    rules: StopRules
+    denoise: bool
+    estimates: bool
+    grad: bool | str
+    progress: bool
+    options: Mapping[str, Any]
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """The start and the end of t, if they were given."""
+        return None if self.ts is None else (float(self.ts[0]), float(self.ts[-1]))
+
+    def check_times(self, dynamics: Dynamics) -> None:
+        """Check the direction of time, and which of steps and ts is given."""
+        if self.ts is None:
+            return
+        if len(self.ts) < 2:
+            raise InputError("ts: expected at least two times, the start and the end")
+        if self.steps is not None and len(self.ts) > 2:
+            raise InputError(
+                f"steps = {self.steps} and {len(self.ts)} times ts: give steps, or ts, or two "
+                "times ts (the start and the end) with steps"
+            )
+        if self.solver.kind == "sde" and bool(self.ts[0] > self.ts[-1]) != dynamics.falls:
+            wanted = "decreasing, from noise to data" if dynamics.falls else "increasing"
+            raise InputError(
+                f"ts: expected {wanted} times for this SDE, bounds {dynamics.interval}"
+            )
+
+    def grid(self, equation: Equation) -> Grid:
+        """The nodes, and which states to keep."""
+        steps, ts = self.steps, self.ts
+        if ts is not None and (steps is not None or (len(ts) == 2 and not self.adaptive)):
+            ts, steps = None, steps or 1
+        if steps is None and ts is None:
+            if not self.adaptive:
+                steps = _DEFAULT_STEPS
+            elif self.solver.kind == "sde":
+                steps = _SAVED_TIMES if self.save == "all" else None
+        return make_grid(equation.clock, steps, ts, self.save, adaptive=self.adaptive)
+
+    def stepping(self) -> Stepping:
+        """The method in motion, in the way that was asked for."""
+        solver = self.solver
+        if self.grad == "adjoint":
+            return partial(walk_adjoint, solver)
+        if self.adaptive and solver.kind == "sde":
+            return partial(walk_adaptive, solver)
+        if solver.walk is not None and (self.adaptive or solver.one_step is None):
+            return solver.walk
+        return partial(walk_fixed, solver)
+
+    def state(self, equation: Equation, grid: Grid, x: Tensor, first: int) -> SolveState:
+        """What the method is given: the samples first, …, first + B − 1 with their noise."""
+        samples = range(first, first + len(x))
+        state = SolveState(
+            equation,
+            x,
+            grid.us,
+            self.rtol,
+            self.atol,
+            self.options,
+            samples=samples,
+            seed=self.seed,
+        )
+        if self.solver.kind == "ode":
+            return state
+        if self.adaptive:
+            state.steps = torch.zeros(len(x), dtype=torch.long)
+        if self.adaptive or self.noise is not None:
+            state.path = self.noise or BrownianPath(self.seed)
+            state.noise = state.path.bind(x.shape, equation.duration, samples, x.dtype, x.device)
+        else:
+            state.noise = SequentialBrownian(self.seed, x.shape, samples, x.dtype, x.device)
+        return state
+
+
+def solve_part(request: Request, x: Tensor, first: int) -> Trajectory:
+    """The trajectory of the samples first, …, first + B − 1, x their states at the start."""
+    dynamics = dynamics_of(request.problem)
+    dynamics.counted.limit = request.rules.max_nfe
+    equation = make_equation(dynamics, x, request.interval, request.clock)
+    grid = request.grid(equation)
+    flat = x.reshape(len(x), -1) if dynamics.flat else x
+    state, stepping = request.state(equation, grid, flat, first), request.stepping()
+    with torch.set_grad_enabled(bool(request.grad)):
+        recorder = Recorder(request.solver.name, state, grid, x.shape, denoises=request.denoise)
+        watch = _watch(request.rules.event, request.solver, stepping, state, x.shape)
+        total = None if request.adaptive else len(grid.us) - 1
+        driver = Driver(request.solver, recorder, request.rules, watch)
+        driver.follow(stepping(state), total=total, progress=request.progress)
+        return _finished(request, recorder, stepping)
+
+
+def _finished(request: Request, recorder: Recorder, stepping: Stepping) -> Trajectory:
+    """The trajectory of a solve that has ended, with the clean images that were asked for."""
+    state = recorder.state
+    # What is asked for from here on is not limited.
+    state.equation.dynamics.counted.limit = None
+    if request.estimates:
+        recorder.estimate()
+    if request.denoise:
+        recorder.denoise()
+        return recorder.trajectory()
+    if request.grad == "adjoint":
+        return recorder.trajectory()
+    us = torch.tensor(recorder.us, dtype=torch.float64)
+    return recorder.trajectory(dense_output(request.solver, stepping, state, us))
+
+
+def _watch(
+    event: Event | None, solver: Solver, stepping: Stepping, state: SolveState, shape: torch.Size
+) -> Watch | None:
+    """Looks for the event along the path of this solve."""
+    if event is None:
+        return None
+    time = state.equation.clock.time
+
+    def in_solver_time(u: Tensor, x: Tensor) -> float:
+        return float(event(float(time(u)), x.reshape(shape)))
+
+    @contextmanager
+    def within(before: Step, after: Step) -> Iterator[Callable[[Tensor], Tensor]]:
+        with state.equation.one_start(before.u):  # every shorter step begins where this one did
+            yield within_step(solver, stepping, state, before, after)
+
+    return Watch(in_solver_time, within)

@@ -1,0 +1,90 @@
+r"""The state of a solve, and what a step is.
+
+A method is given a `SolveState`, which holds the equation, the nodes and the noise, and yields a
+`Step` for every step that it accepts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from diffsde.errors import InputError
+from diffsde.noise.brownian import BoundBrownian, BrownianPath
+from diffsde.solvers.coefficients import Row, StepTable
+from diffsde.solvers.equation import Equation
+
+__all__ = ["FixedStep", "OneStep", "SolveState", "Step", "Stepping"]
+
+
+@dataclass(frozen=True)
+class Step:
+    """An accepted step: it ends in the state x, (B, D), at the solver's time u."""
+
+    u: Tensor
+    x: Tensor
+
+
+@dataclass
+class SolveState:
+    """What a method is given.
+
+    Attributes:
+        equation: the equation to solve.
+        x: (B, D), the state at u = 0.
+        nodes: (n + 1,) float64 times u from 0 to the end. A fixed-step method steps from
+            one to the next; an adaptive one lands on each.
+        noise: the Brownian motion of an SDE.
+        path: the same as a function of time, for methods that subdivide steps.
+        rtol, atol: tolerances of adaptive methods.
+        options: further settings of the method.
+        samples: index of each row of x, on which its noise depends.
+        seed: seed of all random numbers.
+        rejected: how many steps an adaptive method has rejected.
+        steps: (B,) accepted steps, where each sample has its own; otherwise None.
+    """
+
+    equation: Equation
+    x: Tensor
+    nodes: Tensor
+    rtol: float
+    atol: float
+    options: Mapping[str, Any] = field(default_factory=dict)
+    noise: BoundBrownian | None = None
+    path: BrownianPath | None = None
+    samples: Sequence[int] = ()
+    seed: int = 0
+    rejected: int = 0
+    steps: Tensor | None = None
+
+    def table(self, rule: Callable[[Tensor, Tensor], Row]) -> StepTable:
+        """Coefficients of a step, a function of its two ends, tabulated over the grid."""
+        return StepTable(rule, self.nodes, self.x)
+
+    def increment(self, u0: Tensor, u1: Tensor) -> Tensor:
+        """The Brownian increment W over [u0, u1], (B, D)."""
+        return self._noise().increment(u0, u1, area=False)[0]
+
+    def increment_and_integral(self, u0: Tensor, u1: Tensor) -> tuple[Tensor, Tensor]:
+        """W over [u0, u1], and the integral of W from u0 to u1, both (B, D)."""
+        w, integral = self._noise().increment(u0, u1, area=True)
+        return w, w if integral is None else integral
+
+    def _noise(self) -> BoundBrownian:
+        if self.noise is None:
+            raise InputError("this equation has no noise")
+        return self.noise
+
+
+class OneStep(Protocol):
+    """A method as a step: from x at u0 to the state at u1."""
+
+    def step(self, u0: Tensor, u1: Tensor, x: Tensor) -> Tensor: ...
+
+
+FixedStep = Callable[[SolveState], OneStep]
+Stepping = Callable[[SolveState], Iterator[Step]]
+"""A method in motion: it yields every step that it accepts."""
