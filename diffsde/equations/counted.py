@@ -4,10 +4,10 @@ The work of a solve is measured in evaluations (NFE). A `Counted` function count
 those beyond a limit, and checks each answer, so that a score that returns NaN or a wrong shape
 is reported where it happens.
 
-Many solves evaluate a function at times that are known beforehand. A function called (x, t) may
-therefore offer a method `at(times)`, which takes all times at once, of shape (n,), and returns
-n functions of x alone; `at_times` asks for them. What depends on time alone is then computed
-once for a whole grid, and a function that wraps another one passes `at` on.
+A solve on a grid knows its times beforehand. A score may therefore offer a method
+`prepare(times)`, which takes all times at once, of shape (n,), and returns n objects, each of
+which the score takes in place of its time: for instance, coefficients that depend on time alone.
+A score that wraps another one passes `prepare` on, by `prepared`.
 """
 
 from __future__ import annotations
@@ -15,11 +15,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 
-__all__ = ["AtTime", "Counted", "EvaluationError", "Limit", "at_times", "largest_magnitude"]
+__all__ = [
+    "AtTime",
+    "Counted",
+    "EvaluationError",
+    "Limit",
+    "at_times",
+    "largest_magnitude",
+    "prepared",
+]
 
 AtTime = Callable[[Tensor], Tensor]
 """A function of x and t at a fixed time: a function of x alone."""
@@ -39,13 +48,18 @@ def largest_magnitude(x: Tensor) -> float:
     return max(-float(low), float(high))
 
 
-def at_times(fn: Callable[..., Tensor], times: Tensor) -> Sequence[AtTime]:
+def prepared(fn: Callable[..., Tensor], times: Tensor) -> Sequence[Any]:
+    """What to pass to `fn`, called (x, t), as its t at each of the times (n,)."""
+    prepare: Callable[[Tensor], Sequence[Any]] | None = getattr(fn, "prepare", None)
+    return times.unbind() if prepare is None else prepare(times)
+
+
+def at_times(fn: Callable[..., Tensor], times: Tensor) -> list[AtTime]:
     """The function `fn`, called (x, t), at each of the times (n,), as n functions of x."""
-    at: Callable[[Tensor], Sequence[AtTime]] | None = getattr(fn, "at", None)
-    return [partial(_called, fn, t) for t in times.unbind()] if at is None else at(times)
+    return [partial(_called, fn, t) for t in prepared(fn, times)]
 
 
-def _called(fn: Callable[..., Tensor], t: Tensor, x: Tensor) -> Tensor:
+def _called(fn: Callable[..., Tensor], t: Any, x: Tensor) -> Tensor:
     return fn(x, t)
 
 
@@ -66,22 +80,15 @@ class Counted:
         self.calls = 0
         self.limit: int | None = None
 
-    def __call__(self, x: Tensor, t: Tensor | float) -> Tensor:
-        self._count()
-        return self._checked(self.fn(x, t), x)
+    def prepare(self, times: Tensor) -> Sequence[Any]:
+        """What the function takes in place of each of the times (n,)."""
+        return prepared(self.fn, times)
 
-    def at(self, times: Tensor) -> list[AtTime]:
-        """The counted function at each of the times (n,)."""
-        return [partial(self._call_at, fn) for fn in at_times(self.fn, times)]
-
-    def _call_at(self, fn: AtTime, x: Tensor) -> Tensor:
-        self._count()
-        return self._checked(fn(x), x)
-
-    def _count(self) -> None:
+    def __call__(self, x: Tensor, t: Any) -> Tensor:
         if self.limit is not None and self.calls >= self.limit:
             raise Limit(f"max_nfe = {self.limit} evaluations are used up")
         self.calls += 1
+        return self._checked(self.fn(x, t), x)
 
     def _checked(self, value: Tensor, x: Tensor) -> Tensor:
         if not isinstance(value, Tensor) or value.shape != x.shape:

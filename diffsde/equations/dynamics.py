@@ -17,11 +17,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 from torch import Tensor, nn
 
-from diffsde.equations.counted import AtTime, Counted
+from diffsde.equations.counted import AtTime, Counted, at_times
 from diffsde.errors import InputError
 
 __all__ = ["Dynamics", "Field", "Process", "Semilinear", "dynamics_of"]
@@ -148,7 +149,7 @@ def _of_function(
     return Dynamics(
         name=type(problem).__name__,
         kind=kind,
-        drift=Field(counted, counted.at),
+        drift=Field(counted, partial(at_times, counted)),
         counted=counted,
         interval=getattr(problem, "interval", None),
         own=problem if kind == "sde" else None,

@@ -40,13 +40,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from diffsde.equations.consistency import check_consistency
-from diffsde.equations.counted import Counted
+from diffsde.equations.counted import Counted, at_times
 from diffsde.equations.dynamics import Dynamics, Field
 from diffsde.errors import InputError
 from diffsde.noise.seeds import NormalTable, checked_seed
@@ -224,7 +225,7 @@ class SDE(nn.Module):
         return Dynamics(
             name=type(self).__name__,
             kind="sde",
-            drift=Field(counted, counted.at),
+            drift=Field(counted, partial(at_times, counted)),
             counted=counted,
             interval=self.interval,
             diffusion=self.diffusion,

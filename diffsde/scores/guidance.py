@@ -33,13 +33,14 @@ Salimans, arXiv 2207.12598.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from diffsde.equations.counted import prepared
 from diffsde.equations.forward import SDE, expand
 from diffsde.equations.reverse import Score
 from diffsde.errors import InputError
@@ -168,6 +169,21 @@ def classifier_free(
     return _ClassifierFree(score, label, guidance)
 
 
+class _Moment(NamedTuple):
+    """A time, and what a guided score passes to the score that it wraps as the time."""
+
+    t: Tensor | float
+    known: Any
+
+
+def _moments(score: Score, times: Tensor) -> list[_Moment]:
+    return [_Moment(*pair) for pair in zip(times.unbind(), prepared(score, times), strict=True)]
+
+
+def _moment(t: Tensor | float | _Moment) -> _Moment:
+    return t if isinstance(t, _Moment) else _Moment(t, t)
+
+
 class _LinearInverse(nn.Module):
     def __init__(
         self,
@@ -189,14 +205,19 @@ class _LinearInverse(nn.Module):
         self.score, self.sde, self.operator, self.y = score, sde, operator, y
         self.noise, self.data_std, self.iterations = noise, data_std, iterations
 
-    def forward(self, x: Tensor, t: Tensor | float) -> Tensor:
+    def prepare(self, times: Tensor) -> list[_Moment]:
+        """What `forward` takes in place of each of the times (n,)."""
+        return _moments(self.score, times)
+
+    def forward(self, x: Tensor, t: Tensor | float | _Moment) -> Tensor:
         """∇ log p_t(x | y), of x's shape."""
+        t, known = _moment(t)
         keep = torch.is_grad_enabled() and x.requires_grad  # someone differentiates this score
         scale = expand(self.sde.marginal_scale(t), x)
         variance = expand(self.sde.marginal_std(t), x) ** 2
         with torch.enable_grad():
             x = x if keep else x.detach().requires_grad_()
-            score = self.score(x, t)
+            score = self.score(x, known)
             clean = (x + variance * score) / scale
             blank = torch.zeros_like(x).requires_grad_()
             seen_blank = self.operator(blank)
@@ -265,8 +286,13 @@ class _ClassifierGuided(nn.Module):
         super().__init__()
         self.score, self.classifier, self.label, self.scale = score, classifier, label, scale
 
-    def forward(self, x: Tensor, t: Tensor | float) -> Tensor:
+    def prepare(self, times: Tensor) -> list[_Moment]:
+        """What `forward` takes in place of each of the times (n,)."""
+        return _moments(self.score, times)
+
+    def forward(self, x: Tensor, t: Tensor | float | _Moment) -> Tensor:
         """∇ log p_t(x) + γ ∇ log p_t(label | x), of x's shape."""
+        t, known = _moment(t)
         keep = torch.is_grad_enabled() and x.requires_grad
         label = labels_for(self.label, x)
         with torch.enable_grad():
@@ -279,7 +305,7 @@ class _ClassifierGuided(nn.Module):
                 )
             chosen = logits.log_softmax(1).gather(1, label[:, None]).sum()
             (gradient,) = torch.autograd.grad(chosen, at, create_graph=keep)
-        return self.score(x, t) + self.scale * gradient
+        return self.score(x, known) + self.scale * gradient
 
 
 class _ClassifierFree(nn.Module):
@@ -291,6 +317,10 @@ class _ClassifierFree(nn.Module):
     ) -> None:
         super().__init__()
         self.score, self.label, self.guidance = score, label, guidance
+
+    def prepare(self, times: Tensor) -> Sequence[Any]:
+        """What `forward`, and so the score that it wraps, takes in place of each time (n,)."""
+        return prepared(self.score, times)
 
     def forward(self, x: Tensor, t: Tensor | float) -> Tensor:
         """The guided score, of x's shape; where γ is 0 or 1, one evaluation is enough."""

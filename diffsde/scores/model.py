@@ -10,12 +10,10 @@ N(a x(0), s² I), a score is also a denoiser (Tweedie's formula):
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from diffsde.equations.counted import AtTime
 from diffsde.equations.forward import SDE, expand
 from diffsde.errors import InputError
 from diffsde.scores.preconditioning import Coefficients, Preconditioning, make_preconditioning
@@ -62,17 +60,16 @@ class ScoreModel(nn.Module):
         """What depends on time alone, at times t of any shape: for the network, and its meaning."""
         return self.preconditioning.coefficients(self.sde, t)
 
-    def at(self, times: Tensor, class_label: Tensor | int | None = None) -> list[AtTime]:
-        """The score at each of the times (n,), as n functions of x.
+    def prepare(self, times: Tensor) -> Sequence[Tensor | Coefficients]:
+        """The coefficients at each of the times (n,), which `forward` takes in place of a time.
 
-        The coefficients of all times are computed at once. A subclass with a `forward` of its
-        own is called at each time as it is written.
+        A subclass that writes its own `forward` is given the times themselves, unless it also
+        writes its own `prepare`.
         """
         if type(self).forward is not ScoreModel.forward:
-            return [partial(self, t=t, class_label=class_label) for t in times.unbind()]
+            return times.unbind()
         columns = [column.unbind() for column in self.coefficients(times)]
-        known = [Coefficients(*row) for row in zip(*columns, strict=True)]
-        return [partial(self, t=c, class_label=class_label) for c in known]
+        return [Coefficients(*row) for row in zip(*columns, strict=True)]
 
     def forward(
         self, x: Tensor, t: Tensor | float | Coefficients, class_label: Tensor | int | None = None
