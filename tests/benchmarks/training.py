@@ -23,7 +23,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
 
-from diffsde.data.images import cache_folder, load_images
+from diffsde.data.images import load_images
+from diffsde.data.named_sets import cache_folder
 from diffsde.equations.variance_exploding import VESDE
 from diffsde.scores.model import ScoreModel
 from diffsde.scores.networks import ScoreUNet

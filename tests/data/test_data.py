@@ -13,8 +13,9 @@ import torch
 from PIL import Image
 from torchvision import datasets
 
-from diffsde.data import images as data_module
-from diffsde.data.images import DATASETS, load_images
+from diffsde.data import image_folder, named_sets
+from diffsde.data.images import load_images
+from diffsde.data.named_sets import DATASETS
 from diffsde.errors import DataError, InputError
 
 
@@ -57,10 +58,10 @@ def test_shipped_mnist_fills_an_empty_cache(cache: Path) -> None:
 
 def test_damaged_package_is_named(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = cache.parent / "package"
-    shipped = Path(data_module.__file__).parent / "mnist"
+    shipped = Path(named_sets.__file__).parent / "mnist"
     shutil.copytree(shipped, package / "mnist")
     broken = package / "mnist" / "t10k-labels-idx1-ubyte.gz"
-    monkeypatch.setattr(data_module.resources, "files", lambda _: package)
+    monkeypatch.setattr(named_sets.resources, "files", lambda _: package)
     for contents in (broken.read_bytes()[:3000], gzip.compress(b"others"), b"no gzip", None):
         broken.unlink(missing_ok=True)
         if contents is not None:
@@ -111,7 +112,7 @@ def test_missing_set_that_cannot_be_downloaded(
         raise RuntimeError("Error downloading")
 
     monkeypatch.setattr(datasets.MNIST, "download", no_network)
-    with pytest.raises(DataError, match="missing, and torchvision could not bring it"):
+    with pytest.raises(DataError, match="missing, and torchvision could not download it"):
         load_images("kmnist", tmp_path)
 
 
@@ -212,7 +213,7 @@ def test_a_long_strip_does_not_grow(tmp_path: Path) -> None:
 
 def test_enormous_image_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     picture(tmp_path / "huge.png", (300, 300))
-    monkeypatch.setattr(data_module, "_MOST_PIXELS", 10_000)
+    monkeypatch.setattr(image_folder, "_MOST_PIXELS", 10_000)
     with pytest.raises(DataError, match=r"huge.png: 300×300 pixels"):
         load_images("folder", tmp_path, size=32)
 
