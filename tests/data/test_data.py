@@ -1,4 +1,4 @@
-"""Data: MNIST from the package, folders of any colour, and damage that is named."""
+"""Data: MNIST from the package, folders of images, and errors that name damaged files."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from diffsde.errors import DataError, InputError
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache, so that the shipped files are unpacked anew."""
+    """An empty cache, so that the shipped files are unpacked again."""
     monkeypatch.setenv("DIFFSDE_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
 
 
-def small_set(root: Path, count: int = 20) -> Path:
-    """A FashionMNIST of a few images, in the files that torchvision reads."""
+def small_set(root: Path, n: int = 20) -> Path:
+    """A FashionMNIST with a few images, in the files that torchvision reads."""
     raw = root / "FashionMNIST" / "raw"
     raw.mkdir(parents=True)
     for stem in ("train", "t10k"):
-        pixels = bytes(i % 256 for i in range(count * 784))
-        head = struct.pack(">4B3I", 0, 0, 8, 3, count, 28, 28)
+        pixels = bytes(i % 256 for i in range(n * 784))
+        head = struct.pack(">4B3I", 0, 0, 8, 3, n, 28, 28)
         (raw / f"{stem}-images-idx3-ubyte").write_bytes(head + pixels)
-        head = struct.pack(">4BI", 0, 0, 8, 1, count)
-        (raw / f"{stem}-labels-idx1-ubyte").write_bytes(head + bytes(i % 10 for i in range(count)))
+        head = struct.pack(">4BI", 0, 0, 8, 1, n)
+        (raw / f"{stem}-labels-idx1-ubyte").write_bytes(head + bytes(i % 10 for i in range(n)))
     return raw
 
 
@@ -68,7 +68,7 @@ def test_damaged_package_is_named(cache: Path, monkeypatch: pytest.MonkeyPatch) 
             broken.write_bytes(contents)
         with pytest.raises(DataError, match=r"t10k-labels.*missing or damaged.*install"):
             load_images("mnist")
-        # Nothing half-made stays behind.
+        # Nothing half-written stays behind.
         assert not (cache / "MNIST" / "raw").exists()
 
 
@@ -176,7 +176,7 @@ def test_folder_needs_a_root(tmp_path: Path) -> None:
 
 
 def test_decompression_bombs_are_named(tmp_path: Path) -> None:
-    """A small file whose header claims 40,000 × 40,000 pixels: refused before it is decoded."""
+    """A small file whose header claims 40,000 × 40,000 pixels is refused before decoding."""
     whole = bytearray(picture(tmp_path / "bomb.png").read_bytes())
     whole[16:24] = struct.pack(">2I", 40_000, 40_000)
     whole[29:33] = struct.pack(">I", zlib.crc32(whole[12:29]))
@@ -200,7 +200,7 @@ def test_a_single_gif_is_an_image(tmp_path: Path) -> None:
 
 
 def test_deep_pixels_are_named(tmp_path: Path) -> None:
-    """Pillow would cut them off at 255, and the picture would be white."""
+    """Pillow would clip them at 255, and the image would be white."""
     Image.new("I;16", (32, 32), 30_000).save(tmp_path / "deep.png")
     with pytest.raises(DataError, match=r"deep.png: pixels of more than 8 bits"):
         load_images("folder", tmp_path)
