@@ -93,7 +93,7 @@ def load_moments(optimizer: torch.optim.Optimizer, saved: dict[str, Tensor]) -> 
     found = {key: tuple(tensor.shape) for key, tensor in saved.items()}
     if found and found != expected:
         wrong = [key for key in {**expected, **found} if expected.get(key) != found.get(key)]
-        raise ValueError(f"{type(optimizer).__name__} has other moments than {wrong[:3]}")
+        raise ValueError(f"the moments {wrong[:3]} do not fit this {type(optimizer).__name__}")
     for key, tensor in saved.items():
         if not tensor.is_floating_point():
             raise ValueError(f"the moment {key} has dtype {tensor.dtype}, expected float32")

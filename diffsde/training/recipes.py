@@ -43,7 +43,7 @@ def _cosine(progress: float) -> float:
 
 
 def _trapezoid(progress: float) -> float:
-    # The rate is flat at first, so that a run may be extended with --epochs.
+    # Flat at first, so that a run can go on until its length is chosen, by --epochs.
     return min(1.0, (1 - progress) / 0.3)
 
 

@@ -57,7 +57,7 @@ def test_a_training_killed_at_random_moments_ends_as_if_it_had_not_been(
         assert all(torch.equal(models[0][name], tensor) for name, tensor in models[1].items())
 
 
-# -- disks and folders that refuse a write ---------------------------------------------------------
+# -- disks and folders that refuse a write -------------------------------------------
 
 TWO = replace(launched.RECIPE, epochs=2)
 
