@@ -1,8 +1,7 @@
 """The exceptions that diffsde raises.
 
-Every one is a `DiffSDEError`, so one `except` clause catches whatever this
-library has to say. Mistakes in a call are `ValueError` too, as Python's users
-expect.
+Every one is a `DiffSDEError`, so one `except` clause catches them all. Mistakes in a call are
+also `ValueError`, as Python users expect.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ __all__ = [
 
 
 class DiffSDEError(Exception):
-    """Base of all errors raised by diffsde."""
+    """Base class of all errors raised by diffsde."""
 
 
 class InputError(DiffSDEError, ValueError):
@@ -35,11 +34,11 @@ class InputError(DiffSDEError, ValueError):
 
 
 class UnknownSolverError(InputError):
-    """No solver of that name exists for that kind of problem."""
+    """No solver for that kind of problem has this name."""
 
 
 class CheckpointError(DiffSDEError):
-    """A checkpoint is missing, damaged, or not one of ours."""
+    """A checkpoint is missing, damaged, or was not written by diffsde."""
 
 
 class DataError(DiffSDEError):
@@ -47,7 +46,7 @@ class DataError(DiffSDEError):
 
 
 class TrainingError(DiffSDEError):
-    """Training cannot go on."""
+    """Training cannot continue."""
 
 
 class SolveError(DiffSDEError):
@@ -63,7 +62,7 @@ class SolveError(DiffSDEError):
 
 
 def name_list(unknown: str, valid: Iterable[str]) -> str:
-    """The end of an error text about a name: the nearest valid one, then all of them."""
+    """The end of an error text about an unknown name: the nearest valid name, then all of them."""
     names = sorted(valid)
     nearest = difflib.get_close_matches(unknown, names, n=1, cutoff=0.5)
     hint = f"did you mean {nearest[0]!r}? " if nearest else ""

@@ -1,9 +1,9 @@
-"""A process that trains in others and kills them, for `test_kill`.
+"""Train in child processes and kill them, for `test_kill`.
 
     python -m tests.killed FOLDER KILLS
 
-It has imported everything and runs one thread, so a new process is a fork and costs little.
-Prints how often it killed, and how often amid the writing of a file.
+Everything is imported and there is only one thread, so that a child is a cheap fork. Prints the
+number of kills, and how many of them fell amid the writing of a file.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from diffsde.training.loop import train
 from diffsde.training.run_folder import RunFolder
 from tests import launched
 
-# Short epochs: a good part of the time goes into writing, so kills fall there too.
+# Short epochs: much of the time goes into writing, so that kills fall there too.
 RECIPE = replace(launched.RECIPE, epochs=12)
 
 
 def short_training(folder: Path) -> None:
-    """Begin the run, or go on with it."""
+    """Start the run, or resume it."""
     resume = bool(RunFolder(folder, 1).states())
-    begin = None if resume else launched.small_model(RECIPE.classes)
-    train(folder, launched.images(), RECIPE, start_from=begin, resume=resume, progress=False)
+    start = None if resume else launched.small_model(RECIPE.classes)
+    train(folder, launched.images(), RECIPE, start_from=start, resume=resume, progress=False)
 
 
 def forked(folder: Path) -> int:
-    """The number of a new process that trains."""
+    """Start a process that trains, and return its number."""
     process = os.fork()
     if process:
         return process
@@ -53,14 +53,14 @@ def main(folder: Path, kills: int) -> None:
     seconds = time.perf_counter() - started
     chance = random.Random(0)
     done = amid = failed = 0
-    # As often as it takes: a run that came to its end is begun anew in another folder.
+    # As often as needed: when a run ends, another is started in a new folder.
     runs = 0
     while done < kills:
         cut = folder / f"cut{runs}"
         before = set(cut.glob(".*"))
         process = forked(cut)
         time.sleep(chance.uniform(0, 0.3 * seconds))
-        # Every second one in the next write that begins, which chance alone meets too rarely.
+        # Every second kill waits for the next write, which chance alone would hit too rarely.
         until = time.perf_counter() + (seconds if done % 2 else 0)
         while time.perf_counter() < until and not set(cut.glob(".*")) - before:
             time.sleep(1e-4)
@@ -76,7 +76,7 @@ def main(folder: Path, kills: int) -> None:
         _, status = os.waitpid(forked(folder / f"cut{run}"), 0)
         failed += os.waitstatus_to_exitcode(status) != 0
     print(f"{done} kills of {runs + 1} trainings, {amid} amid a write, {failed} failures")
-    print(f"one training whole: {seconds:.1f} s", file=sys.stderr)
+    print(f"one whole training: {seconds:.1f} s", file=sys.stderr)
 
 
 if __name__ == "__main__":

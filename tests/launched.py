@@ -18,7 +18,7 @@ from diffsde.evaluation.samplers import Sampler, sample_images
 from diffsde.scores.model import ScoreModel
 from diffsde.scores.networks import ResidualUNet
 from diffsde.scores.preconditioning import EDM
-from diffsde.system.launch import processes
+from diffsde.system.launch import launched_processes
 from diffsde.system.tensorfile import write_tensors
 from diffsde.training import loop as training
 from diffsde.training.recipes import Recipe
@@ -35,11 +35,11 @@ RECIPE = Recipe(
     precision="float32",
     classes=3,
 )  # fmt: skip
-COUNT = 1000
+N = 1000
 
 
 def small_model(classes: int = 0) -> ScoreModel:
-    """A network whose weights are far from the zeros it begins with."""
+    """A network whose weights are far from its initial zeros."""
     torch.manual_seed(0)
     network = ResidualUNet(channels=(8, 32), blocks=(1, 1, 1), embed_dim=8, classes=classes)
     for parameter in network.parameters():
@@ -47,21 +47,21 @@ def small_model(classes: int = 0) -> ScoreModel:
     return ScoreModel(network, VESDE(), (1, 8, 8), EDM())
 
 
-def images(count: int = 80) -> ImageData:
+def images(n: int = 80) -> ImageData:
     generator = torch.Generator().manual_seed(3)
-    pixels = torch.randint(0, 256, (count, 1, 8, 8), generator=generator)
-    return ImageData("noise", pixels.to(torch.uint8), torch.arange(count) % 3)
+    pixels = torch.randint(0, 256, (n, 1, 8, 8), generator=generator)
+    return ImageData("noise", pixels.to(torch.uint8), torch.arange(n) % 3)
 
 
 def work(folder: Path, accumulate: int = 1) -> None:
     """Write samples.safetensors and the run `run` to the folder."""
     sampler = Sampler("euler", steps=4)
-    samples = sample_images(small_model(), sampler, COUNT, seed=5, batch_size=150, progress=False)
-    if processes().is_main_process:
+    samples = sample_images(small_model(), sampler, N, seed=5, chunk=150, progress=False)
+    if launched_processes().is_main_process:
         write_tensors(
             folder / "samples.safetensors", {"images": samples.images}, {"nfe": samples.nfe}
         )
-    training._LOG_EVERY = 1  # every update's loss is kept
+    training._LOG_EVERY = 1  # keep the loss of every update
     recipe = replace(RECIPE, accumulate=accumulate)
     training.train(
         folder / "run", images(), recipe, start_from=small_model(RECIPE.classes), progress=False

@@ -1,6 +1,10 @@
 r"""Data: images to learn from.
 
 May import `system` and `errors`.
+
+    images         `ImageData` and `load_images`
+    named_sets     MNIST, which ships with the package, and its relatives
+    image_folder   a folder of image files
 """
 
 import lazy_loader

@@ -1,6 +1,2 @@
-from .images import (
-    DATASETS as DATASETS,
-    ImageData as ImageData,
-    cache_folder as cache_folder,
-    load_images as load_images,
-)
+from .images import ImageData as ImageData, load_images as load_images
+from .named_sets import DATASETS as DATASETS, cache_folder as cache_folder

@@ -1,16 +1,16 @@
 r"""Metrics: are these images like the data?
 
-Images are compared by the 64 features of a small classifier of MNIST digits that ships
-with this package. The scores are those of the field, on those features:
+Images are compared by the 64 features of a small classifier of MNIST digits that ships with
+this package. The scores are the usual ones, computed from these features:
 
 - FID (arXiv 1706.08500, eq. 6): the Fréchet distance between two Gaussians fitted to the
   features of generated and of real images, ‖m₁ − m₂‖² + tr(C₁ + C₂ − 2 (C₁C₂)^½);
-- KID (arXiv 1801.01401): a squared maximum mean discrepancy, without bias;
-- precision and recall (arXiv 1904.06991): how many generated images lie among the real
-  ones, and how many real ones among the generated.
+- KID (arXiv 1801.01401): an unbiased squared maximum mean discrepancy;
+- precision and recall (arXiv 1904.06991): the share of generated images that lie among the
+  real ones, and of real images among the generated ones.
 
-The features are not Inception's: a score compares only with others made here, from as
-many images. Beside every FID stands its floor, the score of real training images.
+The features are not Inception's: compare a score only with others from this module and the same
+number of images. Every FID is given with its floor, the score of real training images.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from diffsde.data.images import load_images
 from diffsde.errors import CheckpointError, InputError
@@ -45,15 +44,12 @@ __all__ = [
 
 FEATURES = 64
 _CONFIDENT = 0.95
-_BATCH = 100  # images in one pass of the classifier: more leave the cache
+_BATCH = 100  # images in one pass of the classifier: more do not fit in the cache
 _CHUNK = 500  # points compared with all others at a time
 
 
 class Classifier(nn.Module):
-    """A small classifier of 28 × 28 grey images into ten classes.
-
-    `features` gives the 64 numbers before its last layer.
-    """
+    """A small classifier of 28 × 28 grey images into ten classes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -69,7 +65,7 @@ class Classifier(nn.Module):
         self.out = nn.Linear(FEATURES, 10)
 
     def features(self, x: Tensor) -> Tensor:
-        """(B, 64), none negative, from images (B, 1, 28, 28) in [0, 1]."""
+        """The 64 numbers before the last layer, (B, 64) ≥ 0, of images (B, 1, 28, 28) in [0, 1]."""
         features: Tensor = self.feature(self.body(2 * x - 1)).relu()
         return features
 
@@ -83,6 +79,8 @@ def train_classifier(
     path: str | os.PathLike[str], *, epochs: int = 4, seed: int = 0, progress: bool = True
 ) -> float:
     """Train the classifier on MNIST, write it to `path`, and return its test accuracy."""
+    from tqdm.auto import tqdm
+
     train, test = load_images("mnist"), load_images("mnist", train=False)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -100,7 +98,7 @@ def train_classifier(
             nn.functional.cross_entropy(logits.float(), train.known_labels()[index]).backward()
             optimizer.step()
             schedule.step()
-    guess = _looked_at(model.eval(), test.images.float() / 255)[1].argmax(1)
+    guess = _classified(model.eval(), test.images.float() / 255)[1].argmax(1)
     accuracy = (guess == test.known_labels()).float().mean().item()
     write_tensors(path, model.state_dict(), {"classifier": "mnist", "test_accuracy": accuracy})
     return accuracy
@@ -119,15 +117,15 @@ def load_classifier() -> Classifier:
     return model.eval().requires_grad_(False)
 
 
-def _looked_at(classifier: Classifier, images: Tensor) -> tuple[Tensor, Tensor]:
+def _classified(classifier: Classifier, images: Tensor) -> tuple[Tensor, Tensor]:
     """Features (N, 64) and class probabilities (N, 10) of images (N, 1, 28, 28) in [0, 1]."""
     if images.shape[1:] != (1, 28, 28):
         raise InputError(
-            f"images of shape {tuple(images.shape)}: the classifier looks at MNIST digits, "
+            f"images of shape {tuple(images.shape)}: the classifier takes MNIST digits, "
             "expected (N, 1, 28, 28) in [0, 1]"
         )
     if not torch.isfinite(images).all():
-        raise InputError("images hold numbers that are not finite, which cannot be scored")
+        raise InputError("images with values that are not finite cannot be scored")
     features, classes = [], []
     with torch.no_grad():
         for chunk in images.float().clamp(0, 1).split(_BATCH):
@@ -141,7 +139,7 @@ def _looked_at(classifier: Classifier, images: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class _Features(nn.Module):
-    """Stands where torchmetrics expects a network: what it is given are features already."""
+    """The network that torchmetrics expects; its input already consists of features."""
 
     num_features = FEATURES
 
@@ -150,7 +148,7 @@ class _Features(nn.Module):
 
 
 def fid(generated: Tensor, real: Tensor) -> float:
-    """Fréchet distance of two sets of features, (N, 64) and (M, 64)."""
+    """Fréchet distance between two sets of features, (N, 64) and (M, 64)."""
     metric = _torchmetrics().fid.FrechetInceptionDistance(_Features())
     metric.update(real, real=True)
     metric.update(generated, real=False)
@@ -158,11 +156,11 @@ def fid(generated: Tensor, real: Tensor) -> float:
 
 
 def kid(generated: Tensor, real: Tensor, seed: int = 0) -> tuple[float, float]:
-    """Kernel distance of two sets of features, mean and std over subsets of at most 1,000."""
+    """Kernel distance between two sets of features: mean and std over subsets of at most 1,000."""
     image = _torchmetrics()
     size = min(1000, len(generated) // 2, len(real) // 2)
     with warnings.catch_warnings():
-        # It keeps all features in memory, and says so; here they are few.
+        # torchmetrics warns that it keeps all features in memory; here they are few.
         warnings.filterwarnings("ignore", "Metric `Kernel Inception Distance`")
         metric = image.kid.KernelInceptionDistance(_Features(), subsets=50, subset_size=size)
     metric.update(real, real=True)
@@ -174,15 +172,18 @@ def kid(generated: Tensor, real: Tensor, seed: int = 0) -> tuple[float, float]:
 
 
 def precision_recall(generated: Tensor, real: Tensor) -> tuple[float, float]:
-    """Precision and recall: shares that lie within a ball about any of the others, which
-    reaches to its third nearest neighbour."""
+    """Precision and recall of two sets of features.
+
+    A point counts if it lies in a ball around any point of the other set; each ball reaches to
+    that point's third nearest neighbour within its own set.
+    """
     precision = _covered(generated, real, _radii(real))
     return precision, _covered(real, generated, _radii(generated))
 
 
 def _radii(centres: Tensor, k: int = 3) -> Tensor:
     """Distance from each point to its k-th nearest neighbour, (N,)."""
-    # The nearest of all is the point itself.
+    # The nearest neighbour is the point itself.
     near = [torch.cdist(c, centres).topk(k + 1, largest=False) for c in centres.split(_CHUNK)]
     return torch.cat([n.values[:, -1] for n in near])
 
@@ -202,17 +203,20 @@ def _torchmetrics() -> Any:
 
 
 def nearest_neighbours(images: Tensor, references: Tensor) -> tuple[Tensor, Tensor]:
-    """Distance to, and index of, the reference nearest in pixels (Euclidean), each (N,).
+    """Find the reference nearest to each image, by Euclidean distance in pixels.
 
     Args:
         images: (N, C, H, W).
         references: (M, C, H, W), on the same scale.
+
+    Returns:
+        The distances and the indices of the references, each (N,).
     """
     flat = references.flatten(1).float()
     index = torch.cat(
         [torch.cdist(c.flatten(1).float(), flat).argmin(1) for c in images.split(_CHUNK)]
     )
-    # cdist finds distances by a matrix product, which makes 0.01 of a copy's zero.
+    # cdist computes distances from a matrix product, which turns the zero of a copy into 0.01.
     return (images.flatten(1).float() - flat[index]).norm(dim=1), index
 
 
@@ -221,15 +225,15 @@ def nearest_neighbours(images: Tensor, references: Tensor) -> tuple[Tensor, Tens
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What `evaluate` finds.
+    """The scores of a set of images.
 
     Attributes:
-        count: images scored.
-        fid, fid_error: against the 10,000 test images, and its bootstrap standard error.
-        floor: FID of as many real training images (the first ones).
-        kid, kid_error: mean and std over subsets.
+        count: number of images scored.
+        fid, fid_error: FID against the 10,000 test images, and its bootstrap standard error.
+        floor: FID of the same number of real training images (the first ones).
+        kid, kid_error: KID, mean and std over subsets.
         precision, recall: in [0, 1].
-        confident: share that the classifier is more than 95 % sure of.
+        confident: share of images of which the classifier is more than 95 % sure.
         classes: share of each digit, (10,).
     """
 
@@ -254,29 +258,24 @@ def evaluate(images: Tensor, *, bootstraps: int = 50, seed: int = 0) -> Evaluati
     """Score images of digits against MNIST's test images.
 
     Args:
-        images: (N, 1, 28, 28) in [0, 1]; what lies outside is cut off. N ≥ 100, and 10,000
-            for a score worth quoting: FID falls as N grows.
-        bootstraps: resamplings behind the error bar.
-        seed: of resampling.
+        images: (N, 1, 28, 28); values are clamped to [0, 1]. N ≥ 100; take 10,000 for a score
+            worth quoting, since FID falls as N grows.
+        bootstraps: number of resamplings for the standard error.
+        seed: seed of the resampling.
 
     Raises:
-        InputError: too few images, of another shape, or not finite.
+        InputError: there are too few images, or they have another shape or are not finite.
     """
     if len(images) < 100:
         raise InputError(f"{len(images)} images are too few for a score: expected 100 or more")
-    features, classes = _looked_at(load_classifier(), images)
+    features, classes = _classified(load_classifier(), images)
     real = _test_features()
-    generator = torch.Generator().manual_seed(seed)
-    picks = [
-        torch.randint(len(images), (len(images),), generator=generator) for _ in range(bootstraps)
-    ]
-    scores = torch.tensor([fid(features[pick], real) for pick in picks])
     kernel, kernel_error = kid(features, real, seed)
     precision = _covered(features, real, _test_radii())
     return Evaluation(
         count=len(images),
         fid=fid(features, real),
-        fid_error=float(scores.std()) if bootstraps > 1 else float("nan"),
+        fid_error=_fid_error(features, real, bootstraps, seed),
         floor=_floor(len(images)),
         kid=kernel,
         kid_error=kernel_error,
@@ -287,10 +286,18 @@ def evaluate(images: Tensor, *, bootstraps: int = 50, seed: int = 0) -> Evaluati
     )
 
 
+def _fid_error(features: Tensor, real: Tensor, bootstraps: int, seed: int) -> float:
+    """Bootstrap standard error of the FID, over resamplings of the generated images."""
+    n, generator = len(features), torch.Generator().manual_seed(seed)
+    picks = [torch.randint(n, (n,), generator=generator) for _ in range(bootstraps)]
+    scores = torch.tensor([fid(features[pick], real) for pick in picks])
+    return float(scores.std()) if bootstraps > 1 else float("nan")
+
+
 @cache
 def _test_features() -> Tensor:
     """Features of the 10,000 test images."""
-    return _looked_at(load_classifier(), load_images("mnist", train=False).images.float() / 255)[0]
+    return _classified(load_classifier(), load_images("mnist", train=False).images.float() / 255)[0]
 
 
 @cache
@@ -299,7 +306,7 @@ def _test_radii() -> Tensor:
 
 
 @cache
-def _floor(count: int) -> float:
-    """FID of the first `count` training images: what perfect samples would score."""
-    images = load_images("mnist").images[:count].float() / 255
-    return fid(_looked_at(load_classifier(), images)[0], _test_features())
+def _floor(n: int) -> float:
+    """FID of the first n training images: what perfect samples would score."""
+    images = load_images("mnist").images[:n].float() / 255
+    return fid(_classified(load_classifier(), images)[0], _test_features())

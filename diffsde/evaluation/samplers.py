@@ -1,12 +1,11 @@
-r"""Evaluation: which sampler draws the better images, and at what cost?
+r"""Evaluation: which sampler draws better images, and at what cost?
 
-A sampler is a solver with its steps and clock. Each draws as many images; `metrics` scores
-them; the table states the cost of each in evaluations of the score (NFE), counted
-while it ran, because a step of one solver costs as much as three of another. The same number
-of real training images is scored too: no sampler can be expected to do better.
+A sampler is a solver with its steps and clock. Each sampler draws the same number of images,
+and `metrics` scores them. The table gives each cost in evaluations of the score (NFE), counted
+during the solve, because a step of one solver may cost as much as three of another. The same
+number of real training images is scored too: no sampler can be expected to do better.
 
-Batches are kept in a folder as they are finished, so that ten thousand images survive an
-interruption.
+Finished chunks are saved in a folder, so that ten thousand images survive an interruption.
 """
 
 from __future__ import annotations
@@ -20,9 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from accelerate.utils import gather, reduce
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from diffsde.data.images import load_images
 from diffsde.equations.reverse import PROBLEMS, Score
@@ -35,7 +32,7 @@ from diffsde.solvers.catalogue import find_solver
 from diffsde.solvers.solving import solve
 from diffsde.system.digest import digest_of_score
 from diffsde.system.files import written_whole
-from diffsde.system.launch import processes
+from diffsde.system.launch import launched_processes
 from diffsde.system.tensorfile import read_tensors, write_tensors
 
 __all__ = [
@@ -53,13 +50,13 @@ class Sampler:
     """A way to draw images.
 
     Attributes:
-        method: a solver by name.
-        kind: "sde" for the reverse SDE, "ode" for the probability flow: some names solve both.
-        steps: of the solver.
-        clock: in which the steps are even.
-        denoise: end with one more evaluation, which takes the last noise away.
-        classes: tell the network a class for each image, drawn as often as the training data
-            have it. The images have the law of the data, as without.
+        method: the name of a solver.
+        kind: "sde" for the reverse SDE, "ode" for the probability flow; some solvers do both.
+        steps: number of steps.
+        clock: the clock in which the steps are even.
+        denoise: end with one more evaluation, which removes the remaining noise.
+        classes: give the network a class label for each image, drawn with the frequencies of
+            the training data, so that the images still have the law of the data.
     """
 
     method: str = "sde_dpmpp_2m"
@@ -76,10 +73,10 @@ class Sampler:
 
     @property
     def line(self) -> str:
-        """What samplers that differ in their steps alone have in common."""
+        """The name without the steps."""
         end = "-denoised" if self.denoise else ""
-        told = "-classes" if self.classes else ""
-        return f"{self.kind}-{self.method}-{self.clock}{end}{told}"
+        classes = "-classes" if self.classes else ""
+        return f"{self.kind}-{self.method}-{self.clock}{end}{classes}"
 
     @property
     def name(self) -> str:
@@ -88,11 +85,11 @@ class Sampler:
 
 @dataclass(frozen=True)
 class Samples:
-    """What `sample_images` draws.
+    """Images drawn by a sampler.
 
     Attributes:
         images: (N, C, H, W) in [0, 1], on the CPU.
-        nfe: evaluations of the score for each image; the most, where batches differ.
+        nfe: evaluations of the score per image; the largest, if chunks differ.
     """
 
     images: Tensor
@@ -102,61 +99,64 @@ class Samples:
 def sample_images(
     model: ScoreModel,
     sampler: Sampler,
-    count: int = 10_000,
+    n: int = 10_000,
     *,
     seed: int = 0,
     out: str | os.PathLike[str] | None = None,
-    batch_size: int = 500,
+    chunk: int = 500,
     progress: bool = True,
 ) -> Samples:
-    """Draw `count` images.
+    """Draw n images.
 
-    The processes of one launch (`torchrun`, `accelerate launch`) draw their share of the batches
-    each, and every one returns all images; they are the same however many there are.
+    The processes of one launch (`torchrun`, `accelerate launch`) divide the chunks among
+    themselves, and each returns all images. The number of processes does not change the images.
 
     Args:
         model: the score.
         sampler: solver, steps and clock.
-        count: how many.
-        seed: image i depends on (seed, i) alone.
-        out: a folder that keeps the finished batches; a later call with the same arguments
-            goes on from there.
-        batch_size: images solved at a time.
+        n: number of images.
+        seed: seed of all random numbers; image i depends on (seed, i) alone.
+        out: a folder for finished chunks; a later call with the same arguments continues
+            from there.
+        chunk: images solved at a time.
         progress: show a progress bar.
 
     Raises:
-        InputError: `out` keeps batches of another model.
+        InputError: `out` holds chunks of another model.
     """
-    batches = _Batches(model, sampler, seed, None if out is None else Path(out))
-    launched = processes()
-    firsts = range(0, count, batch_size)[launched.process_index :: launched.num_processes]
-    # Each process fills in its batches, and the sum over processes is the whole.
-    levels = torch.zeros((count, *model.shape), dtype=torch.uint8)
+    from accelerate.utils import gather, reduce
+    from tqdm.auto import tqdm
+
+    chunks = _Chunks(model, sampler, seed, None if out is None else Path(out))
+    launch = launched_processes()
+    firsts = range(0, n, chunk)[launch.process_index :: launch.num_processes]
+    # Each process fills in its chunks, and the sum over processes is the whole.
+    levels = torch.zeros((n, *model.shape), dtype=torch.uint8)
     nfe = torch.zeros(1, dtype=torch.long)
-    hidden = not (progress and launched.is_main_process)
-    for first in tqdm(firsts, desc=sampler.name, unit="batch", disable=hidden):
-        part = batches.part(first, min(batch_size, count - first))
-        levels[first : first + batch_size] = part.levels
-        nfe = nfe.clamp(min=part.nfe)
-    levels = reduce(levels.to(launched.device), "sum").cpu()
-    return Samples(levels.float() / 255, int(gather(nfe.to(launched.device)).max()))
+    hidden = not (progress and launch.is_main_process)
+    for first in tqdm(firsts, desc=sampler.name, unit="chunk", disable=hidden):
+        images = chunks.images(first, min(chunk, n - first))
+        levels[first : first + chunk] = images.levels
+        nfe = nfe.clamp(min=images.nfe)
+    levels = reduce(levels.to(launch.device), "sum").cpu()
+    return Samples(levels.float() / 255, int(gather(nfe.to(launch.device)).max()))
 
 
-class _Part(NamedTuple):
-    """A batch of images in 256 levels, as real images are, and what each cost."""
+class _Chunk(NamedTuple):
+    """Images in 256 levels, like real ones, and the evaluations of the score for each."""
 
     levels: Tensor
     nfe: int
 
 
-class _Batches:
-    """The batches of one sampler: read where they are kept, else drawn."""
+class _Chunks:
+    """The chunks of one sampler: read if they were saved, drawn otherwise."""
 
     def __init__(self, model: ScoreModel, sampler: Sampler, seed: int, folder: Path | None) -> None:
         self.model, self.sampler, self.seed, self.folder = model, sampler, seed, folder
         self.description = {**asdict(sampler), "seed": seed, "model": digest_of_score(model)}
 
-    def part(self, first: int, size: int) -> _Part:
+    def images(self, first: int, size: int) -> _Chunk:
         """Images first, …, first + size − 1."""
         if self.folder is None:
             return self._drawn(first, size)
@@ -168,16 +168,16 @@ class _Batches:
         write_tensors(path, tensors, {"samples": self.description})
         return drawn
 
-    def _read(self, path: Path) -> _Part:
+    def _read(self, path: Path) -> _Chunk:
         tensors, found = read_tensors(path)
         if found.get("samples") != self.description:
             raise InputError(
                 f"{path} holds images of another model: give another folder, or remove this one's "
-                "files to begin anew"
+                "files to start again"
             )
-        return _Part(tensors["images"], int(tensors["nfe"]))
+        return _Chunk(tensors["images"], int(tensors["nfe"]))
 
-    def _drawn(self, first: int, size: int) -> _Part:
+    def _drawn(self, first: int, size: int) -> _Chunk:
         model, sampler = self.model, self.sampler
         score: Score = model
         if sampler.classes:
@@ -193,11 +193,11 @@ class _Batches:
             save="last",
             denoise=sampler.denoise,
         )
-        return _Part((sol.final.clamp(0, 1) * 255).round().to(torch.uint8), sol.stats.nfe)
+        return _Chunk((sol.final.clamp(0, 1) * 255).round().to(torch.uint8), sol.stats.nfe)
 
 
 def _drawn_classes(seed: int, first: int, size: int) -> Tensor:
-    """(size,): the classes of training images drawn at random, image i's by (seed, i) alone."""
+    """Classes of random training images, (size,); that of image i depends on (seed, i) alone."""
     labels = _training_labels()
     drawn = NormalTable(seed, "class").rows(range(first, first + size), 0, (1,), torch.float64)
     return labels[(torch.special.ndtr(drawn[:, 0]) * len(labels)).long()]
@@ -213,7 +213,7 @@ def _training_labels() -> Tensor:
 
 @dataclass(frozen=True)
 class EvaluationRow:
-    """One sampler, the evaluations of the score that an image cost, and how good they are."""
+    """One sampler: the evaluations of the score per image, and the scores of its images."""
 
     sampler: Sampler
     nfe: int
@@ -222,11 +222,11 @@ class EvaluationRow:
 
 @dataclass(frozen=True)
 class EvaluationTable:
-    """The table: text by `print`, a file by `save`, a picture by `plot_evaluation(table)`.
+    """A comparison of samplers: print it, save it, or draw it with `plot_evaluation(table)`.
 
     Attributes:
         rows: a row for each sampler, in the order given.
-        real: the scores of as many real training images.
+        real: the scores of the same number of real training images.
     """
 
     rows: tuple[EvaluationRow, ...]
@@ -236,7 +236,7 @@ class EvaluationTable:
         return len(self.rows)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        """Each row as a mapping, that of the real images last (its cost is None)."""
+        """Each row as a mapping; the last one is that of the real images, without a cost."""
         for row in self.rows:
             yield {
                 "sampler": row.sampler.name,
@@ -249,7 +249,7 @@ class EvaluationTable:
         yield {"sampler": "real training images", **blank, **_numbers(self.real)}
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write as CSV, whole or not at all."""
+        """Write the table as CSV, whole or not at all."""
         rows = list(self)
         with written_whole(path) as temporary, temporary.open("w", newline="") as file:
             writer = csv.DictWriter(file, list(rows[0]))
@@ -287,38 +287,36 @@ def _cell(value: Any, digits: str) -> str:
 def evaluate_samplers(
     model: ScoreModel,
     samplers: Sequence[Sampler],
-    count: int = 10_000,
+    n: int = 10_000,
     *,
     seed: int = 0,
     out: str | os.PathLike[str] | None = None,
-    batch_size: int = 500,
+    chunk: int = 500,
     bootstraps: int = 50,
     progress: bool = True,
 ) -> EvaluationTable:
-    """Draw images by each sampler from the same noise, and score them.
+    """Draw images with each sampler from the same noise, and score them.
+
+        table = evaluate_samplers(model, [Sampler(steps=k) for k in (10, 20, 40)], out="kept")
+        print(table)
+        plot_evaluation(table, "scores.png")
 
     Args:
         model: the score of MNIST digits.
         samplers: at least one.
-        count: images of each.
-        seed, out, batch_size, progress: as for `sample_images`.
+        n: number of images for each sampler.
+        seed, out, chunk, progress: as for `sample_images`.
         bootstraps: as for `metrics.evaluate`.
 
-        table = evaluate_samplers(model, [Sampler(steps=n) for n in (10, 20, 40)], out="kept")
-        print(table)
-        plot_evaluation(table, "scores.png")
-
     Raises:
-        InputError: no sampler, or too few images for a score.
+        InputError: there is no sampler, or there are too few images for a score.
     """
     if not samplers:
         raise InputError("samplers: expected at least one")
-    real = evaluate(load_images("mnist").images[:count].float() / 255, bootstraps=bootstraps)
+    real = evaluate(load_images("mnist").images[:n].float() / 255, bootstraps=bootstraps)
     rows = []
     for sampler in samplers:
-        drawn = sample_images(
-            model, sampler, count, seed=seed, out=out, batch_size=batch_size, progress=progress
-        )
+        drawn = sample_images(model, sampler, n, seed=seed, out=out, chunk=chunk, progress=progress)
         score = evaluate(drawn.images, bootstraps=bootstraps, seed=seed)
         rows.append(EvaluationRow(sampler, drawn.nfe, score))
     return EvaluationTable(tuple(rows), real)

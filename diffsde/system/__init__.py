@@ -1,12 +1,12 @@
-r"""System: what is asked of the machine; no mathematics lives here.
+r"""System: files, processes and packages; there is no mathematics here.
 
 May import `errors` only.
 
     files        files written whole or not at all
-    tensorfile   tensors and a description in a safetensors file
-    digest       what tells one model from another
+    tensorfile   tensors and a description in one safetensors file
+    digest       digests that identify models and images
     launch       the processes of one launch
     interrupts   Ctrl-C
     compiler     whether networks can be compiled
-    packages     packages that are not always installed
+    packages     packages that may not be installed
 """

@@ -1,7 +1,6 @@
-"""Digests: what tells one model, or one set of images, from another.
+"""Digests that identify a model or a set of images.
 
-Results that are kept on disk carry the digest of what made them, so that they are never taken
-up by something else.
+Results on disk carry the digest of what produced them, so that nothing else reuses them.
 """
 
 from __future__ import annotations
@@ -27,6 +26,6 @@ def digest(tensors: Iterable[Tensor]) -> str:
 
 
 def digest_of_score(score: Any) -> str:
-    """The name of a score's class and the digest of its weights, if it is a module."""
+    """The name of a score's class, and the digest of its weights if it is a module."""
     weights = score.state_dict().values() if isinstance(score, nn.Module) else ()
     return f"{type(score).__name__} {digest(weights)}"

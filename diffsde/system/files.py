@@ -16,22 +16,22 @@ _UNFINISHED = "unfinished"
 
 @contextmanager
 def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Give the name of a temporary file that becomes `path` if the block succeeds.
+    """Yield the name of a temporary file that becomes `path` if the block succeeds.
 
-    The temporary file has the name of `path` in a hidden folder beside it, and is flushed to
+    The temporary file has the name of `path`, in a hidden folder beside it, and is flushed to
     the disk before it is renamed; a reader sees the old file or the new one, never a part. If
-    the block fails, the temporary file is removed and `path` is untouched.
+    the block fails, the temporary file is removed and `path` is left alone.
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    # A folder, because a writer may have temporary files of its own, as safetensors does.
+    # A folder, because a writer such as safetensors may have temporary files of its own.
     folder = Path(tempfile.mkdtemp(prefix=_prefix(target), dir=target.parent))
     temporary = folder / target.name
     try:
         usual = folder / "mode"
         usual.touch()
         yield temporary
-        shutil.copymode(usual, temporary)  # some writers let nobody else read what they write
+        shutil.copymode(usual, temporary)  # some writers make files that only the owner can read
         _flush(temporary)
         temporary.replace(target)
         _flush(target.parent)
@@ -40,10 +40,10 @@ def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def remove_leftovers(path: str | os.PathLike[str]) -> None:
-    """Remove what processes that were killed within `written_whole(path)` left beside `path`.
+    """Remove the files that processes killed within `written_whole(path)` left beside `path`.
 
-    The path's name may be a pattern, as `glob` takes it. None of those files may be written
-    by another process at the time.
+    The last part of the path may be a `glob` pattern. No other process may be writing these
+    files at the time.
     """
     target = Path(path)
     for folder in target.parent.glob(f"{_prefix(target)}*"):
@@ -55,8 +55,8 @@ def _prefix(target: Path) -> str:
 
 
 def _flush(path: Path) -> None:
-    """Flush a file, or a folder, without which a new name may not survive a loss of power."""
-    if os.name == "nt" and path.is_dir():  # which cannot be opened there
+    """Flush a file, or a folder, so that a new name in it survives a loss of power."""
+    if os.name == "nt" and path.is_dir():  # Windows cannot open folders
         return
     descriptor = os.open(path, os.O_RDONLY)
     try:

@@ -1,4 +1,4 @@
-"""Ctrl-C as a wish: the work under way is finished, then it stops."""
+"""Ctrl-C as a request to stop once the current work is finished."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ __all__ = ["set_by_interrupt"]
 
 @contextmanager
 def set_by_interrupt(stop: threading.Event) -> Iterator[None]:
-    """Within, Ctrl-C sets the event, so that an update is never left half done.
+    """Let Ctrl-C set the event inside the block, so that no work is left half done.
 
-    A second Ctrl-C interrupts at once. Signals reach the main thread only: elsewhere
+    A second Ctrl-C interrupts at once. Signals reach only the main thread: in other threads
     the event is never set.
     """
     if threading.current_thread() is not threading.main_thread():

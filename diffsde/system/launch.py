@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 import torch
-from accelerate import PartialState
 
 from diffsde.errors import InputError
 
-__all__ = ["processes"]
+if TYPE_CHECKING:
+    from accelerate import PartialState
+
+__all__ = ["launched_processes"]
 
 
-def processes() -> PartialState:
-    """How many processes work together, and which of them this is; one of one without a launcher.
+def launched_processes() -> PartialState:
+    """How many processes work together, and which of them this one is.
 
-    Where there is no GPU, processes on the CPU find each other by gloo.
+    Without a launcher it is the only one. Without a GPU, the processes communicate by gloo.
 
     Raises:
         InputError: a launcher started several, but they do not see each other.
     """
+    from accelerate import PartialState
+
     found = PartialState(cpu=not _has_accelerator())
     started = int(os.environ.get("WORLD_SIZE", "1"))
     if found.num_processes != started:

@@ -1,4 +1,4 @@
-r"""Packages that are not always installed: they are loaded when they are needed."""
+r"""Packages that may not be installed, loaded when they are needed."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ __all__ = ["optional_package"]
 
 
 def optional_package(name: str, extra: str) -> Any:
-    """A module of a package that comes with one of our extras.
+    """Import a module of a package that belongs to one of diffsde's extras.
 
     Raises:
-        InputError: it is not installed; the error says how to install it.
+        InputError: the package is not installed; the text says how to install it.
     """
     try:
         return importlib.import_module(name)

@@ -1,7 +1,7 @@
 r"""Tensors and a description in one safetensors file.
 
-Models, training states and trajectories are all kept so. The description is JSON in the
-file's metadata; nothing is pickled, so a file can hold no code.
+Models, training states and trajectories all use this format. The description is JSON in the
+file's metadata; nothing is pickled, so a file cannot hold code.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def write_tensors(
     storages: set[int] = set()
     for name, tensor in tensors.items():
         plain = tensor.detach().cpu().contiguous()
-        # safetensors refuses two tensors that share memory, and where σ(t) = t two may.
+        # safetensors refuses tensors that share memory, as t and σ may where σ(t) = t.
         shared = plain.untyped_storage().data_ptr() in storages
         copies[name] = plain.clone() if shared else plain
         storages.add(plain.untyped_storage().data_ptr())
@@ -55,8 +55,8 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[
             tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise CheckpointError(
-            f"{path}: not a readable safetensors file ({error}). It may be cut short, or of "
-            "another format; diffsde loads no pickles"
+            f"{path}: not a readable safetensors file ({error}). It may be cut short, or "
+            "have another format; diffsde loads no pickles"
         ) from error
     if metadata.get("format") != _FORMAT:
         raise CheckpointError(
@@ -65,6 +65,6 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[
         )
     try:
         return tensors, json.loads(metadata["description"])
-    # Numbers of too many digits are a ValueError, too many brackets a RecursionError.
+    # Numbers with too many digits raise a ValueError, too many brackets a RecursionError.
     except (KeyError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: its metadata is damaged ({error})") from error

@@ -2,11 +2,18 @@ r"""Training: a score from data.
 
 May import `analysis`, `views`, `scores` and what lies below them.
 
-    loop          `train`
-    recipes       how to train, as data
-    objectives    how noise is drawn and weighted
-    teacher       learning what another model denoises
-    run_folder    what a run keeps on disk
+    loop            `train`
+    run             a training run, and one update of it
+    recipes         how to train, as data
+    objectives      how noise levels are drawn and weighted
+    losses          a recipe's loss on images of a data set
+    noise           the random numbers of training, by address
+    optimizers      optimisers and averages of weights
+    initial_model   the model that a run starts from
+    teacher         learning the denoised images of another model
+    run_folder      the files of a run
+    run_state       what a run needs to be resumed, as one file
+    accelerators    accelerate: the processes of a run, and its trackers
 """
 
 import lazy_loader

@@ -1,4 +1,4 @@
-"""The model that a training run begins with: fresh weights, or those of a trained model."""
+"""The model that a training run starts from: fresh weights, or those of a trained model."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ __all__ = ["initial_model"]
 def initial_model(
     data: ImageData, recipe: Recipe, sde: SDE, start_from: ScoreModel | None = None
 ) -> ScoreModel:
-    """The recipe's model for those images, its prior with the data's mean.
+    """The recipe's model for these images, with the data's mean in its prior.
 
     Args:
         data: the training images.
         recipe: names the network and the preconditioning.
-        sde: the forward process; left as it is, the model has a copy.
-        start_from: a trained model to copy instead, if its kind is the recipe's.
+        sde: the forward process, of which the model gets a copy.
+        start_from: a trained model to copy instead, of the kind that the recipe names.
 
     Raises:
         InputError: `start_from` is of another kind.
@@ -38,7 +38,7 @@ def initial_model(
     if start_from is None:
         model = _fresh_model(data, recipe, sde)
     else:
-        model = _begun_model(start_from, data, recipe)
+        model = _copied_model(start_from, data, recipe)
     if model.sde.data_mean is None:
         model.sde.centre(data.mean())
     return model
@@ -53,13 +53,13 @@ def _fresh_model(data: ImageData, recipe: Recipe, sde: SDE) -> ScoreModel:
     return ScoreModel(network, copy.deepcopy(sde), data.shape, preconditioning)
 
 
-def _begun_model(begin: ScoreModel, data: ImageData, recipe: Recipe) -> ScoreModel:
-    _check_begins(begin, data, recipe)
-    model = copy.deepcopy(begin).train().requires_grad_(True)
+def _copied_model(start_from: ScoreModel, data: ImageData, recipe: Recipe) -> ScoreModel:
+    _check_start(start_from, data, recipe)
+    model = copy.deepcopy(start_from).train().requires_grad_(True)
     part = describe_model(model)["network"]
     wanted = {**part["args"], **_network_args(recipe, model.preconditioning)}
     if wanted != part["args"]:
-        # What is new to the network begins at zero: it says nothing yet.
+        # New parts of the network start at zero, so they change nothing yet.
         network = make_network(part["name"], model.sde, **wanted)
         weights = _among_new_blocks(model.network.state_dict(), part["args"], wanted)
         network.load_state_dict(network.state_dict() | weights)
@@ -70,9 +70,9 @@ def _begun_model(begin: ScoreModel, data: ImageData, recipe: Recipe) -> ScoreMod
 def _among_new_blocks(
     weights: Mapping[str, Tensor], given: Mapping[str, Any], wanted: Mapping[str, Any]
 ) -> dict[str, Tensor]:
-    """The weights under the names that they have in a network with more inner blocks.
+    """Rename the weights as in a network with more inner blocks.
 
-    The new blocks stand in the middle, on both sides of the attention.
+    The new blocks are added in the middle, on both sides of the attention.
     """
     if "blocks" not in given:
         return dict(weights)
@@ -89,7 +89,7 @@ def _among_new_blocks(
 
 
 def _network_args(recipe: Recipe, preconditioning: Preconditioning) -> dict[str, Any]:
-    """The recipe's arguments of a network, those that are not the network's own."""
+    """The network's arguments that the recipe sets; the others keep their defaults."""
     args: dict[str, Any] = {}
     if recipe.classes:
         args["classes"] = recipe.classes
@@ -100,8 +100,21 @@ def _network_args(recipe: Recipe, preconditioning: Preconditioning) -> dict[str,
     return args
 
 
-def _check_begins(model: ScoreModel, data: ImageData, recipe: Recipe) -> None:
-    """An error if a run of this recipe cannot begin with this model."""
+def _check_start(model: ScoreModel, data: ImageData, recipe: Recipe) -> None:
+    """Check that a run of this recipe can start from this model."""
+    _check_kind(model, data, recipe)
+    for name in ("classes", "waves"):
+        given, wanted = getattr(model.network, name, None), getattr(recipe, name)
+        if given and given != wanted:
+            raise InputError(
+                f"start_from has {name} = {given}, but the recipe has {wanted}: "
+                "give the recipe the same"
+            )
+    if recipe.blocks:
+        _check_blocks(model.network, recipe.blocks)
+
+
+def _check_kind(model: ScoreModel, data: ImageData, recipe: Recipe) -> None:
     pairs = {
         "shape": (model.shape, data.shape),
         "network": (type(model.network), NETWORKS[recipe.network]),
@@ -113,25 +126,16 @@ def _check_begins(model: ScoreModel, data: ImageData, recipe: Recipe) -> None:
     for name, (given, wanted) in pairs.items():
         if given != wanted:
             raise InputError(
-                f"start_from has {name} {getattr(given, '__name__', given)}, the recipe and data "
-                f"have {getattr(wanted, '__name__', wanted)}: choose a model, recipe and data "
+                f"start_from has {name} {getattr(given, '__name__', given)}, but the recipe and "
+                f"data have {getattr(wanted, '__name__', wanted)}: choose a model, recipe and data "
                 "that agree"
             )
-    for name in ("classes", "waves"):
-        given, wanted = getattr(model.network, name, None), getattr(recipe, name)
-        if given and given != wanted:
-            raise InputError(
-                f"start_from has {name} = {given}, and the recipe {wanted}: "
-                "give the recipe the same"
-            )
-    if recipe.blocks:
-        _check_blocks(model.network, recipe.blocks)
 
 
 def _check_blocks(network: nn.Module, wanted: tuple[int, ...]) -> None:
     given: Any = network.blocks
     if given[::2] != wanted[::2] or given[1] > wanted[1]:
         raise InputError(
-            f"start_from has blocks = {given}, and the recipe {wanted}: only the inner ones, the "
-            "second number, may become more"
+            f"start_from has blocks = {given}, but the recipe has {wanted}: only the number of "
+            "inner blocks, the second one, may grow"
         )

@@ -1,12 +1,12 @@
-r"""The random numbers of training, each at an address: (seed, purpose, update, position).
+r"""The random numbers of training, each with an address: (seed, purpose, update, position).
 
-An image's numbers depend on its position in the update's batch and on nothing else: not on
-how many processes the batch is divided among, nor on what was drawn before. So a run on two
-processes is the run on one, and a resumed run has no generator to restore.
+An image's numbers depend on its position in the update's batch alone, not on the number of
+processes that share the batch or on earlier draws. So a run is the same on one process and on
+two, and a resumed run has no generator to restore.
 
-`NormalTable` has such addresses too, but asks for an image at a time, ten times as slowly. Here
-a whole batch is drawn at once: Philox reads the words, and the transform of Box and Muller (1958)
-takes a fixed number of them for each image,
+`NormalTable` has such addresses too, but draws one image at a time, ten times as slowly. Here a
+whole batch is drawn at once: Philox supplies the words, and the transform of Box and Muller
+(1958) takes a fixed number of them for each image,
 
     z₁ = √(−2 ln u₁) cos 2πu₂,    z₂ = √(−2 ln u₁) sin 2πu₂.
 """
@@ -24,7 +24,7 @@ from diffsde.noise.seeds import PURPOSES
 
 __all__ = ["TrainingNoise"]
 
-_COUNT = 8  # 32-bit words for each step of Philox's counter
+_WORDS = 8  # 32-bit words for each step of Philox's counter
 
 
 class TrainingNoise:
@@ -39,17 +39,17 @@ class TrainingNoise:
     def __init__(self, seed: int, purpose: str, width: int) -> None:
         (self._key,) = SeedSequence([seed, PURPOSES[purpose]]).generate_state(1, numpy.uint64)
         self._width = width
-        self._counts = math.ceil(width / _COUNT)
+        self._steps = math.ceil(width / _WORDS)
 
     def draw(self, update: int, positions: range) -> Tensor:
-        """The numbers of the images at those positions of an update's batch.
+        """The numbers of the images at these positions of an update's batch.
 
         Returns:
             (len(positions), width), float32, on the CPU.
         """
         key = numpy.array([self._key, update], dtype=numpy.uint64)
-        source = Philox(key=key, counter=positions.start * self._counts)
-        words = source.random_raw(len(positions) * self._counts * _COUNT // 2)
+        source = Philox(key=key, counter=positions.start * self._steps)
+        words = source.random_raw(len(positions) * self._steps * _WORDS // 2)
         share = torch.from_numpy(words.view(numpy.uint32).astype(numpy.float32))
         share = ((share + 0.5) / 2**32).reshape(len(positions), 2, -1)  # in (0, 1]
         radius, angle = (-2 * share[:, 0].log()).sqrt(), 2 * math.pi * share[:, 1]

@@ -1,10 +1,10 @@
 r"""Objectives: what training minimises.
 
-Every objective here is a weighted error of the denoiser D at random times,
+Every objective is a weighted error of the denoiser D at random times,
 
     loss  =  E  w(σ) ‖ D(a x(0) + s z, t) − x(0) ‖²,     σ = s / a,
 
-summed over pixels; objectives differ in how t is drawn and in w (`OBJECTIVES`):
+summed over pixels. Objectives differ in how t is drawn and in w (`OBJECTIVES`):
 
 | name         | t                                | w(σ)             | source, arXiv         |
 |--------------|----------------------------------|------------------|-----------------------|
@@ -12,11 +12,10 @@ summed over pixels; objectives differ in how t is drawn and in w (`OBJECTIVES`):
 | "lognormal"  | ln σ ~ N(level_mean, level_std²) | 1/σ² + 1/σ_data² | 2206.00364, table 1   |
 | "likelihood" | ln σ uniform over its range      | 1/σ²             | 2101.09258, sec. 4.3  |
 
-With the first, from 1e-5 on, the loss is that of `score_matching_loss`. The third is the
-bound on the log-likelihood, λ(t) = g(t)², drawn by importance: since dσ²/dt = g²/a² for
-every linear forward process, its times are those whose ln σ is uniform. A network that
-returns zero scores the number of pixels in the first and the last, and about that in the
-second.
+The first, with smallest_time = 1e-5, is `score_matching_loss`. The third is the bound on the
+log-likelihood, λ(t) = g(t)², with importance sampling: since dσ²/dt = g²/a² for every linear
+forward process, ln σ is uniform at its times. A network that returns zero scores the number of
+pixels in the first and the third, and about that in the second.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = ["OBJECTIVES", "Objective", "Target", "numbers_per_image", "training_loss"]
 
-# (x(t), t) -> what the denoiser is to say of them.
+# (x(t), t) -> the image that the denoiser should return.
 Target = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -75,8 +74,8 @@ class Objective(NamedTuple):
     """How times are drawn, and how errors are weighted.
 
     Attributes:
-        times: (recipe, sde, normal) -> t, both of shape (B,): a map that gives standard normal
-            numbers the law of t.
+        times: (recipe, sde, normal) -> t, both of shape (B,): turns standard normal numbers
+            into times with the objective's law.
         weight: (recipe, σ) -> w(σ), both of shape (B,).
     """
 
@@ -92,7 +91,7 @@ OBJECTIVES: dict[str, Objective] = {
 
 
 def numbers_per_image(shape: tuple[int, ...], recipe: Recipe) -> int:
-    """How many normal numbers the recipe's loss of an image of that shape takes."""
+    """How many normal numbers the recipe's loss needs for an image of that shape."""
     return 2 + math.prod(shape) * (2 if recipe.dequantise else 1) + recipe.mirror
 
 
@@ -107,30 +106,30 @@ def training_loss(
     """The recipe's objective on a batch: a scalar, in pixels.
 
     Args:
-        model: the score that is trained.
+        model: the model in training.
         x: images, (B, C, H, W).
-        recipe: its objective and that objective's constants.
-        numbers: (B, n) standard normal numbers, n = `numbers_per_image`: of each image the
-            first places its time, the second decides whether its class is told, the next
-            C·H·W are its noise z; if the recipe dequantises, as many more are the place of
-            each pixel within its level; if it mirrors, the last decides whether this one is.
-        class_label: (B,); a share of them, the recipe's class_dropout, is not told.
-        target: what the denoiser learns instead of x, of the same mean given x(t).
+        recipe: names the objective and its constants.
+        numbers: (B, n) standard normal numbers, n = `numbers_per_image`. For each image the
+            first chooses its time, the second decides whether its label is dropped, and the
+            next C·H·W are its noise z. If the recipe dequantises, as many more place each pixel
+            within its level; if it mirrors, the last one decides whether to mirror the image.
+        class_label: (B,); a share of them, the recipe's class_dropout, is dropped.
+        target: what the denoiser learns instead of x, with the same mean given x(t).
+
+    Raises:
+        InputError: `numbers` has another shape.
     """
-    count = numbers_per_image(tuple(x.shape[1:]), recipe)
-    if numbers.shape != (len(x), count):
+    n = numbers_per_image(tuple(x.shape[1:]), recipe)
+    if numbers.shape != (len(x), n):
         raise InputError(
             f"numbers of shape {tuple(numbers.shape)} for images {tuple(x.shape)}: expected "
-            f"({len(x)}, {count})"
+            f"({len(x)}, {n})"
         )
     objective = OBJECTIVES[recipe.objective]
     t = objective.times(recipe, model.sde, numbers[:, 0])
-    pixels = numbers[:, 2 : count - recipe.mirror].split(x[0].numel(), 1)
-    z, *rest = (part.reshape(x.shape) for part in pixels)
-    if recipe.mirror:
-        x = torch.where(expand(numbers[:, -1], x) > 0, x.flip(-1), x)
-    if recipe.dequantise:
-        x = within_levels(x, torch.special.ndtr(rest[0]))
+    pixels = numbers[:, 2 : n - recipe.mirror].split(x[0].numel(), 1)
+    z, *places = (part.reshape(x.shape) for part in pixels)
+    x = _augmented(x, recipe, numbers[:, -1], places)
     if class_label is not None:
         dropped = torch.special.ndtr(numbers[:, 1]) < recipe.class_dropout
         class_label = class_label.masked_fill(dropped, -1)
@@ -138,7 +137,15 @@ def training_loss(
     noisy = mean + std * z
     wanted = x if target is None else target(noisy, t)
     error = model.denoise(noisy, t, class_label) - wanted
-    weighted: Tensor = (
-        expand(objective.weight(recipe, model.sde.noise_level(t)), x) * error.square()
-    )
+    weight = expand(objective.weight(recipe, model.sde.noise_level(t)), x)
+    weighted: Tensor = weight * error.square()
     return weighted.flatten(1).sum(1).mean()
+
+
+def _augmented(x: Tensor, recipe: Recipe, side: Tensor, places: list[Tensor]) -> Tensor:
+    """Mirror the images where `side` is positive, and dequantise, if the recipe says so."""
+    if recipe.mirror:
+        x = torch.where(expand(side, x) > 0, x.flip(-1), x)
+    if recipe.dequantise:
+        x = within_levels(x, torch.special.ndtr(places[0]))
+    return x

@@ -1,4 +1,4 @@
-"""Optimisers and averages of weights: what one update does with a gradient."""
+"""Optimisers and averages of weights: what an update does with its gradient."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _Tensors = tuple[Tensor, ...] | list[Tensor]
 class AveragedNetwork(AveragedModel):
     """An exponential moving average of a network's weights.
 
-    It begins as a plain mean, free of the initial weights: after n updates the next one has
-    the weight 1 − min(decay, (1 + n) / (10 + n)).
+    It starts as a plain mean, without the initial weights: after n updates the next weights
+    count with the share 1 − min(decay, (1 + n) / (10 + n)).
     """
 
     def __init__(self, network: nn.Module, decay: float) -> None:
@@ -32,17 +32,17 @@ class AveragedNetwork(AveragedModel):
 
 
 def make_optimizers(network: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
-    """Adam for all; or Muon for the weight matrices inside the network and Adam for the rest."""
+    """Adam for everything, or Muon for the hidden weight matrices and Adam for the rest."""
     parameters = dict(network.named_parameters())
     adam_betas = (0.9, 0.99) if recipe.optimizer == "muon" else (0.9, 0.999)
     if recipe.optimizer == "adam":
         return [torch.optim.Adam(parameters.values(), recipe.learning_rate, adam_betas)]
     if not hasattr(torch.optim, "Muon"):
         raise InputError(
-            f"optimizer = 'muon' needs torch ≥ 2.9, and this is {torch.__version__}: "
+            f"optimizer = 'muon' needs torch ≥ 2.9, but this is {torch.__version__}: "
             "upgrade torch or choose 'adam'"
         )
-    # Muon is for maps between hidden layers: not for the first, the last or the embedding.
+    # Muon is meant for maps between hidden layers, not for the first, the last or the embedding.
     hidden = [
         name
         for name, p in parameters.items()
@@ -62,7 +62,7 @@ def make_optimizers(network: nn.Module, recipe: Recipe) -> list[torch.optim.Opti
 
 
 def moments(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """What an optimiser remembers of its parameters, by "index.name"."""
+    """The state of an optimiser for each parameter, by "index.name"."""
     return {
         f"{index}.{name}": value
         for index, state in optimizer.state_dict()["state"].items()
@@ -74,7 +74,11 @@ _MOMENTS = {"Adam": ("step", "exp_avg", "exp_avg_sq"), "Muon": ("momentum_buffer
 
 
 def load_moments(optimizer: torch.optim.Optimizer, saved: dict[str, Tensor]) -> None:
-    """Give an optimiser back what `moments` said of it: all of it, or nothing before a step.
+    """Load what `moments` returned into an optimiser.
+
+    Args:
+        optimizer: an optimiser of the same parameters.
+        saved: the moments; none if they were saved before the first update.
 
     Raises:
         ValueError: these are not the moments of its parameters.
@@ -89,10 +93,10 @@ def load_moments(optimizer: torch.optim.Optimizer, saved: dict[str, Tensor]) -> 
     found = {key: tuple(tensor.shape) for key, tensor in saved.items()}
     if found and found != expected:
         wrong = [key for key in {**expected, **found} if expected.get(key) != found.get(key)]
-        raise ValueError(f"{type(optimizer).__name__} has no such moments as {wrong[:3]}")
+        raise ValueError(f"the moments {wrong[:3]} do not fit this {type(optimizer).__name__}")
     for key, tensor in saved.items():
         if not tensor.is_floating_point():
-            raise ValueError(f"the moment {key} is of {tensor.dtype}, expected float32")
+            raise ValueError(f"the moment {key} has dtype {tensor.dtype}, expected float32")
         index, name = key.split(".")
         state.setdefault(int(index), {})[name] = tensor
     groups = optimizer.state_dict()["param_groups"]

@@ -1,10 +1,11 @@
-"""Recipes: how to train, as data that a run's files keep and a command line changes."""
+"""Recipes: how to train, as data that is saved with a run and set on the command line."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
 from diffsde.errors import InputError, name_list
@@ -13,7 +14,7 @@ from diffsde.scores.preconditioning import PRECONDITIONINGS
 from diffsde.scores.score_matching import SMALLEST_TIME
 from diffsde.training.objectives import OBJECTIVES
 
-__all__ = ["RECIPES", "SCHEDULES", "WARM_UP", "Recipe", "learning_rate"]
+__all__ = ["RECIPES", "SCHEDULES", "WARM_UP", "Recipe", "extended", "learning_rate"]
 
 _OPTIMIZERS = ("adam", "muon")
 _PRECISIONS = ("auto", "float32", "bfloat16")
@@ -21,6 +22,16 @@ _PRECISIONS = ("auto", "float32", "bfloat16")
 WARM_UP = 200  # updates over which the learning rate rises from zero
 _MOST_AVERAGES = 16  # each is a copy of the network
 _SEEDS = 2**32
+_EXTENDABLE = ("epochs", "accumulate")  # what may change when a run is resumed
+_POSITIVE = (
+    "smallest_time",
+    "epochs",
+    "batch_size",
+    "accumulate",
+    "learning_rate",
+    "level_std",
+    "sigma_data",
+)
 
 
 def _constant(_progress: float) -> float:
@@ -32,11 +43,11 @@ def _cosine(progress: float) -> float:
 
 
 def _trapezoid(progress: float) -> float:
-    # A run whose end is not known yet is trained flat; its end is then chosen by --epochs.
+    # Flat at first, so that a run can go on until its length is chosen, by --epochs.
     return min(1.0, (1 - progress) / 0.3)
 
 
-# The share of the highest learning rate, against the share of the updates done.
+# The learning rate as a share of its maximum, a function of the share of updates made.
 SCHEDULES: dict[str, Callable[[float], float]] = {
     "constant": _constant,
     "cosine": _cosine,
@@ -53,37 +64,38 @@ class Recipe:
         preconditioning: a name from `PRECONDITIONINGS`: what the network's output means.
         sigma_data: root mean square of the data, for preconditioning and loss (MNIST: 0.33).
         objective: a name from `OBJECTIVES`: how noise levels are drawn and weighted.
-        smallest_time: t is not drawn below it: the ε of the likelihoods that are wanted.
-        level_mean, level_std: of ln σ, for the objective "lognormal".
-        dequantise: learn images (k + u) / 256, k the level 0 to 255 of a pixel and u uniform on
-            [0, 1), as `log_likelihood` of dequantised images needs; k / 255 if not.
-        mirror: show half of the images mirrored, left to right: for photographs, not for digits.
-        optimizer: "adam", or "muon": Muon for the weight matrices inside the network, Adam
-            for the rest (needs torch ≥ 2.9).
+        smallest_time: lower bound of t; for likelihoods, the ε at which they are wanted.
+        level_mean, level_std: mean and std of ln σ, for the objective "lognormal".
+        dequantise: learn images (k + u) / 256 instead of k / 255, where k is a pixel's level, 0
+            to 255, and u is uniform on [0, 1): for the likelihood of dequantised images.
+        mirror: mirror half of the images, left to right: for photographs, not for digits.
+        optimizer: "adam", or "muon": Muon for the hidden weight matrices and Adam for the
+            rest (needs torch ≥ 2.9).
         epochs: passes through the training images; may be changed when a run is resumed.
         batch_size: images in one update, over all processes.
-        accumulate: parts that a process works through its share of a batch in, to bound memory;
+        accumulate: parts into which each process splits its share of a batch, to save memory;
             may be changed when a run is resumed.
-        learning_rate: at its highest.
-        schedule: a name from `SCHEDULES`, all after a short warm-up.
+        learning_rate: its maximum.
+        schedule: a name from `SCHEDULES`; each begins with a short warm-up.
         averages: decays of exponential moving averages of the weights; the one with the
             lowest held-out loss is kept. Empty for none.
         clip: a gradient longer than this many times its running mean is shortened; 0: never.
-        held_out: training images kept apart, to choose among the averages.
-        seed: of initial weights, order of images, times and noise; 0 to 2³² − 1.
+        held_out: training images set aside to choose among the averages.
+        seed: seed of initial weights, order of images, times and noise; 0 to 2³² − 1.
         precision: "float32", "bfloat16" (autocast), or "auto": whichever is faster here.
-        classes: how many classes of images the network is told of; 0: it takes no labels.
-        class_dropout: share of images whose class is not told, so that the network knows
+        classes: how many classes the network knows; 0: it takes no class labels.
+        class_dropout: share of images whose label is dropped, so that the network learns
             the score without a class too.
-        blocks: of "ResidualUNet", before, in and after its inner part; empty for its own, or those
-            of the model that a run begins with. A run may begin with a model of fewer inner ones.
-        waves: frequencies of `PixelWaves` that the network is given beside the image, as
-            likelihoods want; only for "ResidualUNet".
-        compile: compile the network: faster updates for a minute at the start. Without a C++
-            compiler the run goes on uncompiled, with a warning.
+        blocks: numbers of blocks of "ResidualUNet" before, in and after its inner part. Empty
+            for the defaults, or those of the model that a run starts from, which may have
+            fewer inner blocks.
+        waves: frequencies of `PixelWaves`, which the network is given beside the image, for
+            likelihoods; only for "ResidualUNet".
+        compile: compile the network: faster updates, after a minute at the start. Without a
+            C++ compiler the run continues uncompiled, with a warning.
 
     Raises:
-        InputError: a value is of another type, or out of range.
+        InputError: a value has another type or is out of range.
     """
 
     network: str = "ScoreUNet"
@@ -114,20 +126,20 @@ class Recipe:
 
     def __post_init__(self) -> None:
         for name in ("averages", "blocks", "waves"):
-            if isinstance(getattr(self, name), list):  # as it comes from a file
+            if isinstance(getattr(self, name), list):  # read from a file
                 object.__setattr__(self, name, tuple(getattr(self, name)))
         for field in fields(self):
             _check_type(field.name, getattr(self, field.name), type(field.default))
-        for name in (
-            "smallest_time",
-            "epochs",
-            "batch_size",
-            "accumulate",
-            "learning_rate",
-            "level_std",
-        ):
+        self._check_numbers()
+        self._check_network()
+        for name, valid in _CHOICES.items():
+            value = getattr(self, name)
+            if value not in valid:
+                raise InputError(f"{name} = {value!r}: {name_list(str(value), valid)}")
+
+    def _check_numbers(self) -> None:
+        for name in _POSITIVE:
             self._check(name, getattr(self, name) > 0, "a positive number")
-        self._check("sigma_data", self.sigma_data > 0, "a positive number")
         for name in ("clip", "held_out", "classes"):
             self._check(name, getattr(self, name) >= 0, "zero or more")
         self._check("seed", 0 <= self.seed < _SEEDS, f"0 to {_SEEDS - 1}")
@@ -136,11 +148,6 @@ class Recipe:
         self._check("averages", good, "numbers from 0 to below 1")
         few = len(self.averages) <= _MOST_AVERAGES
         self._check("averages", few, f"at most {_MOST_AVERAGES} of them")
-        self._check_network()
-        for name, valid in _CHOICES.items():
-            value = getattr(self, name)
-            if value not in valid:
-                raise InputError(f"{name} = {value!r}: {name_list(str(value), valid)}")
 
     def _check_network(self) -> None:
         for name, most, largest in (("blocks", 3, 64), ("waves", 16, 65536)):
@@ -153,7 +160,7 @@ class Recipe:
         self._check("blocks", len(self.blocks) in (0, 3), "three numbers, or none")
         if self.waves and self.preconditioning == "score":
             raise InputError(
-                f"waves = {self.waves} with preconditioning 'score': expected one that tells the "
+                f"waves = {self.waves} with preconditioning 'score': expected one that gives the "
                 "network the noise level, such as 'edm'"
             )
 
@@ -165,7 +172,7 @@ class Recipe:
 def _check_type(name: str, value: Any, expected: type) -> None:
     good = type(value) is expected
     if expected is float:
-        # A whole number of a thousand digits is none that a float can be.
+        # A whole number of a thousand digits does not fit into a float.
         good = type(value) in (int, float) and -1e300 < value < 1e300
     if not good:
         raise InputError(f"{name} = {value!r:.80}: expected {_TYPES[expected]}")
@@ -210,6 +217,23 @@ RECIPES["mnist-likelihood"] = replace(
 
 
 def learning_rate(recipe: Recipe, step: int, steps: int) -> float:
-    """The learning rate of update `step` out of `steps`."""
+    """The learning rate at update `step` of `steps`."""
     warm = min(1.0, (step + 1) / WARM_UP)
     return recipe.learning_rate * warm * SCHEDULES[recipe.schedule](step / steps)
+
+
+def extended(saved: Recipe, given: Recipe, path: Path) -> Recipe:
+    """The saved recipe with the given one's values where they may change.
+
+    Raises:
+        InputError: anything else differs.
+    """
+    for name in (entry.name for entry in fields(Recipe)):
+        old, new = getattr(saved, name), getattr(given, name)
+        measured = name == "precision" and new == "auto"
+        if old != new and not measured and name not in _EXTENDABLE:
+            raise InputError(
+                f"{path} was trained with {name} = {old!r}, not {new!r}: resume without "
+                f"that option (only {', '.join(_EXTENDABLE)} may change), or start a new run"
+            )
+    return replace(saved, **{name: getattr(given, name) for name in _EXTENDABLE})

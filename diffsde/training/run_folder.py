@@ -1,10 +1,10 @@
 """The folder of a training run, in which nothing is lost.
 
 It holds `model.safetensors`, the averaged network, ready for `load_model`; the newest states
-`state-000001234.safetensors`, each all that is needed to go on from that update; `loss.csv`
+`state-000001234.safetensors`, each with everything needed to resume from that update; `loss.csv`
 and `loss.png`. Every file is written under a temporary name, flushed to the disk and renamed,
-and the state last: whenever the power goes, the newest state is whole, and the other files
-are not older.
+the state last. So whenever the power fails, the newest state is whole, and no other file is
+older than it.
 """
 
 from __future__ import annotations
@@ -24,23 +24,21 @@ from diffsde.scores.checkpoint import save_model
 from diffsde.scores.model import ScoreModel
 from diffsde.system.files import remove_leftovers, written_whole
 from diffsde.system.tensorfile import write_tensors
-from diffsde.views import plot_losses
 
 __all__ = ["Results", "RunFolder"]
 
 _STATE = re.compile(r"state-(\d+)\.safetensors")
 
-
-State = tuple[dict[str, Tensor], dict[str, Any]]  # tensors, and what JSON can hold
+State = tuple[dict[str, Tensor], dict[str, Any]]  # tensors, and notes that JSON can hold
 
 
 class Results(NamedTuple):
-    """What a run has to show.
+    """The results of a run so far.
 
     Attributes:
-        model: with its averaged weights.
-        card: kept in the model's file: what it was trained on and how.
-        losses: (update, loss), rising.
+        model: the model with its averaged weights.
+        card: saved in the model's file: what it was trained on, and how.
+        losses: (update, loss), by rising update.
     """
 
     model: ScoreModel
@@ -49,11 +47,11 @@ class Results(NamedTuple):
 
 
 class RunFolder:
-    """Where a run keeps its files.
+    """The files of a run.
 
     Args:
-        path: the folder, made by the first write.
-        keep: how many states stay, the newest ones; 1 or more.
+        path: the folder, created by the first write.
+        keep: how many of the newest states to keep; 1 or more.
     """
 
     def __init__(self, path: Path, keep: int) -> None:
@@ -62,13 +60,13 @@ class RunFolder:
         self.path, self.keep = path, keep
 
     def states(self) -> list[Path]:
-        """The states that are there, oldest first."""
+        """The states in the folder, oldest first."""
         found = self.path.iterdir() if self.path.is_dir() else ()
         numbered = [(int(m[1]), path) for path in found if (m := _STATE.fullmatch(path.name))]
         return [path for _, path in sorted(numbered)]
 
     def newest(self) -> Path:
-        """The state to resume from.
+        """The newest state, to resume from.
 
         Raises:
             CheckpointError: there is none.
@@ -81,7 +79,7 @@ class RunFolder:
         return states[-1]
 
     def clean(self) -> None:
-        """Remove what a killed process had not finished writing."""
+        """Remove files that a killed process did not finish writing."""
         for name in ("model.safetensors", "loss.csv", "loss.png"):
             remove_leftovers(self.path / name)
         remove_leftovers(self.path / "state-*.safetensors")
@@ -90,7 +88,7 @@ class RunFolder:
         """Write the results, if there are any yet, and the state; then remove older states.
 
         Raises:
-            TrainingError: not all could be written. Files from before are whole, and the text
+            TrainingError: something could not be written. Earlier files are whole, and the text
                 says where the state is instead.
         """
         name = f"state-{step:09d}.safetensors"
@@ -103,8 +101,8 @@ class RunFolder:
         except (OSError, SafetensorError) as error:
             raise TrainingError(
                 f"{self.path}: the run could not be saved at update {step} ({error}). What was "
-                f"saved before is whole. {_rescue(name, state)}Make room or allow writing in "
-                "the folder, then resume (--resume)"
+                f"saved before is whole. {_rescue(name, state)}Free some space or allow writing "
+                "to the folder, then resume (--resume)"
             ) from error
 
     def _write_results(self, results: Results) -> None:
@@ -112,11 +110,13 @@ class RunFolder:
         with written_whole(self.path / "loss.csv") as part, part.open("w", newline="") as file:
             csv.writer(file).writerows([("update", "loss"), *results.losses])
         if results.losses:
+            from diffsde.views.comparisons import plot_losses  # loads matplotlib
+
             plot_losses(results.losses, self.path / "loss.png")
 
 
 def _rescue(name: str, state: State) -> str:
-    """Save a state outside of its folder, and say where."""
+    """Save a state outside its folder, and return a sentence that says where."""
     place = tempfile.gettempdir()
     try:
         place = tempfile.mkdtemp(prefix="diffsde-")

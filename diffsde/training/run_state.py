@@ -1,4 +1,4 @@
-"""The state of a training run: all that it needs to go on, as tensors and notes in one file."""
+"""The state of a training run: tensors and notes in one file, from which it can be resumed."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from diffsde.system.tensorfile import read_tensors
 from diffsde.training.recipes import Recipe
 from diffsde.training.run_folder import State
 
-__all__ = ["Progress", "RunState", "not_a_run", "taken"]
+__all__ = ["Progress", "RunState", "not_a_run", "pop_prefixed"]
 
 
 @dataclass
 class Progress:
-    """How far a run has come: what its state keeps beside tensors.
+    """How far a run has come: the part of its state that is not tensors.
 
     Attributes:
-        step: updates done.
-        seconds: spent on them.
+        step: number of updates made.
+        seconds: time spent on them.
         norm: running mean of the gradient's norm.
-        losses: (update, mean loss of the updates since the entry before).
-        held_out: (update, loss of every average on the images kept apart).
+        losses: (update, mean loss of the updates since the previous entry).
+        held_out: (update, loss of every average on the held-out images).
         pending: losses of the updates since the last entry of `losses`.
     """
 
@@ -41,7 +41,11 @@ class Progress:
 
     @classmethod
     def read(cls, notes: dict[str, Any]) -> Progress:
-        """From a file's notes; a KeyError, TypeError or ValueError if they are of another form."""
+        """From a file's notes.
+
+        Raises:
+            KeyError, TypeError, ValueError: they have another form.
+        """
         return cls(
             _whole(notes["step"]),
             _finite(notes["seconds"]),
@@ -62,7 +66,7 @@ class RunState:
     Attributes:
         recipe: how it trains.
         model: what it trains.
-        teacher: what it learns from, if not from the images.
+        teacher: the model it learns from, if not from the images.
         images: the shape of its training images, (N, C, H, W).
         progress: how far it has come.
         rest: the tensors of averages and optimisers, by names that only the run knows.
@@ -77,27 +81,27 @@ class RunState:
 
     @classmethod
     def read(cls, path: Path) -> RunState:
-        """From a file.
+        """Read a state from a file.
 
         Raises:
-            CheckpointError: it cannot be read, or is no run's state.
+            CheckpointError: the file cannot be read, or is not a run's state.
         """
         tensors, notes = read_tensors(path)
         try:
             recipe = Recipe(**notes["recipe"])
             progress = Progress.read(notes)
             images = tuple(_whole(n) for n in notes["images"])
-            model = build_model(notes["model"], taken(tensors, "network."))
-            model.sde.centre(taken(tensors, "prior.").get("data_mean"))
+            model = build_model(notes["model"], pop_prefixed(tensors, "network."))
+            model.sde.centre(pop_prefixed(tensors, "prior.").get("data_mean"))
             taught_by, teacher = notes.get("teacher"), None
             if taught_by is not None:
-                teacher = build_model(taught_by, taken(tensors, "teacher."))
+                teacher = build_model(taught_by, pop_prefixed(tensors, "teacher."))
         except (KeyError, TypeError, ValueError) as error:
             raise not_a_run(path, error) from error
         return cls(recipe, model, teacher, images, progress, tensors)
 
-    def written(self) -> State:
-        """What a file of it holds."""
+    def contents(self) -> State:
+        """The tensors and notes of its file."""
         tensors = {f"network.{k}": v for k, v in self.model.network.state_dict().items()}
         if self.model.sde.data_mean is not None:
             tensors["prior.data_mean"] = self.model.sde.data_mean
@@ -114,14 +118,14 @@ class RunState:
         return tensors | self.rest, notes
 
 
-def taken(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """Those tensors whose names begin so, without that beginning, and no longer in the dict."""
+def pop_prefixed(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Remove the tensors whose names begin with the prefix, and return them without it."""
     names = [name for name in tensors if name.startswith(prefix)]
     return {name.removeprefix(prefix): tensors.pop(name) for name in names}
 
 
 def not_a_run(path: Path, error: Exception) -> CheckpointError:
-    """To raise where a file has another form than a run's state."""
+    """The error for a file that does not have the form of a run's state."""
     return CheckpointError(
         f"{path}: not the state of a training run ({type(error).__name__}: {error})"
     )

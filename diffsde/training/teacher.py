@@ -1,14 +1,14 @@
 r"""A teacher: a trained model whose denoised images are learned instead of the images.
 
-Denoising score matching teaches a denoiser the clean image x(0), because the denoiser sought
-is its mean, E[x(0) | x(t)]. So is the mean of what a better-informed denoiser says,
+Denoising score matching fits a denoiser to the clean images x(0), because the ideal denoiser
+is their mean, E[x(0) | x(t)]. The output of a denoiser that knows the class has the same mean,
 
     E[x(0) | x(t)]  =  E[ E[x(0) | x(t), class] | x(t) ],
 
-which varies less about it: of all the doubt about an image, only that about its class is left.
-A network that is not told classes learns the same from a teacher that is, with far less
-noise in its gradient, and as well as the teacher knows the answer. Source: the variance
-of the target is the subject of arXiv 2302.00670; the law of total expectation does the rest.
+and varies less about it: only the uncertainty about the class is left. So a network without
+class labels learns the same from a teacher with them, with far less noise in its gradient, and
+as accurately as the teacher is right. Source: arXiv 2302.00670 studies the variance of the
+target; the rest is the law of total expectation.
 """
 
 from __future__ import annotations
@@ -28,11 +28,12 @@ __all__ = ["Teacher"]
 
 
 class Teacher:
-    """A model that is not trained, for the images it is asked about.
+    """A frozen model that provides the targets of training.
 
     Args:
-        model: copied to where the pupil is. If it knows classes, it is told each image's.
-        pupil: the model that is trained, of the same image shape and forward process.
+        model: a trained model; it is copied to the pupil's device. If it knows classes, it is
+            given the class of each image.
+        pupil: the model in training, with the same image shape and forward process.
         data: the training images, with labels if the teacher knows classes.
 
     Raises:
@@ -44,8 +45,8 @@ class Teacher:
             given, wanted = (describe_model(m)[name] for m in (model, pupil))
             if given != wanted:
                 raise InputError(
-                    f"the teacher has {name} {given}, the model that is trained {wanted}: choose "
-                    "a teacher of the same"
+                    f"the teacher has {name} {given}, the model to be trained {wanted}: choose "
+                    "a teacher with the same"
                 )
         if model.classes:
             data.check_classes(model.classes)
@@ -54,13 +55,13 @@ class Teacher:
         self.model = copy.deepcopy(model).to(place).eval().requires_grad_(False)
 
     def target(self, index: Tensor) -> Target:
-        """(x(t), t) -> what the denoiser is to say of the images of those indices, (B, C, H, W)."""
+        """The targets for the images with these indices: a function of (x(t), t)."""
 
         def denoised(x: Tensor, t: Tensor) -> Tensor:
-            told = None
+            labels = None
             if self.model.classes:
-                told = self.data.known_labels()[index].to(x.device)
+                labels = self.data.known_labels()[index].to(x.device)
             with torch.no_grad():
-                return self.model.denoise(x, t, told)
+                return self.model.denoise(x, t, labels)
 
         return denoised

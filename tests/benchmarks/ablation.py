@@ -27,10 +27,10 @@ from diffsde.equations.variance_exploding import VESDE
 from diffsde.evaluation.metrics import evaluate
 from diffsde.scores.model import ScoreModel
 from diffsde.training.initial_model import initial_model
-from diffsde.training.loop import _Run
 from diffsde.training.noise import TrainingNoise
 from diffsde.training.objectives import numbers_per_image, training_loss
 from diffsde.training.recipes import RECIPES, Recipe
+from diffsde.training.run import Run
 
 START = replace(RECIPES["mnist-tutorial"], averages=(), precision="float32", schedule="constant")
 # What each step changes, in the order of the rows.
@@ -49,7 +49,7 @@ PROBE = 6  # updates that tell how many fit into the seconds
 JUDGE = replace(RECIPES["mnist"], level_mean=-0.3, level_std=1.1)
 
 
-class _TimedRun(_Run):
+class _TimedRun(Run):
     """A run of a given number of updates."""
 
     updates: int
@@ -61,19 +61,19 @@ class _TimedRun(_Run):
     def count(self, seconds: float, batches: Iterator[Tensor]) -> None:
         """Set the number of updates to what fits into the seconds."""
         self.updates = 10_000  # the true number is not known yet, and these are warm-up
-        self._update(next(batches))  # compiles
-        self._update(next(batches))
+        self.update(next(batches))  # compiles
+        self.update(next(batches))
         started = time.process_time()
         for _ in range(PROBE):
-            self._update(next(batches))
+            self.update(next(batches))
         each = (time.process_time() - started) / PROBE
         self.updates = self.progress.step + round(seconds / each)
 
 
-def batches(run: _Run) -> Iterator[Tensor]:
+def batches(run: Run) -> Iterator[Tensor]:
     epoch = 0
     while True:
-        yield from run._batches(epoch)
+        yield from run.batches(epoch)
         epoch += 1
 
 
@@ -93,7 +93,7 @@ def trained(data: ImageData, recipe: Recipe, seconds: float) -> Row:
     run.count(seconds, drawn)
     started = time.process_time()
     for _ in range(run.updates - run.progress.step):
-        run._update(next(drawn))
+        run.update(next(drawn))
     return Row(run.updates, time.process_time() - started, run.averaged())
 
 

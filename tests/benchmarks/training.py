@@ -23,16 +23,17 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
 
-from diffsde.data.images import cache_folder, load_images
+from diffsde.data.images import load_images
+from diffsde.data.named_sets import cache_folder
 from diffsde.equations.variance_exploding import VESDE
 from diffsde.scores.model import ScoreModel
 from diffsde.scores.networks import ScoreUNet
 from diffsde.scores.score_matching import score_matching_loss
 from diffsde.training.initial_model import initial_model
-from diffsde.training.loop import _Run
 from diffsde.training.noise import TrainingNoise
 from diffsde.training.objectives import numbers_per_image
 from diffsde.training.recipes import RECIPES, Recipe
+from diffsde.training.run import Run
 
 BATCH = 128
 
@@ -64,11 +65,11 @@ def _for_ever(loader: DataLoader[tuple[Tensor, Tensor]]) -> Iterator[Tensor]:
 def ours(recipe: Recipe, memory_format: torch.memory_format | None = None) -> Callable[[], None]:
     """One update of this package's loop; weights in that order in memory if one is given."""
     data, recipe = load_images("mnist"), replace(recipe, batch_size=BATCH)
-    run = _Run.start(data, recipe, initial_model(data, recipe, VESDE()), Accelerator())
+    run = Run.start(data, recipe, initial_model(data, recipe, VESDE()), Accelerator())
     if memory_format is not None:
         run.model.network.to(memory_format=memory_format)
-    batches = iter(run._batches(0) * 20)
-    return lambda: run._update(next(batches))
+    batches = iter(run.batches(0) * 20)
+    return lambda: run.update(next(batches))
 
 
 def data_share(updates: int) -> float:

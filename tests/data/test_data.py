@@ -1,4 +1,4 @@
-"""Data: MNIST from the package, folders of any colour, and damage that is named."""
+"""Data: MNIST from the package, folders of images, and errors that name damaged files."""
 
 from __future__ import annotations
 
@@ -13,28 +13,29 @@ import torch
 from PIL import Image
 from torchvision import datasets
 
-from diffsde.data import images as data_module
-from diffsde.data.images import DATASETS, load_images
+from diffsde.data import image_folder, named_sets
+from diffsde.data.images import load_images
+from diffsde.data.named_sets import DATASETS
 from diffsde.errors import DataError, InputError
 
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache, so that the shipped files are unpacked anew."""
+    """An empty cache, so that the shipped files are unpacked again."""
     monkeypatch.setenv("DIFFSDE_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
 
 
-def small_set(root: Path, count: int = 20) -> Path:
-    """A FashionMNIST of a few images, in the files that torchvision reads."""
+def small_set(root: Path, n: int = 20) -> Path:
+    """A FashionMNIST with a few images, in the files that torchvision reads."""
     raw = root / "FashionMNIST" / "raw"
     raw.mkdir(parents=True)
     for stem in ("train", "t10k"):
-        pixels = bytes(i % 256 for i in range(count * 784))
-        head = struct.pack(">4B3I", 0, 0, 8, 3, count, 28, 28)
+        pixels = bytes(i % 256 for i in range(n * 784))
+        head = struct.pack(">4B3I", 0, 0, 8, 3, n, 28, 28)
         (raw / f"{stem}-images-idx3-ubyte").write_bytes(head + pixels)
-        head = struct.pack(">4BI", 0, 0, 8, 1, count)
-        (raw / f"{stem}-labels-idx1-ubyte").write_bytes(head + bytes(i % 10 for i in range(count)))
+        head = struct.pack(">4BI", 0, 0, 8, 1, n)
+        (raw / f"{stem}-labels-idx1-ubyte").write_bytes(head + bytes(i % 10 for i in range(n)))
     return raw
 
 
@@ -57,17 +58,17 @@ def test_shipped_mnist_fills_an_empty_cache(cache: Path) -> None:
 
 def test_damaged_package_is_named(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = cache.parent / "package"
-    shipped = Path(data_module.__file__).parent / "mnist"
+    shipped = Path(named_sets.__file__).parent / "mnist"
     shutil.copytree(shipped, package / "mnist")
     broken = package / "mnist" / "t10k-labels-idx1-ubyte.gz"
-    monkeypatch.setattr(data_module.resources, "files", lambda _: package)
+    monkeypatch.setattr(named_sets.resources, "files", lambda _: package)
     for contents in (broken.read_bytes()[:3000], gzip.compress(b"others"), b"no gzip", None):
         broken.unlink(missing_ok=True)
         if contents is not None:
             broken.write_bytes(contents)
         with pytest.raises(DataError, match=r"t10k-labels.*missing or damaged.*install"):
             load_images("mnist")
-        # Nothing half-made stays behind.
+        # Nothing half-written stays behind.
         assert not (cache / "MNIST" / "raw").exists()
 
 
@@ -111,7 +112,7 @@ def test_missing_set_that_cannot_be_downloaded(
         raise RuntimeError("Error downloading")
 
     monkeypatch.setattr(datasets.MNIST, "download", no_network)
-    with pytest.raises(DataError, match="missing, and torchvision could not bring it"):
+    with pytest.raises(DataError, match="missing, and torchvision could not download it"):
         load_images("kmnist", tmp_path)
 
 
@@ -175,7 +176,7 @@ def test_folder_needs_a_root(tmp_path: Path) -> None:
 
 
 def test_decompression_bombs_are_named(tmp_path: Path) -> None:
-    """A small file whose header claims 40,000 × 40,000 pixels: refused before it is decoded."""
+    """A small file whose header claims 40,000 × 40,000 pixels is refused before decoding."""
     whole = bytearray(picture(tmp_path / "bomb.png").read_bytes())
     whole[16:24] = struct.pack(">2I", 40_000, 40_000)
     whole[29:33] = struct.pack(">I", zlib.crc32(whole[12:29]))
@@ -199,7 +200,7 @@ def test_a_single_gif_is_an_image(tmp_path: Path) -> None:
 
 
 def test_deep_pixels_are_named(tmp_path: Path) -> None:
-    """Pillow would cut them off at 255, and the picture would be white."""
+    """Pillow would clip them at 255, and the image would be white."""
     Image.new("I;16", (32, 32), 30_000).save(tmp_path / "deep.png")
     with pytest.raises(DataError, match=r"deep.png: pixels of more than 8 bits"):
         load_images("folder", tmp_path)
@@ -212,7 +213,7 @@ def test_a_long_strip_does_not_grow(tmp_path: Path) -> None:
 
 def test_enormous_image_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     picture(tmp_path / "huge.png", (300, 300))
-    monkeypatch.setattr(data_module, "_MOST_PIXELS", 10_000)
+    monkeypatch.setattr(image_folder, "_MOST_PIXELS", 10_000)
     with pytest.raises(DataError, match=r"huge.png: 300×300 pixels"):
         load_images("folder", tmp_path, size=32)
 

@@ -1,4 +1,4 @@
-"""Samplers drawn, kept, compared: what is drawn depends on nothing but the seed."""
+"""Samplers: images depend on the seed alone, are saved, and are compared."""
 
 from __future__ import annotations
 
@@ -32,26 +32,26 @@ def tiny(seed: int = 0, classes: int = 0) -> ScoreModel:
     return ScoreModel(network, VESDE(), (1, 28, 28), EDM(0.33)).eval()
 
 
-def test_samples_do_not_depend_on_batches_and_go_on_where_they_stopped(
+def test_samples_do_not_depend_on_chunks_and_continue_where_they_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, sampler = tiny(), Sampler("sde_dpmpp_2m", steps=3)
-    whole = sample_images(model, sampler, 6, batch_size=6, progress=False)
-    parts = sample_images(model, sampler, 6, batch_size=2, out=tmp_path, progress=False)
-    assert (whole.images - parts.images).abs().max() <= 1.01 / 255  # a level, by rounding
+    whole = sample_images(model, sampler, 6, chunk=6, progress=False)
+    parts = sample_images(model, sampler, 6, chunk=2, out=tmp_path, progress=False)
+    assert (whole.images - parts.images).abs().max() <= 1.01 / 255  # one level, by rounding
     sorted(tmp_path.iterdir())[1].unlink()
     calls = []
     solve = evaluation.solve
     monkeypatch.setattr(
         evaluation, "solve", lambda *a, **k: calls.append(k["first"]) or solve(*a, **k)
     )
-    again = sample_images(model, sampler, 6, batch_size=2, out=tmp_path, progress=False)
+    again = sample_images(model, sampler, 6, chunk=2, out=tmp_path, progress=False)
     assert calls == [2]
     assert torch.equal(again.images, parts.images)
     assert again.nfe == parts.nfe == whole.nfe
 
 
-def test_kept_batches_of_another_model_are_not_taken_up(tmp_path: Path) -> None:
+def test_saved_chunks_of_another_model_are_not_used(tmp_path: Path) -> None:
     sampler = Sampler(steps=2)
     sample_images(tiny(0), sampler, 2, out=tmp_path, progress=False)
     with pytest.raises(InputError, match="images of another model: give another folder"):
@@ -69,7 +69,7 @@ def test_classes_are_drawn_as_the_data_have_them() -> None:
     told: list[torch.Tensor] = []
     model = tiny(classes=10)
     model.network.register_forward_pre_hook(lambda _network, args: told.append(args[2]))
-    sample_images(model, Sampler(steps=2, classes=True), 12, batch_size=12, progress=False)
+    sample_images(model, Sampler(steps=2, classes=True), 12, chunk=12, progress=False)
     assert len(told) == 3
     assert all(torch.equal(labels, evaluation._drawn_classes(0, 0, 12)) for labels in told)
     with pytest.raises(InputError, match="takes no class labels"):
@@ -86,7 +86,7 @@ def test_classes_are_drawn_as_the_data_have_them() -> None:
     ],
 )
 def test_cost_is_stated_in_evaluations(sampler: Sampler, nfe: int) -> None:
-    """Counted by the network itself."""
+    """The network itself counts its calls."""
     model, calls = tiny(), []
     model.network.register_forward_hook(lambda *_: calls.append(1))
     assert sample_images(model, sampler, 2, progress=False).nfe == nfe == len(calls)
@@ -134,7 +134,7 @@ def test_table_as_a_file_and_as_text(tmp_path: Path) -> None:
 
 
 def test_picture_of_quality_against_cost(tmp_path: Path) -> None:
-    """Its lines are the table's numbers, in the order of their cost."""
+    """Its lines hold the table's numbers, in the order of their cost."""
     figure = plot_evaluation(made_up(), tmp_path / "scores.png")
     ratio, confident = figure.axes
     first, second, floor = (line for line in ratio.lines if len(line.get_xdata()) > 0)

@@ -1,4 +1,4 @@
-"""Scores: known values on known features, the right order on real and spoilt digits."""
+"""Scores: known values on known features, and the right order of real and spoilt digits."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from diffsde.evaluation.metrics import (
 pytest.importorskip("torchmetrics")
 
 
-def cloud(count: int, mean: float = 0.0, std: float = 1.0, seed: int = 0) -> torch.Tensor:
-    return mean + std * torch.randn(count, 64, generator=torch.Generator().manual_seed(seed))
+def cloud(n: int, mean: float = 0.0, std: float = 1.0, seed: int = 0) -> torch.Tensor:
+    return mean + std * torch.randn(n, 64, generator=torch.Generator().manual_seed(seed))
 
 
 def test_fid_of_two_gaussians_is_known() -> None:
@@ -32,7 +32,7 @@ def test_fid_of_two_gaussians_is_known() -> None:
     assert fid(2 * x, x) == pytest.approx(64, rel=0.05)
 
 
-def test_kid_knows_the_same_law_from_another() -> None:
+def test_kid_tells_one_law_from_another() -> None:
     same, error = kid(cloud(1000), cloud(1000, seed=1))
     other, _ = kid(cloud(1000), cloud(1000, mean=0.2, seed=1))
     assert abs(same) < 4 * error

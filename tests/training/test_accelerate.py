@@ -14,7 +14,7 @@ from torch import Tensor
 
 from diffsde.errors import InputError
 from diffsde.evaluation.samplers import Sampler, sample_images
-from diffsde.system import launch as processes_module
+from diffsde.system.launch import launched_processes
 from diffsde.system.tensorfile import read_tensors
 from diffsde.training.loop import train
 from diffsde.training.noise import TrainingNoise
@@ -23,8 +23,8 @@ from tests import launched
 
 State = tuple[dict[str, Tensor], dict[str, Any]]
 
-# Gradients of two halves are summed in another order: 1e-7 a number, which Adam's division by
-# its own size carries into the weights of ten updates.
+# Gradients of two halves are summed in another order: each number changes by 1e-7, and Adam,
+# which divides by the gradient's size, carries that into the weights of ten updates.
 CURVE = 1e-5
 
 
@@ -39,7 +39,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def together(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same by two processes."""
+    """The same work by two processes."""
     folder = tmp_path_factory.mktemp("together")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command += ["--nproc_per_node", "2", "-m", "tests.launched", str(folder)]
@@ -74,27 +74,27 @@ def test_two_processes_draw_the_images_of_one(alone: Path, together: Path) -> No
     (one, notes), (two, other_notes) = (
         read_tensors(folder / "samples.safetensors") for folder in (alone, together)
     )
-    assert one["images"].shape == (launched.COUNT, 1, 8, 8)
+    assert one["images"].shape == (launched.N, 1, 8, 8)
     assert one["images"].std() > 0.1
     assert torch.equal(one["images"], two["images"])
     assert notes == other_notes
 
 
-def test_batches_do_not_matter_to_images() -> None:
-    """Whatever the split: other batch sizes move an image by rounding alone."""
+def test_chunks_do_not_matter_to_images() -> None:
+    """Another chunk size changes an image by rounding alone."""
     model, sampler = launched.small_model(), Sampler("euler", steps=4)
     draws = [
-        sample_images(model, sampler, 60, seed=5, batch_size=size, progress=False).images
+        sample_images(model, sampler, 60, seed=5, chunk=size, progress=False).images
         for size in (60, 7)
     ]
-    # Images are kept in 256 levels: a rounding may tip one over, rarely.
+    # Images are kept in 256 levels, so rounding may rarely move a pixel to the next one.
     assert (draws[0] - draws[1]).abs().max() < 1.001 / 255
     assert (draws[0] != draws[1]).float().mean() < 1e-3
 
 
 @pytest.fixture
 def log_every_restored(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`launched.work` keeps every update's loss; other tests do not want that."""
+    """`launched.work` logs the loss of every update; other tests do not want that."""
     monkeypatch.setattr(launched.training, "_LOG_EVERY", launched.training._LOG_EVERY)
 
 
@@ -115,7 +115,7 @@ def test_numbers_belong_to_a_position() -> None:
     whole = noise.draw(5, range(12))
     assert whole.shape == (12, 51)
     for first, last in ((0, 5), (5, 12), (11, 12)):
-        # Vectorised logarithms may round otherwise at the end of a shorter array.
+        # Vectorised logarithms may round differently at the end of a shorter array.
         assert torch.allclose(noise.draw(5, range(first, last)), whole[first:last], atol=1e-6)
     assert not torch.isclose(whole, noise.draw(6, range(12)), atol=1e-3).all(1).any()
     assert not torch.isclose(whole[0], whole[1], atol=1e-3).all()
@@ -138,7 +138,7 @@ def test_numbers_are_standard_normal() -> None:
 def test_processes_that_do_not_see_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "4")
     with pytest.raises(InputError, match=r"WORLD_SIZE = 4.*sees 1"):
-        processes_module.processes()
+        launched_processes()
 
 
 def test_the_launchers_precision_is_refused(

@@ -1,6 +1,7 @@
 """Nothing is lost: training that is killed at random moments, and disks that refuse a write.
 
-By default a training is killed 5 times; `pytest --kills 50 tests/test_kill.py` does it 50 times.
+By default a training is killed 5 times; `pytest --kills 50 tests/training/test_kill.py` does it
+50 times.
 """
 
 from __future__ import annotations
@@ -56,13 +57,13 @@ def test_a_training_killed_at_random_moments_ends_as_if_it_had_not_been(
         assert all(torch.equal(models[0][name], tensor) for name, tensor in models[1].items())
 
 
-# -- what a folder can refuse ---------------------------------------------------------
+# -- disks and folders that refuse a write -------------------------------------------
 
 TWO = replace(launched.RECIPE, epochs=2)
 
 
 def begun(folder: Path, epochs: int = 1) -> dict[str, bytes]:
-    """Train one epoch, and give what lies in the folder then."""
+    """Train one epoch, and return the contents of the folder."""
     recipe = replace(TWO, epochs=epochs, schedule="constant")
     train(folder, launched.images(), recipe, start_from=launched.small_model(3), progress=False)
     return contents(folder)
@@ -79,14 +80,14 @@ def go_on(folder: Path) -> None:
 
 @pytest.fixture
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder for temporary files, empty."""
+    """An empty folder for temporary files."""
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "elsewhere"))
     return tmp_path / "elsewhere"
 
 
 def assert_rescued(error: TrainingError, folder: Path, elsewhere: Path) -> None:
-    """The state that could not be saved lies elsewhere, and goes on from there."""
+    """The state that could not be saved is elsewhere, and the run can be resumed from it."""
     (rescued,) = elsewhere.glob("diffsde-*/state-*.safetensors")
     assert str(rescued) in str(error)
     assert read_tensors(rescued)[1]["step"] == 8
@@ -96,7 +97,7 @@ def assert_rescued(error: TrainingError, folder: Path, elsewhere: Path) -> None:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 3 MiB, where this user may mount one."""
+    """A file system of 3 MiB, if this user may mount one."""
     place = tmp_path / "disk"
     place.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(place)]
@@ -110,7 +111,7 @@ def test_a_full_disk(small_disk: Path, elsewhere: Path) -> None:
     folder = small_disk / "run"
     before = begun(folder)
     free = shutil.disk_usage(small_disk).free
-    (small_disk / "ballast").write_bytes(bytes(free - 200_000))  # a state has 600,000
+    (small_disk / "ballast").write_bytes(bytes(free - 200_000))  # a state takes 600,000
     with pytest.raises(TrainingError, match=r"not be saved at update 8 .*before is whole") as found:
         go_on(folder)
     after = contents(folder)
@@ -160,7 +161,7 @@ def test_removed_and_damaged_states(tmp_path: Path) -> None:
     state.write_bytes(whole[:-100])
     with pytest.raises(CheckpointError, match=state.name):
         go_on(tmp_path)
-    # The one before is another to go on from, once the damaged one is gone.
+    # Once the damaged state is gone, the run resumes from the one before.
     state.unlink()
     go_on(tmp_path)
     assert read_tensors(newest(tmp_path))[1]["step"] == 8
@@ -193,7 +194,7 @@ def test_leftovers_of_a_killed_write_are_removed_and_nothing_else(tmp_path: Path
     names = ["a.png", ".a.png", ".b.png", ".b.png.unfinished-x", "a.png.unfinished-y"]
     for name in names:
         (tmp_path / name).touch()
-    with written_whole(tmp_path / "a.png") as left:  # as a kill leaves it
+    with written_whole(tmp_path / "a.png") as left:  # as a killed process leaves it
         shutil.copytree(left.parent, f"{left.parent}copy")
         left.touch()
     assert len(list(tmp_path.iterdir())) == len(names) + 1
@@ -202,7 +203,7 @@ def test_leftovers_of_a_killed_write_are_removed_and_nothing_else(tmp_path: Path
 
 
 def test_files_are_as_readable_as_any(tmp_path: Path) -> None:
-    """safetensors writes files that their owner alone may read."""
+    """safetensors writes files that only their owner may read."""
     (tmp_path / "any").touch()
     begun(tmp_path / "run")
     modes = {path.stat().st_mode for path in [*(tmp_path / "run").iterdir(), tmp_path / "any"]}

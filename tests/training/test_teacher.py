@@ -34,12 +34,12 @@ RECIPE = Recipe(
 )
 
 
-# A model of another forward process.
+# A model with another forward process.
 OTHER = ScoreModel(small_model().network, VESDE(sigma=9.0), (1, 8, 8))
 
 
 class Linear(nn.Module):
-    """A body with one weight, so that its gradient is one number."""
+    """A network with one weight, so that its gradient is one number."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -75,7 +75,7 @@ def test_the_gradient_has_the_same_mean_and_less_noise() -> None:
             found[name] += torch.autograd.grad(loss, [model.network.weight])
     images, teacher = (torch.stack(gradients) for gradients in found.values())
     difference = images - teacher
-    # The mean of 60 differences has this standard error; five of them are never seen.
+    # Five standard errors of the mean of 60 differences.
     assert abs(difference.mean()) < 5 * difference.std() / batches**0.5
     assert teacher.std() < 0.8 * images.std()
 
@@ -125,7 +125,7 @@ def test_a_teacher_stays_as_it_was() -> None:
     ("teacher", "data", "match"),
     [
         (small_model(3), grey(labels=False), "grey has no labels"),
-        (small_model(2), grey(), "grey has 3 classes, and the network is told of 2"),
+        (small_model(2), grey(), "grey has 3 classes, but the network knows 2"),
         (OTHER, grey(), "teacher has sde .*9.0.* trained .*25.0"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Training: the same run however often it is interrupted, and no run that goes astray silently."""
+"""Training: interruptions do not change a run, and no run fails silently."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
+from tqdm.auto import tqdm
 
 from diffsde.data.images import ImageData
 from diffsde.equations.variance_exploding import VESDE
@@ -26,12 +27,17 @@ from diffsde.scores.preconditioning import EDM
 from diffsde.scores.score_matching import score_matching_loss
 from diffsde.system import compiler as compiler_module
 from diffsde.system.tensorfile import read_tensors
-from diffsde.training import initial_model as initial_model_module, loop as training_module
+from diffsde.training import (
+    initial_model as initial_model_module,
+    loop as loop_module,
+    run as run_module,
+)
 from diffsde.training.initial_model import initial_model
 from diffsde.training.loop import train
 from diffsde.training.noise import TrainingNoise
 from diffsde.training.objectives import OBJECTIVES, numbers_per_image, training_loss
 from diffsde.training.recipes import RECIPES, SCHEDULES, Recipe, learning_rate
+from diffsde.training.run import Run
 from diffsde.training.run_folder import RunFolder
 
 TINY = Recipe(
@@ -48,7 +54,7 @@ TINY = Recipe(
 
 @pytest.fixture(autouse=True)
 def small_networks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Networks of the same kinds with fewer channels: the loop is under test, not they."""
+    """Networks of the same kinds with fewer channels: only the loop is under test."""
     make = initial_model_module.make_network
 
     def small(name: str, sde: VESDE, **config: object) -> nn.Module:
@@ -58,9 +64,9 @@ def small_networks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(initial_model_module, "make_network", small)
 
 
-def images(count: int = 40, channels: int = 1, size: int = 28) -> ImageData:
+def images(n: int = 40, channels: int = 1, size: int = 28) -> ImageData:
     generator = torch.Generator().manual_seed(3)
-    pixels = torch.randint(0, 256, (count, channels, size, size), generator=generator)
+    pixels = torch.randint(0, 256, (n, channels, size, size), generator=generator)
     return ImageData("noise", pixels.to(torch.uint8), None)
 
 
@@ -72,14 +78,14 @@ def weights(folder: Path) -> dict[str, Tensor]:
     return read_tensors(newest(folder))[0]
 
 
-def started(data: ImageData, recipe: Recipe) -> training_module._Run:
+def started(data: ImageData, recipe: Recipe) -> Run:
     """A run before its first update."""
     model = initial_model(data, recipe, VESDE())
-    return training_module._Run.start(data, recipe, model, Accelerator())
+    return Run.start(data, recipe, model, Accelerator())
 
 
 def untrained(recipe: Recipe, seed: int) -> ScoreModel:
-    """A model whose network does not return zero, as a fresh one does."""
+    """A model whose network does not return zero, unlike a fresh one."""
     model = initial_model(labelled(), recipe, VESDE())
     torch.manual_seed(seed)
     for parameter in model.network.parameters():
@@ -95,14 +101,14 @@ def numbers(seed: int, x: Tensor, recipe: Recipe = TINY) -> Tensor:
 
 def interrupt_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Send Ctrl-C to this process in the middle of that update."""
-    update = training_module._Run._update
+    update = Run.update
 
-    def interrupted(run: training_module._Run, index: Tensor) -> bool:
+    def interrupted(run: Run, index: Tensor) -> bool:
         if run.progress.step == step:
             os.kill(os.getpid(), signal.SIGINT)
         return update(run, index)
 
-    monkeypatch.setattr(training_module._Run, "_update", interrupted)
+    monkeypatch.setattr(Run, "update", interrupted)
 
 
 @pytest.mark.parametrize(
@@ -123,7 +129,7 @@ def test_interrupted_and_resumed_is_the_same_run_bit_for_bit(
             interrupt_at(step, patch)
             with pytest.raises(KeyboardInterrupt):
                 train(tmp_path / "cut", images(), recipe, resume=step > 2, progress=False)
-        # What an interruption leaves behind can be used as it is.
+        # The model that an interruption leaves behind can be used.
         load_model(tmp_path / "cut" / "model.safetensors")
         notes = read_tensors(newest(tmp_path / "cut"))[1]
         assert notes["step"] == step + 1
@@ -187,7 +193,7 @@ def test_training_learns(tmp_path: Path) -> None:
 def test_divergence_stops_and_leaves_the_run_from_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    loss_of = training_module._loss
+    loss_of = run_module.loss_of_images
     calls = []
 
     def poisoned(model: ScoreModel, *args: object) -> Tensor:
@@ -196,10 +202,10 @@ def test_divergence_stops_and_leaves_the_run_from_before(
         loss: Tensor = loss_of(model, *args)  # type: ignore[arg-type]
         return loss * float("nan") if len(calls) == 6 else loss
 
-    monkeypatch.setattr(training_module, "_loss", poisoned)
+    monkeypatch.setattr(run_module, "loss_of_images", poisoned)
     with pytest.raises(TrainingError, match=r"at update 5 the loss is nan.*images.*learning rate"):
         train(tmp_path, images(), TINY, progress=False)
-    # The epoch's end, four updates in, was saved; everything in it is finite.
+    # The state after the first epoch, four updates, was saved; all of it is finite.
     assert read_tensors(newest(tmp_path))[1]["step"] == 4
     assert all(t.isfinite().all() for t in weights(tmp_path).values() if t.is_floating_point())
 
@@ -222,7 +228,7 @@ def test_a_full_disk_leaves_what_was_saved_before(
 
 def test_a_long_gradient_is_shortened() -> None:
     run = started(images(), replace(TINY, clip=2.0))
-    run._update(torch.arange(8))
+    run.update(torch.arange(8))
     usual = run.progress.norm
     for p in run.model.network.parameters():
         p.grad = torch.full_like(p, 1e3)
@@ -231,22 +237,22 @@ def test_a_long_gradient_is_shortened() -> None:
     assert nn.utils.get_total_norm(grads).item() == pytest.approx(2 * usual, rel=1e-4)
     run.progress.pending = [1.0] * 50
     with pytest.warns(UserWarning, match="1 of the last 50 gradients were more than 2 times"):
-        run._log(training_module.tqdm(disable=True))
+        loop_module._log(run, tqdm(disable=True))
     run.progress.pending = [1.0] * 50
-    with warnings.catch_warnings():  # told once
+    with warnings.catch_warnings():  # only one warning
         warnings.simplefilter("error")
-        run._log(training_module.tqdm(disable=True))
+        loop_module._log(run, tqdm(disable=True))
 
 
 def test_a_loss_above_the_trivial_one_warns() -> None:
     run = started(images(), TINY)
     run.progress.step, run.progress.pending = 1000, [2000.0] * 50
     with pytest.warns(UserWarning, match="more than the 784"):
-        run._log(training_module.tqdm(disable=True))
+        loop_module._log(run, tqdm(disable=True))
 
 
-# Short averages: longer ones are the same while they warm up. One order or the other has the
-# best one last.
+# Short averages, because longer ones agree while they warm up. In one of the two orders the
+# best average is the last.
 @pytest.mark.parametrize("averages", [(0.1, 0.5), (0.5, 0.1)])
 def test_the_best_average_is_kept(averages: tuple[float, ...], tmp_path: Path) -> None:
     train(tmp_path, images(), replace(TINY, averages=averages), progress=False)
@@ -263,9 +269,9 @@ def test_the_best_average_is_kept(averages: tuple[float, ...], tmp_path: Path) -
 
 def test_held_out_images_are_never_trained_on() -> None:
     run = started(images(), TINY)
-    seen = {int(i) for epoch in range(3) for batch in run._batches(epoch) for i in batch}
+    seen = {int(i) for epoch in range(3) for batch in run.batches(epoch) for i in batch}
     assert seen == set(range(32))
-    assert run._batches(0)[0].tolist() != run._batches(1)[0].tolist()
+    assert run.batches(0)[0].tolist() != run.batches(1)[0].tolist()
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -313,7 +319,7 @@ def test_too_few_images() -> None:
 def test_muon_needs_matrices() -> None:
     recipe = replace(TINY, network="ScoreUNet", preconditioning="score", optimizer="muon")
     run = started(images(), recipe)
-    # The tutorial's convolutions are no matrices: Muon takes its dense layers, Adam the rest.
+    # The tutorial's convolutions are not matrices: Muon takes the dense layers, Adam the rest.
     assert [type(o).__name__ for o in run.optimizers] == ["Muon", "Adam"]
 
 
@@ -346,12 +352,12 @@ class _Zero(nn.Module):
 def test_uniform_objective_is_the_score_matching_loss() -> None:
     model, x = ScoreModel(_Zero(), VESDE(), (1, 8, 8)), torch.rand(64, 1, 8, 8)
     recipe = replace(TINY, objective="uniform")
-    # The numbers that the other draws from this generator, times as normal ones.
+    # The numbers that `score_matching_loss` draws, with times as normal numbers.
     generator = torch.Generator().manual_seed(0)
     share, z = torch.rand(64, generator=generator), torch.randn(x.shape, generator=generator)
     same = torch.cat([torch.special.ndtri(share)[:, None], torch.zeros(64, 1), z.flatten(1)], 1)
     expected = score_matching_loss(model, x, torch.Generator().manual_seed(0))
-    # Times go through the normal law and back, in float32.
+    # Times are mapped to the normal law and back, in float32.
     assert training_loss(model, x, recipe, same).item() == pytest.approx(expected.item(), rel=1e-4)
 
 
@@ -394,7 +400,7 @@ def test_likelihood_objective_is_the_integral_with_weight_g_squared() -> None:
 
     model = ScoreModel(Wrong(), sde, (1, 1, 1))
     ours = training_loss(model, x, replace(TINY, objective="likelihood"), numbers(0, x)).item()
-    # Split the time axis evenly in ln σ but weigh by dt g²/s²: the density that was drawn from.
+    # Split the time axis evenly in ln σ, but weight by dt g²/s², the density of the times.
     level = sde.noise_level(torch.tensor([1e-5, 1.0], dtype=torch.float64)).log()
     edges = torch.linspace(float(level[0]), float(level[1]), 400, dtype=torch.float64).exp()
     times = sde.time_of_noise_level(edges)
@@ -412,8 +418,8 @@ def test_without_a_compiler_training_goes_on(monkeypatch: pytest.MonkeyPatch) ->
         started(images(), replace(TINY, compile=True))
 
 
-def labelled(count: int = 40, classes: int = 3) -> ImageData:
-    return replace(images(count), labels=torch.arange(count) % classes)
+def labelled(n: int = 40, classes: int = 3) -> ImageData:
+    return replace(images(n), labels=torch.arange(n) % classes)
 
 
 def test_the_prior_gets_the_datas_mean(tmp_path: Path) -> None:
@@ -421,7 +427,7 @@ def test_the_prior_gets_the_datas_mean(tmp_path: Path) -> None:
     model = train(tmp_path, images(), TINY, sde=sde, progress=False)
     assert torch.equal(model.sde.data_mean, images().mean())
     assert torch.equal(load_model(tmp_path / "model.safetensors").sde.data_mean, images().mean())
-    assert sde.data_mean is None  # what was passed in is left as it was
+    assert sde.data_mean is None  # the argument is unchanged
 
 
 def test_a_run_can_begin_with_a_trained_model(tmp_path: Path) -> None:
@@ -459,7 +465,7 @@ def test_a_trained_model_learns_classes(tmp_path: Path) -> None:
     x, t = torch.randn(6, 1, 28, 28), torch.tensor(0.3)
     model = train(tmp_path / "told", labelled(), told, start_from=free, progress=False)
     with torch.no_grad():
-        # An embedding that is zero yet says nothing.
+        # An embedding that is still zero changes nothing.
         assert torch.equal(begun(x, t, torch.arange(6) % 3), free(x, t))
         assert model.classes == 3
         assert not torch.equal(model(x, t, 0), model(x, t, 1))
@@ -481,7 +487,7 @@ def test_a_trained_model_learns_waves(tmp_path: Path) -> None:
     model = train(tmp_path, images(), recipe, start_from=plain, progress=False)
     again = load_model(tmp_path / "model.safetensors")
     with torch.no_grad():
-        assert torch.equal(begun(x, t), plain(x, t))  # their weights are zero yet
+        assert torch.equal(begun(x, t), plain(x, t))  # their weights are still zero
         assert model.network.first_of_waves.weight.any()
         assert torch.equal(again(x, t), model(x, t))
     for other in (replace(recipe, waves=()), replace(recipe, waves=(8,))):
@@ -503,7 +509,7 @@ def test_a_trained_model_grows_blocks(more: tuple[int, ...], tmp_path: Path) -> 
     begun = initial_model(images(), recipe, VESDE(), few)
     x, t = torch.randn(3, 1, 28, 28), torch.tensor([0.1, 0.3, 0.5])
     with torch.no_grad():
-        # New blocks add nothing yet, up to the order of sums.
+        # New blocks add nothing at first, up to the order of sums.
         torch.testing.assert_close(begun(x, t), few(x, t))
     assert begun.network.blocks == more
     for blocks in ((1, 1, 1), (2, 2, 1)):
@@ -515,7 +521,7 @@ def test_a_trained_model_grows_blocks(more: tuple[int, ...], tmp_path: Path) -> 
     ("change", "match"),
     [
         ({"network": "ScoreUNet"}, "with ScoreUNet: expected ResidualUNet"),
-        ({"preconditioning": "score"}, "tells the network the noise level"),
+        ({"preconditioning": "score"}, "gives the network the noise level"),
         ({"blocks": (1, 4)}, "three numbers, or none"),
         ({"blocks": (1, 0, 1)}, "whole numbers, 1 to"),
         ({"waves": (8, 0)}, "whole numbers, 1 to"),
@@ -601,7 +607,7 @@ def test_half_of_the_images_are_mirrored() -> None:
             seen.append(x)
             return 0 * x
 
-    model = ScoreModel(Spy(), VESDE(), (1, 2, 2))  # the body sees x(t) as it is
+    model = ScoreModel(Spy(), VESDE(), (1, 2, 2))  # the network sees x(t) unscaled
     x = torch.tensor([[1.0, 0.0], [1.0, 0.0]]).expand(2000, 1, 2, 2)
     # All noise levels at s(1e-5), 0.003.
     recipe = replace(TINY, mirror=True, level_mean=-20.0)

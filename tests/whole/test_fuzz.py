@@ -31,8 +31,9 @@ from diffsde.scores.networks import ResidualUNet
 from diffsde.scores.preconditioning import EDM
 from diffsde.solvers.trajectory import Stats, Trajectory
 from diffsde.system.tensorfile import write_tensors
-from diffsde.training.loop import _Run, train
+from diffsde.training.loop import train
 from diffsde.training.recipes import Recipe
+from diffsde.training.run import Run
 from diffsde.training.run_folder import RunFolder
 
 # Each example overwrites the one file that the test's folder has.
@@ -146,7 +147,7 @@ def small_trajectory() -> Trajectory:
 
 def load_state(path: Path) -> None:
     # Not `train`: a state that asks for 10⁹ epochs is a whole one, and they would be trained.
-    _Run.load(path, small_images(), None, Accelerator())
+    Run.load(path, small_images(), None, Accelerator())
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,150 @@
+"""MNIST, which ships with the package, and data sets in the same file format.
+
+The shipped IDX files are unpacked once into a cache folder, from which torchvision reads them.
+"""
+
+from __future__ import annotations
+
+import gzip
+import math
+import os
+import shutil
+import struct
+import tempfile
+import zlib
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+
+from torch import Tensor
+from torchvision import datasets
+from torchvision.datasets.utils import check_integrity
+
+from diffsde.errors import DataError
+
+__all__ = ["DATASETS", "cache_folder", "read_named"]
+
+DATASETS = {
+    "mnist": datasets.MNIST,
+    "fashion-mnist": datasets.FashionMNIST,
+    "kmnist": datasets.KMNIST,
+}
+# MD5 sums of the unpacked files: it does not matter how a file was packed.
+_SHIPPED = {
+    "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
+    "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
+    "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
+    "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
+}
+
+
+def cache_folder() -> Path:
+    """Where unpacked data sets are kept: $DIFFSDE_CACHE, or diffsde in the user's cache folder."""
+    if "DIFFSDE_CACHE" in os.environ:
+        return Path(os.environ["DIFFSDE_CACHE"])
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "diffsde"
+
+
+def read_named(
+    name: str, root: str | os.PathLike[str] | None, train: bool
+) -> tuple[Tensor, Tensor]:
+    """Read the images, uint8 (N, 1, 28, 28), and labels, int64 (N,), of a set from `DATASETS`.
+
+    Raises:
+        DataError: a file is missing, truncated or damaged.
+    """
+    cls = DATASETS[name]
+    folder = Path(root) if root is not None else cache_folder()
+    raw = folder / cls.__name__ / "raw"
+    stems = [Path(file).stem for file, _ in cls.resources]
+    if name == "mnist" and root is None and not raw.exists():
+        _unpack_shipped(folder)
+    if not all((raw / stem).exists() for stem in stems):
+        _download(cls, folder, [raw / stem for stem in stems])
+    for images, labels in zip(stems[::2], stems[1::2], strict=True):
+        _check_pair(raw / images, raw / labels, len(cls.classes))
+    found = cls(folder, train=train)
+    return found.data[:, None], found.targets
+
+
+def _unpack_shipped(folder: Path) -> None:
+    """Unpack the shipped MNIST into the cache, whole or not at all."""
+    shipped = Path(str(resources.files("diffsde.data"))) / "mnist"
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder) as name:
+        raw = Path(name) / "raw"
+        raw.mkdir()
+        for stem, md5 in _SHIPPED.items():
+            _unpack(shipped / f"{stem}.gz", raw / stem, md5)
+        home = folder / "MNIST"
+        home.mkdir(exist_ok=True)
+        try:
+            raw.rename(home / "raw")
+        except OSError:
+            # Another process may have filled the cache in the meantime: use its files.
+            if not (home / "raw").exists():
+                raise
+
+
+def _unpack(packed: Path, target: Path, md5: str) -> None:
+    try:
+        with gzip.open(packed) as source, target.open("wb") as file:
+            shutil.copyfileobj(source, file)
+        whole = check_integrity(target, md5)
+    except (OSError, EOFError, zlib.error):
+        whole = False
+    if not whole:
+        raise DataError(
+            f"{packed}: missing or damaged (the MD5 sum of its contents is not {md5}). This "
+            "file ships with diffsde: reinstall the package"
+        )
+
+
+def _download(cls: type[datasets.MNIST], folder: Path, files: Sequence[Path]) -> None:
+    missing = [str(file) for file in files if not file.exists()]
+    try:
+        cls(folder, download=True)
+    except (RuntimeError, OSError, EOFError) as error:
+        raise DataError(
+            f"{', '.join(missing)}: missing, and torchvision could not download it: {error}. Put "
+            f"the {cls.__name__} files (IDX, unpacked or gzipped) there, or connect to a network"
+        ) from error
+
+
+def _check_pair(images: Path, labels: Path, classes: int) -> None:
+    """Check two IDX files against their headers, each other, and the number of classes."""
+    lengths = _check_idx(images, 3)
+    (count,) = _check_idx(labels, 1)
+    if lengths[0] != count or 0 in lengths:
+        raise DataError(
+            f"{images}: {lengths[0]} images of {lengths[1]}×{lengths[2]} pixels, but {labels.name} "
+            f"has {count} labels; expected one for each image. Remove the folder {images.parent}, "
+            "and it will be filled again"
+        )
+    largest = max(labels.read_bytes()[-count:])
+    if largest >= classes:
+        raise DataError(
+            f"{labels}: label {largest}, expected 0 to {classes - 1}; the file is damaged. "
+            f"Remove the folder {labels.parent}, and it will be filled again"
+        )
+
+
+def _check_idx(path: Path, axes: int) -> tuple[int, ...]:
+    """Read the lengths in the header of an IDX file of bytes, and compare them with its size."""
+    if not path.is_file():
+        raise DataError(f"{path}: no such file")
+    found = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(4 + 4 * axes)
+    if len(head) < 4 + 4 * axes or head[:4] != bytes([0, 0, 8, axes]):
+        raise DataError(
+            f"{path}: not an IDX file of bytes with {axes} axes; remove it, and it will be replaced"
+        )
+    lengths = struct.unpack(f">{axes}I", head[4:])
+    expected = len(head) + math.prod(lengths)
+    if found != expected:
+        raise DataError(
+            f"{path}: {found} bytes long, but its header asks for {expected}; the file is cut "
+            f"short or damaged. Remove the folder {path.parent}, and it will be filled again"
+        )
+    return lengths

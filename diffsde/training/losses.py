@@ -1,0 +1,61 @@
+"""The recipe's loss on images of a data set, in the recipe's precision."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from diffsde.data.images import ImageData
+from diffsde.scores.model import ScoreModel
+from diffsde.training.noise import TrainingNoise
+from diffsde.training.objectives import numbers_per_image, training_loss
+from diffsde.training.recipes import Recipe
+from diffsde.training.teacher import Teacher
+
+__all__ = ["fastest_precision", "loss_of_images"]
+
+
+def loss_of_images(
+    model: ScoreModel,
+    data: ImageData,
+    index: Tensor,
+    recipe: Recipe,
+    numbers: Tensor,
+    teacher: Teacher | None = None,
+) -> Tensor:
+    """The loss on the images with these indices, computed on the model's device.
+
+    Args:
+        model: the model in training.
+        data: where the images and their labels are.
+        index: (B,).
+        recipe: the objective, the precision, and whether class labels are given.
+        numbers: (B, n) standard normal numbers, as `training_loss` takes them.
+        teacher: what the model learns from, if not from the images.
+    """
+    device = next(model.network.parameters()).device
+    labels = data.labels[index].to(device) if recipe.classes and data.labels is not None else None
+    # Not accelerate's mixed precision: that is one setting for everything in a process.
+    with torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
+        x, target = data.batch(index).to(device), teacher.target(index) if teacher else None
+        return training_loss(model, x, recipe, numbers.to(device), labels, target)
+
+
+def fastest_precision(model: ScoreModel, data: ImageData, recipe: Recipe, positions: range) -> str:
+    """Time these positions' part of an update in both precisions, and return the faster one."""
+    index = torch.arange(len(positions))
+    numbers = TrainingNoise(0, "training", numbers_per_image(data.shape, recipe)).draw(0, positions)
+    seconds = {}
+    for precision in ("float32", "bfloat16"):
+        tried = replace(recipe, precision=precision)
+        times = []
+        for _ in range(4):
+            started = time.perf_counter()
+            loss_of_images(model, data, index, tried, numbers).backward()
+            times.append(time.perf_counter() - started)
+        seconds[precision] = min(times[1:])
+    model.zero_grad(set_to_none=True)
+    return min(seconds, key=lambda precision: seconds[precision])
