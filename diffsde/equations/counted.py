@@ -85,12 +85,25 @@ class Counted:
         return prepared(self.fn, times)
 
     def __call__(self, x: Tensor, t: Any) -> Tensor:
+        self.count()
+        return self.checked(self.fn(x, t), x)
+
+    def count(self) -> None:
+        """Count one evaluation.
+
+        Raises:
+            Limit: there may be no more of them.
+        """
         if self.limit is not None and self.calls >= self.limit:
             raise Limit(f"max_nfe = {self.limit} evaluations are used up")
         self.calls += 1
-        return self._checked(self.fn(x, t), x)
 
-    def _checked(self, value: Tensor, x: Tensor) -> Tensor:
+    def checked(self, value: Tensor, x: Tensor) -> Tensor:
+        """The value that was returned for x, if it can be used.
+
+        Raises:
+            EvaluationError: it has another shape than x, or is not finite.
+        """
         if not isinstance(value, Tensor) or value.shape != x.shape:
             found = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
             raise EvaluationError(

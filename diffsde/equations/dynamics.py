@@ -22,6 +22,7 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
+from diffsde.equations.contract import ContractSDE, follows_contract
 from diffsde.equations.counted import AtTime, Counted, at_times
 from diffsde.errors import InputError
 
@@ -89,7 +90,7 @@ class Dynamics:
         interval: the start and the end of t; None if the problem does not say.
         falls: whether t runs from a large value to a small one.
         diffusion: g(t) of noise that depends on time alone; None for an ODE or for `own`.
-        own: an object of torchsde's contract whose noise may depend on the state.
+        own: a user's SDE of torchsde's contract, whose noise may depend on the state; else None.
         shape: of one sample; None if any will do.
         flat: whether the drift is given states (B, D); if not, they keep their shape.
         scale: the largest standard deviation that the states should have; infinite if unknown.
@@ -106,7 +107,7 @@ class Dynamics:
     interval: tuple[float, float] | None = None
     falls: bool = False
     diffusion: Callable[[Tensor], Tensor] | None = None
-    own: Any = None
+    own: ContractSDE | None = None
     shape: tuple[int, ...] | None = None
     flat: bool = True
     scale: float = math.inf
@@ -130,10 +131,11 @@ def dynamics_of(problem: Any) -> Dynamics:
     if hasattr(problem, "to_dynamics"):
         made: Dynamics = problem.to_dynamics()
         return made
-    if _follows_torchsde(problem):
-        return _of_function(problem, lambda y, t: problem.f(t, y), "drift", kind="sde")
+    if follows_contract(problem):
+        own = ContractSDE(problem)
+        return _of_function(problem, own.f, "drift", own)
     if callable(problem):
-        return _of_function(problem, lambda y, t: problem(t, y), "right-hand side", kind="ode")
+        return _of_function(problem, lambda y, t: problem(t, y), "right-hand side", None)
     raise InputError(
         f"problem = {type(problem).__name__}: expected a ReverseSDE, a ProbabilityFlow, an "
         "SDE, a torchsde object with f, g, noise_type and sde_type, or a function (t, x)"
@@ -141,27 +143,20 @@ def dynamics_of(problem: Any) -> Dynamics:
 
 
 def _of_function(
-    problem: Any, drift: Callable[[Tensor, Tensor], Tensor], name: str, *, kind: str
+    problem: Any, drift: Callable[[Tensor, Tensor], Tensor], name: str, own: ContractSDE | None
 ) -> Dynamics:
     """Someone else's equation; it may say by attributes where it runs and what it is made from."""
     counted = Counted(drift, name)
     process = getattr(problem, "sde", None)
     return Dynamics(
         name=type(problem).__name__,
-        kind=kind,
+        kind="ode" if own is None else "sde",
         drift=Field(counted, partial(at_times, counted)),
         counted=counted,
         interval=getattr(problem, "interval", None),
-        own=problem if kind == "sde" else None,
+        own=own,
         shape=getattr(problem, "shape", None),
-        flat=kind == "sde",
+        flat=own is not None,
         process=process if hasattr(process, "noise_level") else None,
         module=problem if isinstance(problem, nn.Module) else None,
-    )
-
-
-def _follows_torchsde(problem: Any) -> bool:
-    """Whether an object follows torchsde's contract for an SDE."""
-    return all(hasattr(problem, name) for name in ("f", "noise_type", "sde_type")) and any(
-        hasattr(problem, name) for name in ("g", "g_prod", "f_and_g", "f_and_g_prod")
     )

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from diffsde.equations.clocks import Clock, make_clock
+from diffsde.equations.contract import ContractSDE
 from diffsde.equations.counted import AtTime
 from diffsde.equations.dynamics import Dynamics, Field
 from diffsde.errors import InputError
@@ -40,10 +41,10 @@ class _InTime:
         return self.clock.time(u).to(self.device, self.dtype)
 
     def rates(self, u: Tensor) -> tuple[Tensor, Tensor]:
-        """dt/du and g."""
+        """dt/du, and g, or the factor √|dt/du| of a diffusion that is asked for elsewhere."""
         t = self.clock.time(u)
         rate = self.clock.rate_at(t)
-        g = rate if self.diffusion is None else rate.sqrt() * self.diffusion(t)
+        g = rate.sqrt() if self.diffusion is None else rate.sqrt() * self.diffusion(t)
         pace = self.clock.direction * rate
         return pace.to(self.device, self.dtype), g.to(self.device, self.dtype)
 
@@ -97,9 +98,21 @@ class Equation:
         return self.dynamics.kind == "sde"
 
     @property
+    def own(self) -> ContractSDE | None:
+        """A user's SDE, whose noise may depend on the state; None for all other problems."""
+        return self.dynamics.own
+
+    @property
     def additive(self) -> bool:
-        """Whether there is noise that depends on time alone."""
-        return self.dynamics.diffusion is not None
+        """Whether there is noise that does not depend on the state."""
+        own = self.dynamics.own
+        return self.stochastic and (own is None or own.noise_type == "additive")
+
+    def channels(self, x: Tensor) -> int:
+        """How many Brownian motions drive a sample of x, (B, D)."""
+        own = self.dynamics.own
+        start = torch.tensor(self.clock.start, dtype=self.dtype, device=x.device)
+        return x[0].numel() if own is None else own.channels(x, start)
 
     def on_grid(self, nodes: Tensor) -> None:
         """Announce that steps go from node to node, so that coefficients come from tables."""
@@ -129,7 +142,7 @@ class Equation:
         is shared.
         """
         outer = self._start
-        if self.dynamics.own is None and (outer is None or outer.place != _place(u0)):
+        if self.own is None and (outer is None or outer.place != _place(u0)):
             self._start = _Start(_place(u0))
         try:
             yield
@@ -144,8 +157,42 @@ class Equation:
         return pace * self._drifts(u)(x)
 
     def g(self, u: Tensor) -> Tensor:
-        """The diffusion, of u's shape."""
+        """The diffusion, of u's shape, where it depends on time alone."""
         return self._pace_and_g(u)[1]
+
+    def g_prod(self, u: Tensor, x: Tensor, v: Tensor) -> Tensor:
+        """The diffusion times v: of x's shape (B, D), for v of shape (B, m)."""
+        root = self._pace_and_g(u)[1]
+        if self.own is None:
+            return root * v
+        return root * self.own.g_prod(x.to(self.dtype), self.t(u), v.to(self.dtype))
+
+    # The rest of torchsde's contract, for a user's SDE in the solver's time.
+
+    def diffusion(self, u: Tensor, x: Tensor) -> Tensor:
+        """g of a user's SDE: (B, D) for diagonal noise, else (B, D, m)."""
+        return _scaled(self._pace_and_g(u)[1], self._user().g(x.to(self.dtype), self.t(u)))
+
+    def f_and_g(self, u: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The drift and g of a user's SDE, in one evaluation."""
+        pace, root = self._pace_and_g(u)
+        x = x.to(self.dtype)
+        self.dynamics.counted.count()
+        f, g = self._user().f_and_g(x, self.t(u))
+        return pace * self.dynamics.counted.checked(f, x), _scaled(root, g)
+
+    def f_and_g_prod(self, u: Tensor, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """The drift and g v of a user's SDE, in one evaluation."""
+        pace, root = self._pace_and_g(u)
+        x = x.to(self.dtype)
+        self.dynamics.counted.count()
+        f, product = self._user().f_and_g_prod(x, self.t(u), v.to(self.dtype))
+        return pace * self.dynamics.counted.checked(f, x), root * product
+
+    def _user(self) -> ContractSDE:
+        if self.own is None:
+            raise InputError(f"{self.dynamics.name} is no SDE of torchsde's contract")
+        return self.own
 
     def score(self, u: Tensor, x: Tensor) -> Tensor:
         """The score ∇ log p_t(x), of x's shape; only semilinear equations have one."""
@@ -169,6 +216,11 @@ class Equation:
         if self._rates is None or place.dim():
             return self._in_time.rates(place)
         return self._rates(place)
+
+
+def _scaled(factor: Tensor, g: Tensor) -> Tensor:
+    """g times a scalar, or times a factor (B, 1) for each sample."""
+    return (factor.reshape(-1, *[1] * (g.dim() - 1)) if factor.dim() else factor) * g
 
 
 def _place(u: Tensor) -> tuple[float, ...]:

@@ -73,6 +73,11 @@ class SolveState:
         w, integral = self._noise().increment(u0, u1, area=True)
         return w, w if integral is None else integral
 
+    @property
+    def channels(self) -> int:
+        """m, the number of Brownian motions that drive a sample."""
+        return self._noise().shape[1]
+
     def _noise(self) -> BoundBrownian:
         if self.noise is None:
             raise InputError("this equation has no noise")

@@ -35,18 +35,20 @@ class _SOSRA:
         equation, h = self.state.equation, u1 - u0
         w, integral = self.state.increment_and_integral(u0, u1)
         v = integral / h
-        g = [equation.g(u0 + c * h) for c in self.c1]
+        places = [u0 + c * h for c in self.c1]
+        pulls = [equation.g_prod(place, x, v) for place in places]
         slopes: list[Tensor] = []
         for c, a_row, b_row in zip(self.c0, self.a0, self.b0, strict=True):
             stage = x
-            for a, b, slope, g_j in zip(a_row, b_row, slopes, g, strict=False):
-                stage = stage + a * h * slope + b * g_j * v
+            for a, b, slope, pull in zip(a_row, b_row, slopes, pulls, strict=False):
+                stage = stage + a * h * slope + b * pull
             slopes.append(equation.f(u0 + c * h if c else u0, stage))
-        for a, b1, b2, slope, g_j in zip(
-            self.alpha, self.beta1, self.beta2, slopes, g, strict=True
+        end = x
+        for a, b1, b2, slope, place in zip(
+            self.alpha, self.beta1, self.beta2, slopes, places, strict=True
         ):
-            x = x + a * h * slope + g_j * (b1 * w + b2 * v)
-        return x
+            end = end + a * h * slope + equation.g_prod(place, x, b1 * w + b2 * v)
+        return end
 
 
 register(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from diffsde.equations.dynamics import Semilinear
 from diffsde.errors import InputError
+from diffsde.solvers.methods.fitting import fitting_methods
 from diffsde.solvers.state import SolveState
 
 __all__ = ["additive", "semilinear"]
@@ -30,6 +31,10 @@ def additive(state: SolveState, name: str) -> SolveState:
     Raises:
         InputError: the noise may depend on x.
     """
-    if not state.equation.additive:
-        raise InputError(f"{name} is for noise that does not depend on the state")
+    own = state.equation.own
+    if own is not None and own.noise_type != "additive":
+        raise InputError(
+            f"{name} is for noise that does not depend on the state, and {own.name} has "
+            f"{own.noise_type} noise. Methods that fit: {', '.join(fitting_methods(own))}"
+        )
     return state

@@ -18,9 +18,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from diffsde.equations.contract import ContractSDE
 from diffsde.errors import InputError
 from diffsde.solvers.equation import Equation
-from diffsde.solvers.methods.torchsde_parts import METHODS, ForwardSDE, method_class
+from diffsde.solvers.methods.fitting import fitting_methods, reason_against
+from diffsde.solvers.methods.torchsde_parts import ForwardSDE, method_class
 from diffsde.solvers.registry import Solver, register
 from diffsde.solvers.state import SolveState
 
@@ -99,18 +101,25 @@ class _Additive:
 
 
 class _Own(torch.nn.Module):
-    """A user's SDE as torchsde sees it, with the evaluations of its drift counted."""
+    """A user's SDE in the solver's time, with the part of torchsde's contract that it has."""
 
-    def __init__(self, equation: Equation) -> None:
+    def __init__(self, equation: Equation, own: ContractSDE, sde_type: str) -> None:
         super().__init__()
-        problem = equation.dynamics.own
-        self.noise_type, self.sde_type = problem.noise_type, problem.sde_type
+        self.noise_type, self.sde_type = own.noise_type, sde_type
         self.f = equation.f
-        for name in ("g", "g_prod"):
-            if hasattr(problem, name):
-                setattr(self, name, getattr(problem, name))
-        if not hasattr(problem, "g") and hasattr(problem, "f_and_g"):
-            self.g = lambda t, y: problem.f_and_g(t, y)[1]
+        offered = {
+            "g": equation.diffusion,
+            "g_prod": equation.g_prod,
+            "f_and_g": equation.f_and_g,
+            "f_and_g_prod": equation.f_and_g_prod,
+        }
+        for name, method in offered.items():
+            if hasattr(own.own, name):
+                setattr(self, name, method)
+        if own.has_diffusion:
+            self.g = equation.diffusion
+        elif not hasattr(self, "g_prod"):
+            self.g_prod = equation.g_prod
 
 
 class _Method:
@@ -119,9 +128,10 @@ class _Method:
     def __init__(self, name: str, state: SolveState) -> None:
         self._equation = equation = state.equation
         # For additive noise srk asks twice for the drift at the start of a step.
-        self._asks_twice = name == "srk" and equation.additive
-        self._solver = _make(name, equation)(
-            sde=self._sde(name, equation),
+        self._asks_twice = name == "srk" and equation.own is None
+        cls = _class_for(name, equation)
+        self._solver = cls(
+            sde=_as_torchsde(equation, cls.sde_type),
             bm=state.noise,
             dt=None,
             adaptive=False,
@@ -132,12 +142,6 @@ class _Method:
         )
         self._extra: Any = None
 
-    @staticmethod
-    def _sde(name: str, equation: Equation) -> Any:
-        if equation.additive:
-            return _Additive(equation, _make(name, equation).sde_type)
-        return ForwardSDE(_Own(equation))
-
     def step(self, u0: Tensor, u1: Tensor, x: Tensor) -> Tensor:
         if self._extra is None:
             self._extra = self._solver.init_extra_solver_state(u0, x)
@@ -146,19 +150,27 @@ class _Method:
         return x1
 
 
-def _make(name: str, equation: Equation) -> Any:
-    """The method's class, for the calculus that the equation is written in."""
-    cls = method_class(name, "ito")
-    if equation.additive:
-        return cls
-    problem = equation.dynamics.own
-    cls = method_class(name, problem.sde_type)
-    if cls.sde_type != problem.sde_type:
-        raise InputError(
-            f"{name} solves {cls.sde_type} SDEs, but {type(problem).__name__} is "
-            f"{problem.sde_type} and its noise may depend on the state, so the two differ"
-        )
-    return cls
+def _as_torchsde(equation: Equation, sde_type: str) -> Any:
+    """The equation as torchsde's methods take it, in the calculus that a method wants."""
+    if equation.own is None:
+        return _Additive(equation, sde_type)
+    return ForwardSDE(_Own(equation, equation.own, sde_type))
+
+
+def _class_for(name: str, equation: Equation) -> Any:
+    """The class of a method, for the calculus that the equation is written in.
+
+    Raises:
+        InputError: the method is for another calculus, for other noise, or asks for g where
+            only its products are known.
+    """
+    own = equation.own
+    if own is None:
+        return method_class(name, "ito")
+    reason = reason_against(name, own)
+    if reason is not None:
+        raise InputError(f"{name} {reason}. Methods that fit: {', '.join(fitting_methods(own))}")
+    return method_class(name, own.sde_type)
 
 
 def _row(name: str) -> Solver:

@@ -25,7 +25,7 @@ class _EulerMaruyama:
     def step(self, u0: Tensor, u1: Tensor, x: Tensor) -> Tensor:
         equation, (h,) = self.state.equation, self._length(u0, u1)
         dw = self.state.increment(u0, u1)
-        return x + h * equation.f(u0, x) + equation.g(u0) * dw
+        return x + h * equation.f(u0, x) + equation.g_prod(u0, x, dw)
 
 
 class _PredictorCorrector:
