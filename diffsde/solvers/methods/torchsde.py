@@ -21,7 +21,7 @@ from torch import Tensor
 from diffsde.equations.contract import ContractSDE
 from diffsde.errors import InputError
 from diffsde.solvers.equation import Equation
-from diffsde.solvers.methods.fitting import fitting_methods, reason_against
+from diffsde.solvers.methods.fitting import fitting_methods, method_names, reason_against
 from diffsde.solvers.methods.torchsde_parts import ForwardSDE, method_class
 from diffsde.solvers.registry import Solver, register
 from diffsde.solvers.state import SolveState
@@ -190,7 +190,5 @@ def _row(name: str) -> Solver:
     )
 
 
-for _name in METHODS.all():
-    # The adjoint methods state backwards along a solve of torchsde's own; they solve nothing.
-    if not _name.startswith("adjoint_"):
-        register(_row(_name))
+for _name in method_names():
+    register(_row(_name))
