@@ -59,8 +59,8 @@ from .scores.interchange import (
     from_diffusers as from_diffusers,
 )
 from .scores.model import ScoreModel as ScoreModel
-from .scores.networks import ScoreUNet as ScoreUNet
 from .scores.score_matching import score_matching_loss as score_matching_loss
+from .scores.score_unet import ScoreUNet as ScoreUNet
 from .solvers.catalogue import list_solvers as list_solvers
 from .solvers.solving import solve as solve
 from .solvers.trajectory import Trajectory as Trajectory

@@ -23,14 +23,7 @@ from .interchange import (
     to_diffusers as to_diffusers,
 )
 from .model import ScoreModel as ScoreModel
-from .networks import (
-    NETWORKS as NETWORKS,
-    FourierFeatures as FourierFeatures,
-    PixelWaves as PixelWaves,
-    ResidualUNet as ResidualUNet,
-    ScoreUNet as ScoreUNet,
-    make_network as make_network,
-)
+from .networks import NETWORKS as NETWORKS, make_network as make_network
 from .precision import ByNoiseLevel as ByNoiseLevel, Way as Way
 from .preconditioning import (
     EDM as EDM,
@@ -41,4 +34,6 @@ from .preconditioning import (
     ScorePrediction as ScorePrediction,
     VelocityPrediction as VelocityPrediction,
 )
+from .residual_unet import PixelWaves as PixelWaves, ResidualUNet as ResidualUNet
 from .score_matching import score_matching_loss as score_matching_loss
+from .score_unet import FourierFeatures as FourierFeatures, ScoreUNet as ScoreUNet

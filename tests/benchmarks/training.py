@@ -26,8 +26,8 @@ from torchvision import datasets, transforms
 from diffsde.data.images import cache_folder, load_images
 from diffsde.equations.variance_exploding import VESDE
 from diffsde.scores.model import ScoreModel
-from diffsde.scores.networks import ScoreUNet
 from diffsde.scores.score_matching import score_matching_loss
+from diffsde.scores.score_unet import ScoreUNet
 from diffsde.training.initial_model import initial_model
 from diffsde.training.loop import _Run
 from diffsde.training.noise import TrainingNoise
