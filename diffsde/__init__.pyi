@@ -39,11 +39,14 @@ from .errors import (
 )
 from .evaluation.metrics import evaluate as evaluate
 from .noise.brownian import BrownianPath as BrownianPath
+from .scores.azula import from_azula as from_azula
 from .scores.checkpoint import (
     load_model as load_model,
     load_pretrained as load_pretrained,
     save_model as save_model,
 )
+from .scores.denoisers import from_denoiser as from_denoiser
+from .scores.diffusers import from_diffusers as from_diffusers
 from .scores.exact import GaussianScore as GaussianScore, MixtureScore as MixtureScore
 from .scores.guidance import (
     classifier_free as classifier_free,
@@ -52,11 +55,6 @@ from .scores.guidance import (
     inpainting as inpainting,
     linear_inverse as linear_inverse,
     super_resolution as super_resolution,
-)
-from .scores.interchange import (
-    from_azula as from_azula,
-    from_denoiser as from_denoiser,
-    from_diffusers as from_diffusers,
 )
 from .scores.model import ScoreModel as ScoreModel
 from .scores.score_matching import score_matching_loss as score_matching_loss

@@ -12,7 +12,9 @@ May import `equations` and the folders below it.
     checkpoint       models in files
     exact            data whose score is known in closed form
     guidance         scores under a condition: class labels, observations
-    interchange      scores of other libraries as ours, and ours as theirs
+    denoisers        denoisers D(y, σ) as scores, and scores as denoisers
+    azula            the same for models of azula
+    diffusers        the same for models of diffusers
 """
 
 import lazy_loader
