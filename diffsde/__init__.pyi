@@ -39,11 +39,14 @@ from .errors import (
 )
 from .evaluation.metrics import evaluate as evaluate
 from .noise.brownian import BrownianPath as BrownianPath
+from .scores.azula import from_azula as from_azula
 from .scores.checkpoint import (
     load_model as load_model,
     load_pretrained as load_pretrained,
     save_model as save_model,
 )
+from .scores.denoisers import from_denoiser as from_denoiser
+from .scores.diffusers import from_diffusers as from_diffusers
 from .scores.exact import GaussianScore as GaussianScore, MixtureScore as MixtureScore
 from .scores.guidance import (
     classifier_free as classifier_free,
@@ -53,14 +56,9 @@ from .scores.guidance import (
     linear_inverse as linear_inverse,
     super_resolution as super_resolution,
 )
-from .scores.interchange import (
-    from_azula as from_azula,
-    from_denoiser as from_denoiser,
-    from_diffusers as from_diffusers,
-)
 from .scores.model import ScoreModel as ScoreModel
-from .scores.networks import ScoreUNet as ScoreUNet
 from .scores.score_matching import score_matching_loss as score_matching_loss
+from .scores.score_unet import ScoreUNet as ScoreUNet
 from .solvers.catalogue import list_solvers as list_solvers
 from .solvers.solving import solve as solve
 from .solvers.trajectory import Trajectory as Trajectory

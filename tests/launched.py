@@ -16,8 +16,8 @@ from diffsde.data.images import ImageData
 from diffsde.equations.variance_exploding import VESDE
 from diffsde.evaluation.samplers import Sampler, sample_images
 from diffsde.scores.model import ScoreModel
-from diffsde.scores.networks import ResidualUNet
 from diffsde.scores.preconditioning import EDM
+from diffsde.scores.residual_unet import ResidualUNet
 from diffsde.system.launch import launched_processes
 from diffsde.system.tensorfile import write_tensors
 from diffsde.training import loop as training

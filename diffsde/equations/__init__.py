@@ -1,10 +1,15 @@
 r"""Equations: what is solved.
 
-May import `noise` and what lies below it: an equation knows no solver and no network.
+May import `noise` and the folders below it: an equation knows no solver and no network.
 
-    forward     forward SDEs, from data to noise
-    reverse     the reverse SDE and the probability flow of a score
-    clocks      other names for the same times
+    forward              forward SDEs, from data to noise: their mathematics and their base class
+    variance_exploding   SDEs without drift: the tutorial's and Karras's
+    variance_preserving  SDEs whose drift balances the noise: VP and sub-VP
+    schedule             the SDE of any noise level σ(t) and scale a(t)
+    consistency          whether drift, diffusion and marginal belong to one SDE
+    named                forward SDEs by the names that checkpoints use
+    reverse              the reverse SDE and the probability flow of a score
+    clocks               time scales in which a solver takes even steps
 """
 
 import lazy_loader

@@ -1,7 +1,7 @@
-r"""Consistency: whether drift, diffusion and marginal of a forward SDE belong to one process.
+r"""Whether the drift, the diffusion and the marginal of a forward SDE belong to one process.
 
-Between ε and T, the derivatives of the marginal are compared with f and g: with the noise
-level σ = s / a of x(t) = a x(0) + s z,
+Between ε and T, the derivatives of the marginal x(t) = a x(0) + s z are compared with f and
+g. With the noise level σ = s / a,
 
     f(x, t) = (a′/a) x,        dσ²/dt = g² / a².
 """
@@ -28,12 +28,12 @@ def check_consistency(sde: SDE) -> None:
     """Compare the derivatives of the marginal with the drift and the diffusion.
 
     Raises:
-        InputError: the error names the function that does not fit, the time, and both numbers.
+        InputError: they differ; the error names the function, the time and both numbers.
     """
     even = torch.linspace(sde.eps, sde.T, _TIMES, dtype=torch.float64)
     low = torch.logspace(math.log10(sde.eps), math.log10(sde.T), _TIMES).double()
     t = torch.cat([even, low]) * (1 - 2 * _STEP)  # so that t + h stays within T
-    before, after = t * (1 - _STEP), t * (1 + _STEP)
+    before, after = t * (1 - _STEP), t * (1 + _STEP)  # for the finite differences
     log_scale = [sde.marginal_scale(moment).log() for moment in (before, after)]
     variance = [sde.noise_level(moment).square() for moment in (before, after)]
     growth = (sde.diffusion(t) / sde.marginal_scale(t)).square()
@@ -53,6 +53,6 @@ def _compare(name: str, t: Tensor, found: Tensor, expected: Tensor) -> None:
     if not float(error[worst]) < _TOLERANCE:
         raise InputError(
             f"at t = {float(t[worst]):.4g}, {name}: {float(found[worst]):.6g} and "
-            f"{float(expected[worst]):.6g}, expected two equal numbers: the marginal is not that "
-            "of the drift and the diffusion"
+            f"{float(expected[worst]):.6g}, expected two equal numbers: marginal_prob does not "
+            "belong to this drift and this diffusion"
         )

@@ -8,20 +8,20 @@ whose drift f is linear in x, so that x(t) given x(0) is Gaussian:
 
     x(t) | x(0)  ~  N( a(t) x(0), s(t)² I ).
 
-`drift` is f, `diffusion` is g, `marginal_prob` gives a(t) x(0) and s(t), and the
-prior is the law that x(T) tends to, N(m, s(T)² I), m = 0. Everything else in this
-package is written against these four, never against one particular equation.
+`drift` is f, `diffusion` is g, `marginal_prob` gives a(t) x(0) and s(t), and the prior
+N(m, s(T)² I) approximates the law of x(T), with m = 0 by default. Everything else in
+this package is written against these four, never against one particular equation.
 
-The mean of p_T is a(T) E[x(0)], which the prior leaves out unless it is told
-(`SDE.centre`). For MNIST under the VE SDE that is 0.6 standard deviations in the direction
-of the mean image: noise without it has less ink than noised digits have, and the
-probability flow, which forgets nothing, draws too many ones from it.
+The true mean of x(T) is a(T) E[x(0)], and `SDE.centre` gives the prior this mean. For MNIST
+under the VE SDE it amounts to 0.6 standard deviations in the direction of the mean image.
+Noise without it has less ink than noised digits, and the probability flow, which forgets
+nothing, turns such noise into too many ones.
 
-The functions are not free of each other: with the noise level σ(t) = s(t) / a(t),
+These functions depend on each other. With the noise level σ(t) = s(t) / a(t),
 
     f(x, t) = (a′/a) x,        dσ²/dt = g² / a²,
 
-and `SDE.check` looks whether a class keeps to it. With B(t) = ∫₀ᵗ β, β linear in t:
+and `SDE.check` verifies both. With B(t) = ∫₀ᵗ β, where β is linear in t, the SDEs here are:
 
 | class         | f          | g²                | a        | s²                   | σ            |
 |---------------|------------|-------------------|----------|----------------------|--------------|
@@ -54,24 +54,24 @@ from diffsde.noise.seeds import NormalTable, checked_seed
 
 __all__ = ["SDE", "expand"]
 
-_BISECTIONS = 60  # halve [0, T] down to the spacing of float64
+_BISECTIONS = 60  # enough to halve [0, T] down to the spacing of float64
 
 
 def expand(t: Tensor | float, x: Tensor) -> Tensor:
-    """Give t, a scalar or of shape (B,), the axes that it needs to broadcast against x, (B, …)."""
+    """Add the axes with which t, a scalar or of shape (B,), broadcasts against x, (B, …)."""
     t = torch.as_tensor(t, dtype=x.dtype, device=x.device)
     return t.reshape(-1, *[1] * (x.dim() - 1)) if t.dim() else t
 
 
 class SDE(nn.Module):
-    """A forward process dx = f(x, t) dt + g(t) dw: the base of all of them.
+    """The base class of forward processes dx = f(x, t) dt + g(t) dw.
 
-    A subclass writes `drift`, `diffusion` and `marginal_prob`. Through `f` and
-    `g` it is an object that `torchsde.sdeint` takes as it is.
+    A subclass defines `drift`, `diffusion` and `marginal_prob`. `f` and `g` make every
+    forward process an SDE object that `torchsde.sdeint` accepts.
 
     Attributes:
-        T: the end of time, where the prior holds.
-        eps: the smallest time ε at which a score is asked for; reverse solves end there.
+        T: the last time, where the prior holds.
+        eps: ε, the smallest time at which a score is evaluated; reverse solves end there.
     """
 
     noise_type = "diagonal"
@@ -90,13 +90,13 @@ class SDE(nn.Module):
         self.register_buffer("data_mean", None, persistent=False)
 
     def centre(self, data_mean: Tensor | None) -> None:
-        """Give the prior the mean a(T) · data_mean, that of p_T; None gives it zero again.
+        """Give the prior the mean of x(T), a(T) · data_mean; None makes it zero again.
 
         Args:
             data_mean: E[x(0)], of one sample's shape.
         """
         if data_mean is not None and not torch.isfinite(data_mean).all():
-            raise InputError("data_mean holds numbers that are not finite")
+            raise InputError("data_mean contains numbers that are not finite")
         self.data_mean = None if data_mean is None else data_mean.detach().clone()
 
     def drift(self, x: Tensor, t: Tensor | float) -> Tensor:
@@ -132,7 +132,8 @@ class SDE(nn.Module):
     def noise_level_slope(self, t: Tensor | float) -> Tensor:
         """dσ/dt = g² / (2 σ a²), of t's shape.
 
-        A subclass whose σ rises from 0 with a slope overrides this: here it is 0 / 0 at t = 0.
+        At t = 0 this formula is 0 / 0 if σ(0) = 0. A subclass whose slope is positive there
+        overrides it.
         """
         growth = (self.diffusion(t) / self.marginal_scale(t)) ** 2
         return growth / (2 * self.noise_level(t))
@@ -140,8 +141,8 @@ class SDE(nn.Module):
     def time_of_noise_level(self, level: Tensor | float) -> Tensor:
         """The t in [0, T] with `noise_level(t)` = level, of level's shape.
 
-        Found by bisection in float64, since the noise level rises with t; a subclass with a
-        closed form overrides this.
+        The noise level rises with t, so bisection in float64 finds it. A subclass with a closed
+        form overrides this.
         """
         level = torch.as_tensor(level)
         low = torch.zeros_like(level, dtype=torch.float64)
@@ -166,16 +167,15 @@ class SDE(nn.Module):
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
     ) -> Tensor:
-        """Draw x(T) ~ N(m, s(T)² I) of shape (B, …), m = a(T) · data_mean, or 0.
+        """Draw x(T) ~ N(m, s(T)² I) of shape (B, …); m = a(T) · data_mean, or 0 without one.
 
-        Sample i depends on (seed, first + i) alone, so a large batch may be drawn in parts.
+        Sample i depends only on seed and first + i, so a large batch may be drawn in parts.
         """
         if not shape or any(n < 1 for n in shape):
-            raise InputError(f"shape = {tuple(shape)}: expected (B, …) of positive numbers")
-        count, *rest = shape
-        samples = range(first, first + count)
+            raise InputError(f"shape = {tuple(shape)}: expected positive numbers (B, …)")
+        n, *rest = shape
         table = NormalTable(checked_seed(seed), "prior")
-        noise = table.rows(samples, 0, rest, dtype or torch.get_default_dtype())
+        noise = table.rows(range(first, first + n), 0, rest, dtype or torch.get_default_dtype())
         return (self.prior_mean(noise) + self.prior_std * noise).to(device)
 
     def prior_logp(self, x: Tensor) -> Tensor:
@@ -185,13 +185,13 @@ class SDE(nn.Module):
         return -0.5 * square - dims * (0.5 * math.log(2 * math.pi) + math.log(self.prior_std))
 
     def prior_mean(self, x: Tensor) -> Tensor:
-        """m, the mean of the prior, which broadcasts against states x (B, …), flattened or not."""
+        """The prior's mean m, which broadcasts against states x, (B, …) or flat (B, D)."""
         if self.data_mean is None:
             return x.new_zeros(())
         if x[0].numel() != self.data_mean.numel():
             raise InputError(
-                f"samples of shape {tuple(x.shape[1:])}, but the prior's mean is that of data of "
-                f"shape {tuple(self.data_mean.shape)}: ask for those, or centre(None)"
+                f"samples of shape {tuple(x.shape[1:])}, but the prior's mean has shape "
+                f"{tuple(self.data_mean.shape)}: use samples of that shape, or call centre(None)"
             )
         scale = self.marginal_scale(torch.tensor(self.T, dtype=torch.float64))
         return (float(scale) * self.data_mean).to(x).reshape(x.shape[1:])
@@ -199,15 +199,14 @@ class SDE(nn.Module):
     def check(self) -> None:
         """Check that `drift`, `diffusion` and `marginal_prob` belong to one process.
 
-        A reverse problem whose SDE fails this test has the wrong law, and no other error says so.
+        If they do not, solves have the wrong law, and no other check reports it.
 
         Raises:
-            InputError: the error names the function that does not fit, the time, and both
-                numbers.
+            InputError: they do not; the error names the function, the time and both numbers.
         """
         check_consistency(self)
 
-    # The two names under which torchsde looks for the forward equation.
+    # torchsde calls the drift and the diffusion f(t, y) and g(t, y).
     def f(self, t: Tensor, y: Tensor) -> Tensor:
         return self.drift(y, t)
 
@@ -234,7 +233,7 @@ class SDE(nn.Module):
         )
 
     def config(self) -> dict[str, Any]:
-        """The arguments that build this object again, as JSON can hold them."""
+        """The arguments from which this object can be rebuilt, in types that JSON can hold."""
         return {"T": self.T, "eps": self.eps}
 
     def extra_repr(self) -> str:

@@ -1,4 +1,8 @@
-r"""Forward SDEs by the names that files keep."""
+r"""Forward SDEs by the names that checkpoints and recipes use.
+
+An SDE in this registry must be rebuildable from its `config()`, so `ScheduleSDE`, which is
+made of functions, is not in it.
+"""
 
 from __future__ import annotations
 

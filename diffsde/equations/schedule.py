@@ -1,4 +1,8 @@
-r"""The SDE of any schedule: a noise level σ(t) and a scale a(t) are all that is given."""
+r"""The SDE of any schedule, made of a noise level σ(t) and a scale a(t).
+
+Papers often state a process by its marginal x(t) = a(t) (x(0) + σ(t) z) alone. Drift and
+diffusion follow from it: f(x, t) = (a′/a) x and g² = 2 a² σ σ′.
+"""
 
 from __future__ import annotations
 
@@ -16,13 +20,13 @@ __all__ = ["ScheduleSDE"]
 class ScheduleSDE(SDE):
     """The SDE with x(t) = a(t) (x(0) + σ(t) z), for any σ and a: dx = (a′/a) x dt + a √(2σσ′) dw.
 
-    The derivatives are taken by automatic differentiation, so σ and a are all that is given.
-    Such an SDE cannot be named in a checkpoint; a subclass that fixes σ and a, and is added
-    to `SDES`, can. Source: arXiv 2206.00364, appendix B (its s(t) is our a(t)).
+    Automatic differentiation gives σ′ and a′. A checkpoint cannot hold such an SDE, but it can
+    hold a subclass that fixes σ and a and is added to `SDES`.
+    Source: arXiv 2206.00364, appendix B (its s(t) is our a(t)).
 
     Args:
-        sigma: the noise level σ(t), rising; a function of tensors, in elementwise operations.
-        scale: a(t) > 0, likewise; 1 if left out.
+        sigma: the noise level σ(t) > 0, which rises; an elementwise function of a tensor.
+        scale: a(t) > 0, an elementwise function of a tensor; 1 if left out.
         T, eps: where a solve starts and ends.
 
         sigma, scale = lambda t: torch.tan(t * pi / 2), lambda t: torch.cos(t * pi / 2)
@@ -38,13 +42,16 @@ class ScheduleSDE(SDE):
     ) -> None:
         super().__init__(T, eps)
         self.sigma, self.scale = sigma, scale
-        t = torch.linspace(eps, T, 101, dtype=torch.float64)
+        self._check_schedule()
+
+    def _check_schedule(self) -> None:
+        t = torch.linspace(self.eps, self.T, 101, dtype=torch.float64)
         levels, scales = self.noise_level(t), self.marginal_scale(t)
         if not bool((levels[0] > 0) & (levels.diff() > 0).all() & (scales > 0).all()):
             raise InputError(
                 f"sigma and scale: σ runs from {float(levels[0]):g} to {float(levels[-1]):g}, the "
                 f"smallest a is {float(scales.min()):g}: expected σ(t) > 0 that rises and "
-                f"a(t) > 0 on [{eps:g}, {T:g}]"
+                f"a(t) > 0 on [{self.eps:g}, {self.T:g}]"
             )
 
     def drift(self, x: Tensor, t: Tensor | float) -> Tensor:
@@ -76,6 +83,6 @@ def _with_slope(fn: Callable[[Tensor], Tensor], t: Tensor | float) -> tuple[Tens
     """fn(t) and fn′(t), both of t's shape, for an elementwise fn."""
     with torch.enable_grad():
         t = torch.as_tensor(t).detach().requires_grad_()
-        value = fn(t) + 0 * t  # so that a constant has a derivative too
+        value = fn(t) + 0 * t  # gives a constant a derivative too
         (slope,) = torch.autograd.grad(value.sum(), t)
     return value.detach(), slope

@@ -1,4 +1,7 @@
-r"""Variance-exploding SDEs: no drift, only noise that grows."""
+r"""Variance-exploding SDEs: there is no drift, and noise is added to the data.
+
+The mean of x(t) stays x(0), so the noise level is the standard deviation: a = 1 and σ = s.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,7 @@ class VESDE(SDE):
         return self.sigma ** torch.as_tensor(t)
 
     def marginal_std(self, t: Tensor | float) -> Tensor:
-        # expm1 keeps its digits where t is small and σ²ᵗ − 1 would lose them.
+        # For small t, σ²ᵗ − 1 would lose digits that expm1 keeps.
         log_sigma = math.log(self.sigma)
         return torch.sqrt(torch.expm1(2 * log_sigma * torch.as_tensor(t)) / (2 * log_sigma))
 
@@ -55,8 +58,8 @@ class VESDE(SDE):
 class EDMSDE(SDE):
     """dx = √(2t) dw, whose noise level is the time itself: σ(t) = t (arXiv 2206.00364, eq. 4).
 
-    Even steps in t are hopeless from 80 to 0.002: solve with clock="karras", the schedule
-    of its equation 5.
+    Solve it with clock="karras", the schedule of the paper's equation 5: even steps in t from
+    80 to 0.002 are far too coarse at the end.
 
     Args:
         T, eps: σ_max and σ_min.

@@ -1,4 +1,8 @@
-r"""The variance-preserving SDE and the sub-VP SDE: a drift towards zero balances the noise."""
+r"""Variance-preserving SDEs: a drift towards zero balances the noise.
+
+Both have the drift −½ β(t) x with β(t) = β_min + (β_max − β_min) t. With its integral
+B(t) = ∫₀ᵗ β, the scale is a = e^{−B/2}; the diffusion tells the two apart.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +18,10 @@ __all__ = ["VPSDE", "SubVPSDE"]
 
 
 class _VariancePreserving(SDE):
-    """What the two SDEs with drift −½ β(t) x share; β(t) = β_min + (β_max − β_min) t.
+    """The common part of both SDEs.
 
     Args:
-        beta_min, beta_max: β at t = 0 and at t = 1; the paper's are 0.1 and 20.
+        beta_min, beta_max: β at t = 0 and at t = 1; 0.1 and 20 in the paper.
     """
 
     def __init__(
@@ -51,7 +55,7 @@ class _VariancePreserving(SDE):
         return self.marginal_scale(t) * x0, self.marginal_std(t)
 
     def _time_of_integral(self, integral: Tensor) -> Tensor:
-        """The t with B(t) = integral, in the form of the root that loses no digits near 0."""
+        """The t with B(t) = integral, by the form of the root that keeps its digits near 0."""
         slope = self.beta_max - self.beta_min
         root = torch.sqrt(self.beta_min**2 + 2 * slope * integral)
         return 2 * integral / (self.beta_min + root)
@@ -63,7 +67,7 @@ class _VariancePreserving(SDE):
 class VPSDE(_VariancePreserving):
     """The variance-preserving SDE dx = −½ β x dt + √β dw (arXiv 2011.13456, eq. 11).
 
-    Its steps in discrete time are DDPM's. Data of unit variance keep unit variance.
+    DDPM is its discretisation. Data of unit variance keep unit variance.
     """
 
     def diffusion(self, t: Tensor | float) -> Tensor:
@@ -82,8 +86,7 @@ class VPSDE(_VariancePreserving):
 class SubVPSDE(_VariancePreserving):
     """The sub-VP SDE dx = −½ β x dt + √(β (1 − e^{−2B})) dw (arXiv 2011.13456, eq. 13).
 
-    Its variance is at every time at most that of the VP SDE; the paper prefers it for
-    likelihoods.
+    Its variance never exceeds that of the VP SDE. The paper prefers it for likelihoods.
     """
 
     def diffusion(self, t: Tensor | float) -> Tensor:

@@ -1,15 +1,15 @@
 r"""Brownian motion for torchsde: noise that belongs to a sample.
 
-Two sources, both taken by `torchsde.sdeint(..., bm=...)` and by `solve`:
+There are two sources, both for `torchsde.sdeint(..., bm=...)` and for `solve`:
 
-- `SequentialBrownian` is walked once from start to end and draws one normal number for
-  each step and coordinate: the cheapest there is, for a fixed grid.
-- `BrownianPath` is a function of time, W(t), that any solver may ask at any times in any
-  order: the same path under every solver and every step size, for adaptive stepping and
-  for experiments on a shared path. It is a virtual tree: an interval is halved until it
-  is small, each half drawn given its parent (a Brownian bridge).
+- `SequentialBrownian` runs once from start to end and draws one normal number for each step
+  and coordinate: the cheapest source for a fixed grid.
+- `BrownianPath` is a function of time, W(t), which can be evaluated at any times in any
+  order. Every solver and every step size gets the same path, for adaptive stepping and for
+  experiments on a shared path. It is a virtual tree: an interval is halved until it is
+  small, and each half is drawn given its parent (a Brownian bridge).
 
-Over an interval of length h both give the increment W and the space-time Lévy area
+Over an interval of length h, both give the increment W and the space-time Lévy area
 
     H  =  1/h ∫ ( W(s) − s/h W ) ds  ~  N(0, h/12),        U = ∫ W(s) ds = h ( H + W/2 ),
 
@@ -36,19 +36,19 @@ from diffsde.noise.seeds import NormalTable, Numbers, checked_seed
 
 __all__ = ["BoundBrownian", "BrownianPath", "SequentialBrownian"]
 
-_DEPTH = 18  # halvings: beneath 4e-6 of the interval the path is a smooth bridge
+_DEPTH = 18  # halvings: below 4e-6 of the interval, the path is a smooth bridge
 _ROUNDED = 40  # binary digits of a time
-_WORTH_A_THREAD = 2**14  # numbers, which take longer to draw than to hand over
+_WORTH_A_THREAD = 2**14  # so many numbers take longer to draw than to pass between threads
 
 
 class BoundBrownian(BaseBrownian):
-    """A Brownian motion of a given batch: what torchsde calls `bm`.
+    """The Brownian motion of a given batch, which torchsde calls `bm`.
 
     Args:
         seed: of the noise.
         purpose: see `diffsde.noise.seeds`.
         size: (B, D).
-        samples: index of each row, on which its noise depends; 0 to B − 1 if left out.
+        samples: the sample whose noise each row has; 0 to B − 1 if left out.
     """
 
     levy_area_approximation = "foster"
@@ -83,12 +83,12 @@ class BoundBrownian(BaseBrownian):
         return_U: bool = False,
         return_A: bool = False,
     ) -> Tensor | tuple[Tensor, ...]:
-        """Increment W over [ta, tb], (B, D); with return_U also U, with return_A also A = 0."""
+        """The increment W over [ta, tb], (B, D), and, if asked for, U and the Lévy area A = 0."""
         start, end = (0.0, ta) if tb is None else (ta, tb)
         w, u = self.increment(start, end, return_U)
         area = (w.new_zeros(1, 1, 1).expand(*w.shape, w.shape[1]),) if return_A else ()
-        found = (w, *([u] if u is not None else []), *area)
-        return found if len(found) > 1 else w
+        values = (w, *([u] if u is not None else []), *area)
+        return values if len(values) > 1 else w
 
     def increment(
         self, ta: Tensor | float, tb: Tensor | float, area: bool
@@ -97,7 +97,7 @@ class BoundBrownian(BaseBrownian):
         raise NotImplementedError
 
     def step(self, k: int, h: float, area: bool) -> tuple[Tensor, Tensor | None]:
-        """W and, if `area`, U over the k-th of even steps of length h, k = 0, 1, … in any order."""
+        """W and, if `area`, U over the k-th of equal steps of length h; k in any order, from 0."""
         return self.increment(k * h, (k + 1) * h, area)
 
     def __repr__(self) -> str:
@@ -105,12 +105,12 @@ class BoundBrownian(BaseBrownian):
 
 
 class SequentialBrownian(BoundBrownian):
-    """Brownian motion that is asked for one interval after the other, each beginning where
-    the last one ended.
+    """Brownian motion over consecutive intervals: each begins where the last one ended.
 
     The k-th interval reads the k-th numbers of each sample, so a fixed grid costs one draw
-    a step; another grid with the same seed has other paths. (`BrownianPath` keeps them.)
-    For a large batch a thread of its own draws the next numbers while the network works.
+    a step. Another grid with the same seed therefore has other paths; those of `BrownianPath`
+    do not depend on the grid. For a large batch, a separate thread draws the next numbers
+    while the network is evaluated.
     """
 
     def __init__(
@@ -134,15 +134,15 @@ class SequentialBrownian(BoundBrownian):
         if interval != self._interval:
             if self._count and interval[0] != self._interval[1]:
                 raise InputError(
-                    f"Brownian motion asked for the interval {interval}, but the last one was "
+                    f"Brownian motion was asked for the interval {interval}, but the last one was "
                     f"{self._interval}: a SequentialBrownian is walked in order; a BrownianPath "
-                    "answers in any order"
+                    "can be evaluated in any order"
                 )
             self._interval = interval
             self._count += 1
-        found = self.step(self._count - 1, interval[1] - interval[0], area)
+        values = self.step(self._count - 1, interval[1] - interval[0], area)
         self._look_ahead(area)
-        return found
+        return values
 
     def step(self, k: int, h: float, area: bool) -> tuple[Tensor, Tensor | None]:
         w = math.sqrt(h) * self._numbers(2 * k + 2)
@@ -150,7 +150,7 @@ class SequentialBrownian(BoundBrownian):
         return w, u
 
     def _look_ahead(self, area: bool) -> None:
-        """Have the next interval's numbers drawn while the solver works on this one."""
+        """Let the thread draw the next interval's numbers while the solver takes this step."""
         if self._drawer is not None:
             nodes = range(2 * self._count + 2, 2 * self._count + 3 + area)
             self._coming = {node: self._drawer.submit(self._draw, node) for node in nodes}
@@ -158,7 +158,7 @@ class SequentialBrownian(BoundBrownian):
     def _numbers(self, node: int) -> Tensor:
         if self._drawer is None:
             numbers = self._draw(node)
-        else:  # the thread alone uses the table
+        else:  # only the thread uses the table, which is not thread-safe
             coming = self._coming.pop(node, None) or self._drawer.submit(self._draw, node)
             numbers = coming.result()
         return torch.from_numpy(numbers).to(self.device, self.dtype)
@@ -168,15 +168,15 @@ class SequentialBrownian(BoundBrownian):
 
 
 class BrownianPath:
-    """A Brownian path as a function of time: one path under every solver and step size.
+    """A Brownian path as a function of time, the same for every solver and step size.
 
         noise = diffsde.BrownianPath(seed=0)
         coarse = diffsde.solve(rev, x1, method="euler", steps=100, noise=noise)
         fine = diffsde.solve(rev, x1, method="srk", steps=1000, noise=noise)
 
     Sample i has the same path in any batch. A path belongs to a clock: in another clock
-    the equation has another Brownian motion, of the same law. Two times nearer than
-    4e-6 of the whole interval are joined by a smooth curve, so steps must be longer.
+    the equation has another Brownian motion, of the same law. Within 4e-6 of the whole
+    interval the path is a smooth curve, so steps must be longer than that.
     """
 
     def __init__(self, seed: int | None = None) -> None:
@@ -190,7 +190,7 @@ class BrownianPath:
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ) -> BoundBrownian:
-        """The path on [0, duration] of a batch of size (B, D), as torchsde takes it."""
+        """The path on [0, duration] for a batch of size (B, D), as torchsde takes it."""
         return _Tree(self.seed, "path", size, samples, dtype, device, duration=duration)
 
     def __repr__(self) -> str:
@@ -199,7 +199,7 @@ class BrownianPath:
 
 @dataclass(frozen=True)
 class _Interval:
-    """One node of the tree on the way to a time: [start, start + h] of the unit interval."""
+    """One node of the tree: the part [start, start + h] of the unit interval."""
 
     node: int | list[int]  # 1 for the root, 2n and 2n + 1 for the halves of n
     start: Tensor  # () or (B, 1)
@@ -219,7 +219,8 @@ class _Tree(BoundBrownian):
         root = self._numbers(0)
         zero = torch.zeros_like(root[0])
         start = torch.zeros((), dtype=torch.float64)
-        self._way = [_Interval(1, start, 1.0, zero, zero, root[0], root[1] / math.sqrt(12))]
+        # The intervals around the last time, from the root down.
+        self._chain = [_Interval(1, start, 1.0, zero, zero, root[0], root[1] / math.sqrt(12))]
         self._last: tuple[Tensor, tuple[Tensor, Tensor]] | None = None
 
     def increment(
@@ -236,41 +237,41 @@ class _Tree(BoundBrownian):
         return value.to(self.device, self.dtype)
 
     def _numbers(self, node: int | list[int]) -> Tensor:
-        """Two standard normal numbers for each coordinate, (2, B, D)."""
+        """Two standard normal numbers for each coordinate, (2, B, D), float64."""
         shape = (2, self.shape[1])
         return self._table.rows(self.samples, node, shape, torch.float64).transpose(0, 1)
 
     def _value(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """W and ∫ W from 0 to t, in the unit interval; the last is kept, as steps share ends."""
+        """W and ∫ W from 0 to t, in units of the interval; the last is kept: steps share ends."""
         if self._last is not None and torch.equal(self._last[0], t):
             return self._last[1]
-        # Rounded, so that a dyadic time is one: the way to it ends where it is hit.
+        # Rounding makes a dyadic time exact, so the descent ends as soon as it is reached.
         r = ((t / self.duration).clamp(0, 1) * 2**_ROUNDED).round() / 2**_ROUNDED
         value = _bridge(self._descend(r), r, self._numbers)
         self._last = (t, value)
         return value
 
     def _descend(self, r: Tensor) -> _Interval:
-        """The smallest interval of the tree around r, keeping the way to it for the next time."""
-        way = [self._way[0]]
-        while len(way) <= _DEPTH and bool((r != way[-1].start).any()):
-            parent = way[-1]
-            right = r >= parent.start + parent.h / 2
-            node = _child(parent.node, right)
-            known = self._way[len(way)] if len(way) < len(self._way) else None
-            if known is None or known.node != node or len(way) != _level(known):
-                self._way = way
-                known = _half(parent, node, right, self._numbers(parent.node))
-            way.append(known)
-        self._way = way + self._way[len(way) :]
-        return way[-1]
+        """The smallest interval of the tree around r."""
+        depth = 0
+        while depth < _DEPTH and bool((r != self._chain[depth].start).any()):
+            self._extend_chain(depth, r)
+            depth += 1
+        return self._chain[depth]
 
-
-def _level(interval: _Interval) -> int:
-    return round(-math.log2(interval.h))
+    def _extend_chain(self, depth: int, r: Tensor) -> None:
+        """Make the chain hold, beneath the interval at `depth`, its half around r."""
+        parent = self._chain[depth]
+        right = r >= parent.start + parent.h / 2
+        node = _child(parent.node, right)
+        if len(self._chain) > depth + 1 and self._chain[depth + 1].node == node:
+            return  # kept from the last time
+        del self._chain[depth + 1 :]
+        self._chain.append(_half(parent, node, right, self._numbers(parent.node)))
 
 
 def _child(node: int | list[int], right: Tensor) -> int | list[int]:
+    """The node of the right half where `right` is true, of the left half elsewhere."""
     if isinstance(node, int) and right.dim() == 0:
         return 2 * node + int(right)
     rights = right.flatten().tolist()
@@ -279,7 +280,7 @@ def _child(node: int | list[int], right: Tensor) -> int | list[int]:
 
 
 def _half(parent: _Interval, node: int | list[int], right: Tensor, numbers: Tensor) -> _Interval:
-    """One half of an interval, drawn given the whole."""
+    """One half of an interval, drawn given the whole interval."""
     h = parent.h
     z, n = math.sqrt(h / 16) * numbers[0], math.sqrt(h / 12) * numbers[1]
     w_left = 0.5 * parent.w + 1.5 * parent.area + z
@@ -300,7 +301,7 @@ def _half(parent: _Interval, node: int | list[int], right: Tensor, numbers: Tens
 def _bridge(
     interval: _Interval, r: Tensor, draw: Callable[[int | list[int]], Tensor]
 ) -> tuple[Tensor, Tensor]:
-    """W and ∫ W from 0 to r, which lies in the interval: the bridge at an uneven point."""
+    """W and ∫ W from 0 to r, by a Brownian bridge over the interval in which r lies."""
     h, h1 = interval.h, r - interval.start
     if not bool((h1 > 0).any()):
         return interval.w0, interval.u0
@@ -311,6 +312,6 @@ def _bridge(
     c = math.sqrt(3) * (h1 * h2) ** 1.5 / (6 * d)
     x1, x2 = draw(interval.node)
     w = h1 / h * interval.w + 6 * h1 * h2 / h**2 * interval.area + 2 * (a + b) / h * x1
-    # h1 H, so that nothing is divided by an h1 of zero.
+    # The area is kept as h1 H, because h1 may be zero for some samples.
     scaled_area = h1**3 / h**2 * interval.area - a * x1 + c * x2
     return interval.w0 + w, interval.u0 + h1 * (interval.w0 + 0.5 * w) + scaled_area

@@ -1,13 +1,14 @@
 r"""Random numbers that belong to a sample, not to a batch.
 
 Every normal number has an address: (seed, purpose, sample, node). Image i of a batch
-reads the numbers of sample i and of no other, so the size, the order and the device of
-a batch, and how it is split, change no image; and two solvers that are given one seed
-see one noise.
+reads only the numbers of sample i. No image therefore depends on the size, the order or the
+device of its batch, or on how the batch is split, and two solvers with the same seed see the
+same noise.
 
-Philox (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011) is such a
-table: its key and its counter are the address, so any entry is read at once. Numbers are
-drawn on the CPU, where they have the same bits on every machine, and then moved.
+The generator is Philox (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011).
+Its key and its counter hold the address, so any number can be read without drawing those
+before it. Numbers are drawn on the CPU, where they have the same bits on every machine, and
+then moved to the device.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ __all__ = ["PURPOSES", "NormalTable", "Numbers", "checked_seed", "fresh_seed"]
 
 Numbers = NDArray[numpy.float64]
 
-# What a number is used for: two purposes never share any.
+# What numbers are used for. Two purposes never share a number.
 PURPOSES = {
     "prior": 0,
     "brownian": 1,
@@ -45,7 +46,7 @@ _WORD = 2**64
 
 
 def fresh_seed() -> int:
-    """A seed nobody chose, from torch's global generator (so that `torch.manual_seed` rules it)."""
+    """A random seed from torch's global generator, so that `torch.manual_seed` determines it."""
     return int(torch.randint(2**31 - 1, ()).item())
 
 
@@ -53,7 +54,7 @@ def checked_seed(seed: int | None) -> int:
     """The seed itself, or a fresh one for None.
 
     Raises:
-        InputError: it is not a non-negative whole number.
+        InputError: it is not a whole number ≥ 0.
     """
     if seed is None:
         return fresh_seed()
@@ -89,7 +90,7 @@ class NormalTable:
             samples: indices of the samples.
             nodes: one node for all samples, or one for each; 0 ≤ node < 2⁶⁴.
             shape: of one sample's numbers.
-            dtype: what the numbers, drawn in float64, are rounded to.
+            dtype: to which the numbers, drawn in float64, are rounded.
         """
         numbers = self.draw(samples, nodes, math.prod(shape))
         return torch.from_numpy(numbers).reshape(len(samples), *shape).to(dtype)
@@ -97,7 +98,7 @@ class NormalTable:
     def draw(self, samples: Sequence[int], nodes: Sequence[int] | int, count: int) -> Numbers:
         """The first `count` numbers of each sample at its node, (len(samples), count), float64.
 
-        Nothing of torch is called, so a thread may draw without a team of torch's own.
+        It calls no function of torch, so a thread that draws starts no thread pool of torch's.
         """
         out = numpy.empty((len(samples), count))
         nodes = [nodes] * len(samples) if isinstance(nodes, int) else nodes
@@ -107,7 +108,7 @@ class NormalTable:
         return out
 
     def _seek(self, sample: int, node: int) -> None:
-        # The lowest word of the counter is Philox's own: it counts the numbers of one address.
+        # Philox itself advances the counter's lowest word, over the numbers of one address.
         self._state["state"]["key"][1] = sample % _WORD
         self._state["state"]["counter"][:] = (0, node % _WORD, node // _WORD, 0)
         self._philox.state = self._state

@@ -1,14 +1,20 @@
 r"""Scores: what is learned or known of the data.
 
-May import `equations` and what lies below it.
+May import `equations` and the folders below it.
 
     model            a network with its SDE: a score and a denoiser
-    networks         the bodies of such models
     preconditioning  what a network is given, and what its output means
-    guidance         a score under a condition: labels, observations
-    precision        a score evaluated in several precisions
-    interchange      scores of other libraries as ours, and ours as theirs
+    networks         networks by name
+    score_unet       the tutorial's network
+    residual_unet    a small residual network for any preconditioning
+    precision        a network evaluated in several precisions
+    score_matching   the loss by which a network learns the score
     checkpoint       models in files
+    exact            data whose score is known in closed form
+    guidance         scores under a condition: class labels, observations
+    denoisers        denoisers D(y, σ) as scores, and scores as denoisers
+    azula            the same for models of azula
+    diffusers        the same for models of diffusers
 """
 
 import lazy_loader

@@ -1,9 +1,16 @@
+from .azula import from_azula as from_azula, to_azula as to_azula
 from .checkpoint import (
     PRETRAINED as PRETRAINED,
     load_model as load_model,
     load_pretrained as load_pretrained,
     save_model as save_model,
 )
+from .denoisers import (
+    DenoiserScore as DenoiserScore,
+    from_denoiser as from_denoiser,
+    to_denoiser as to_denoiser,
+)
+from .diffusers import from_diffusers as from_diffusers, to_diffusers as to_diffusers
 from .exact import GaussianScore as GaussianScore, MixtureScore as MixtureScore
 from .guidance import (
     classifier_free as classifier_free,
@@ -13,24 +20,8 @@ from .guidance import (
     linear_inverse as linear_inverse,
     super_resolution as super_resolution,
 )
-from .interchange import (
-    DenoiserScore as DenoiserScore,
-    from_azula as from_azula,
-    from_denoiser as from_denoiser,
-    from_diffusers as from_diffusers,
-    to_azula as to_azula,
-    to_denoiser as to_denoiser,
-    to_diffusers as to_diffusers,
-)
 from .model import ScoreModel as ScoreModel
-from .networks import (
-    NETWORKS as NETWORKS,
-    FourierFeatures as FourierFeatures,
-    PixelWaves as PixelWaves,
-    ResidualUNet as ResidualUNet,
-    ScoreUNet as ScoreUNet,
-    make_network as make_network,
-)
+from .networks import NETWORKS as NETWORKS, make_network as make_network
 from .precision import ByNoiseLevel as ByNoiseLevel, Way as Way
 from .preconditioning import (
     EDM as EDM,
@@ -41,4 +32,6 @@ from .preconditioning import (
     ScorePrediction as ScorePrediction,
     VelocityPrediction as VelocityPrediction,
 )
+from .residual_unet import PixelWaves as PixelWaves, ResidualUNet as ResidualUNet
 from .score_matching import score_matching_loss as score_matching_loss
+from .score_unet import FourierFeatures as FourierFeatures, ScoreUNet as ScoreUNet

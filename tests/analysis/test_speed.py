@@ -12,9 +12,9 @@ from diffsde.analysis.speed import SpeedTrial, _Bench, _fastest, _Levels, optimi
 from diffsde.equations.variance_exploding import VESDE
 from diffsde.errors import InputError
 from diffsde.scores.model import ScoreModel
-from diffsde.scores.networks import ResidualUNet
 from diffsde.scores.precision import ByNoiseLevel, Way
 from diffsde.scores.preconditioning import EDM
+from diffsde.scores.residual_unet import ResidualUNet
 
 BF16 = Way(bfloat16=True)
 

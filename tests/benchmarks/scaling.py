@@ -25,7 +25,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
-from diffsde.scores.networks import ResidualUNet, ScoreUNet
+from diffsde.scores.residual_unet import ResidualUNet
+from diffsde.scores.score_unet import ScoreUNet
 from diffsde.training.noise import TrainingNoise
 from diffsde.training.objectives import numbers_per_image
 from diffsde.training.recipes import Recipe

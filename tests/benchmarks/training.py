@@ -27,8 +27,8 @@ from diffsde.data.images import load_images
 from diffsde.data.named_sets import cache_folder
 from diffsde.equations.variance_exploding import VESDE
 from diffsde.scores.model import ScoreModel
-from diffsde.scores.networks import ScoreUNet
 from diffsde.scores.score_matching import score_matching_loss
+from diffsde.scores.score_unet import ScoreUNet
 from diffsde.training.initial_model import initial_model
 from diffsde.training.noise import TrainingNoise
 from diffsde.training.objectives import numbers_per_image

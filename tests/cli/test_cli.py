@@ -20,7 +20,7 @@ from diffsde import VESDE, ScoreModel, ScoreUNet, Trajectory, list_solvers, save
 from diffsde.cli.app import app, main
 from diffsde.cli.report import reported
 from diffsde.evaluation.metrics import Evaluation
-from diffsde.scores.networks import ResidualUNet
+from diffsde.scores.residual_unet import ResidualUNet
 from diffsde.training.recipes import RECIPES
 
 

@@ -22,8 +22,8 @@ from diffsde.evaluation.samplers import (
     sample_images,
 )
 from diffsde.scores.model import ScoreModel
-from diffsde.scores.networks import ResidualUNet
 from diffsde.scores.preconditioning import EDM
+from diffsde.scores.residual_unet import ResidualUNet
 
 
 def tiny(seed: int = 0, classes: int = 0) -> ScoreModel:

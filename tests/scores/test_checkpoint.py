@@ -27,8 +27,9 @@ from diffsde.scores.checkpoint import (
     save_model,
 )
 from diffsde.scores.model import ScoreModel
-from diffsde.scores.networks import ResidualUNet, ScoreUNet
 from diffsde.scores.preconditioning import EDM
+from diffsde.scores.residual_unet import ResidualUNet
+from diffsde.scores.score_unet import ScoreUNet
 from diffsde.system.tensorfile import read_tensors, write_tensors
 
 

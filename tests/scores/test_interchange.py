@@ -17,14 +17,9 @@ from diffsde.equations.named import SDES
 from diffsde.equations.variance_exploding import EDMSDE, VESDE
 from diffsde.equations.variance_preserving import VPSDE
 from diffsde.errors import InputError
-from diffsde.scores.interchange import (
-    from_azula,
-    from_denoiser,
-    from_diffusers,
-    to_azula,
-    to_denoiser,
-    to_diffusers,
-)
+from diffsde.scores.azula import from_azula, to_azula
+from diffsde.scores.denoisers import DenoiserScore, from_denoiser, to_denoiser
+from diffsde.scores.diffusers import from_diffusers, to_diffusers
 from diffsde.solvers.trajectory import Trajectory
 from diffsde.views.arrays import from_xarray, to_numpy, to_xarray
 
@@ -285,6 +280,22 @@ def test_a_missing_package_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> N
     with pytest.raises(InputError, match=r"azula is not installed: .*\[interchange\]"):
         to_azula(exact(VPSDE()), VPSDE())
     assert builtins.__import__ is found
+
+
+def test_an_sde_before_its_model_is_refused() -> None:
+    """By the functions themselves: an SDE can be called, so a solve would fail much later."""
+    sde, text = VPSDE(), r"VPSDE\(.*an SDE: expected the {0} first and the SDE second, \({0}, sde\)"
+    for make in (from_denoiser, DenoiserScore):
+        with pytest.raises(InputError, match=text.format("denoiser")):
+            make(sde, denoise)
+    with pytest.raises(InputError, match=text.format("score")):
+        to_denoiser(sde, exact(sde))
+    with pytest.raises(InputError, match=text.format("score")):
+        to_azula(sde, exact(sde))
+    with pytest.raises(InputError, match=text.format("score")):
+        to_diffusers(sde, exact(sde), SimpleNamespace())
+    with pytest.raises(InputError, match="score = 3: expected something called"):
+        to_denoiser(3, sde)
 
 
 def test_error_texts() -> None:

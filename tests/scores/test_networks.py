@@ -10,8 +10,10 @@ import torch
 from diffsde.equations.variance_exploding import VESDE
 from diffsde.errors import InputError
 from diffsde.scores.model import ScoreModel
-from diffsde.scores.networks import NETWORKS, PixelWaves, ResidualUNet, ScoreUNet, make_network
+from diffsde.scores.networks import NETWORKS, make_network
 from diffsde.scores.preconditioning import EDM
+from diffsde.scores.residual_unet import PixelWaves, ResidualUNet
+from diffsde.scores.score_unet import ScoreUNet
 
 SMALL = {"channels": (16, 32), "blocks": (1, 2, 1), "embed_dim": 32}
 

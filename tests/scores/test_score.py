@@ -11,8 +11,8 @@ from diffsde.equations.variance_preserving import VPSDE
 from diffsde.errors import InputError
 from diffsde.scores.exact import GaussianScore, MixtureScore
 from diffsde.scores.model import ScoreModel
-from diffsde.scores.networks import ScoreUNet
 from diffsde.scores.score_matching import score_matching_loss
+from diffsde.scores.score_unet import ScoreUNet
 
 
 class _Zero(nn.Module):

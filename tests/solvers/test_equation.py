@@ -21,8 +21,8 @@ from diffsde import (
     solve,
 )
 from diffsde.equations.variance_exploding import VESDE
-from diffsde.scores.networks import ResidualUNet
 from diffsde.scores.preconditioning import EDM, Coefficients
+from diffsde.scores.residual_unet import ResidualUNet
 from diffsde.solvers.catalogue import list_solvers
 from diffsde.solvers.methods import torchdiffeq
 from diffsde.solvers.methods.torchdiffeq_parts import FixedGridODESolver

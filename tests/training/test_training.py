@@ -22,8 +22,8 @@ from diffsde.errors import CheckpointError, InputError, TrainingError
 from diffsde.scores.checkpoint import load_model
 from diffsde.scores.exact import GaussianScore
 from diffsde.scores.model import ScoreModel
-from diffsde.scores.networks import ResidualUNet
 from diffsde.scores.preconditioning import EDM
+from diffsde.scores.residual_unet import ResidualUNet
 from diffsde.scores.score_matching import score_matching_loss
 from diffsde.system import compiler as compiler_module
 from diffsde.system.tensorfile import read_tensors

@@ -22,7 +22,7 @@ import diffsde
 from diffsde.cli.app import app
 from diffsde.equations.variance_exploding import VESDE
 from diffsde.scores.model import ScoreModel
-from diffsde.scores.networks import ScoreUNet
+from diffsde.scores.score_unet import ScoreUNet
 from diffsde.solvers.registry import REGISTRY
 
 ROOT = Path(__file__).parents[2]

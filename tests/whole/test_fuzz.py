@@ -27,8 +27,8 @@ from diffsde.equations.variance_exploding import VESDE
 from diffsde.errors import CheckpointError, DiffSDEError
 from diffsde.scores.checkpoint import describe_model, load_model, save_model
 from diffsde.scores.model import ScoreModel
-from diffsde.scores.networks import ResidualUNet
 from diffsde.scores.preconditioning import EDM
+from diffsde.scores.residual_unet import ResidualUNet
 from diffsde.solvers.trajectory import Stats, Trajectory
 from diffsde.system.tensorfile import write_tensors
 from diffsde.training.loop import train

@@ -1,0 +1,82 @@
+r"""Models of azula as scores, and scores as azula's denoisers.
+
+azula itself is needed only to make one of its denoisers: pip install 'diffsde[interchange]'.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from diffsde.equations.forward import SDE, expand
+from diffsde.equations.reverse import Score
+from diffsde.equations.schedule import ScheduleSDE
+from diffsde.scores.denoisers import DenoiserScore, check_model
+from diffsde.system.packages import optional_package
+
+__all__ = ["from_azula", "to_azula"]
+
+
+def from_azula(denoiser: Any, *, eps: float = 1e-3) -> DenoiserScore:
+    """The score of an azula denoiser; its `sde` is that of the denoiser's own schedule.
+
+        score = from_azula(denoiser)
+        rev = ReverseSDE(score.sde, score, shape)
+
+    Args:
+        denoiser: an `azula.denoise.Denoiser`.
+        eps: where solves end; azula's own time, from 1 down to 0, is kept.
+    """
+    schedule = denoiser.schedule
+
+    def level(t: Tensor) -> Tensor:
+        alpha, sigma = schedule(t)
+        ratio: Tensor = sigma / alpha
+        return ratio
+
+    sde = ScheduleSDE(level, lambda t: schedule(t)[0], T=1.0, eps=eps)
+    return _AzulaScore(denoiser, sde)
+
+
+class _AzulaScore(DenoiserScore):
+    """The score of a denoiser that takes our own x and t, as azula's do."""
+
+    def denoise(self, x: Tensor, t: Tensor | float) -> Tensor:
+        dtype = self._dtype(x)
+        at = torch.as_tensor(t, dtype=dtype, device=x.device)
+        mean: Tensor = self.denoiser(x.to(dtype), at).mean  # type: ignore[assignment]
+        return mean.to(x.dtype)
+
+
+def to_azula(score: Score, sde: SDE) -> Any:
+    """A score as an `azula.denoise.Denoiser`, for azula's samplers.
+
+    The denoiser's time runs from 1 to 0 where ours runs evenly from T to ε.
+
+    Raises:
+        InputError: azula is not installed, the score cannot be called, or the arguments are
+            swapped.
+    """
+    check_model("score", score, "(x, t)")
+    denoise = optional_package("azula.denoise", "interchange")
+    noise = optional_package("azula.noise", "interchange")
+
+    def our_time(t: Tensor) -> Tensor:
+        return sde.eps + (sde.T - sde.eps) * t
+
+    class Schedule(noise.Schedule):  # type: ignore[name-defined]
+        def __call__(self, t: Tensor) -> tuple[Tensor, Tensor]:
+            return sde.marginal_scale(our_time(t)), sde.marginal_std(our_time(t))
+
+    class ScoreDenoiser(denoise.Denoiser):  # type: ignore[name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.schedule = Schedule()
+
+        def forward(self, x_t: Tensor, t: Tensor, **_: Any) -> Any:
+            scale, std = (expand(v, x_t) for v in self.schedule(t))
+            return denoise.DiracPosterior((x_t + std**2 * score(x_t, our_time(t))) / scale)
+
+    return ScoreDenoiser()

@@ -1,0 +1,111 @@
+r"""Denoisers as scores, and scores as denoisers.
+
+A denoiser D(y, σ) = E[x(0) | y] takes an image y with noise of std σ. It gives the score of
+any forward process x = a (x(0) + σ z), with y = x / a and σ = s / a:
+
+    ∇ log p_t(x)  =  ( a D(x / a, s / a) − x ) / s².
+
+| library     | how it calls a model                 | functions here                    |
+|-------------|--------------------------------------|-----------------------------------|
+| k-diffusion | `model(y, sigma)` → clean            | `from_denoiser`, `to_denoiser`    |
+| EDM         | `net(y, sigma)` → clean              | `from_denoiser`, `to_denoiser`    |
+| azula       | `denoiser(x, t)` → posterior         | `from_azula`, `to_azula`          |
+| diffusers   | `model(x, step)` → noise, v or clean | `from_diffusers`, `to_diffusers`  |
+
+The last two have files of their own, `azula` and `diffusers`. None of these libraries is
+needed here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from diffsde.equations.forward import SDE, expand
+from diffsde.equations.reverse import Score
+from diffsde.errors import InputError
+
+__all__ = ["Denoiser", "DenoiserScore", "check_model", "from_denoiser", "to_denoiser"]
+
+Denoiser = Callable[[Tensor, Tensor], Tensor]
+
+
+class DenoiserScore(nn.Module):
+    """The score of a denoiser, called (x, t).
+
+    Args:
+        denoiser: called (y, sigma), y of shape (B, …) with noise of std sigma, (B,); returns the
+            clean y. A module is called in the dtype of its parameters.
+        sde: the forward process of the score.
+
+    Raises:
+        InputError: the denoiser cannot be called, or is an SDE: the arguments are swapped.
+    """
+
+    def __init__(self, denoiser: Denoiser, sde: SDE) -> None:
+        super().__init__()
+        check_model("denoiser", denoiser, "(y, sigma)")
+        self.denoiser, self.sde = denoiser, sde
+
+    def forward(self, x: Tensor, t: Tensor | float) -> Tensor:
+        """∇ log p_t(x), of x's shape (B, …)."""
+        t = torch.as_tensor(t, dtype=x.dtype, device=x.device)
+        scale, std = expand(self.sde.marginal_scale(t), x), expand(self.sde.marginal_std(t), x)
+        return (scale * self.denoise(x, t) - x) / std**2
+
+    def denoise(self, x: Tensor, t: Tensor | float) -> Tensor:
+        """E[x(0) | x(t) = x], of x's shape."""
+        t = torch.as_tensor(t, dtype=x.dtype, device=x.device).expand(len(x))
+        dtype = self._dtype(x)
+        y = x / expand(self.sde.marginal_scale(t), x)
+        return self.denoiser(y.to(dtype), self.sde.noise_level(t).to(dtype)).to(x.dtype)
+
+    def _dtype(self, x: Tensor) -> torch.dtype:
+        """The dtype of the denoiser's parameters, or x's if it has none."""
+        if not isinstance(self.denoiser, nn.Module):
+            return x.dtype
+        return next((parameter.dtype for parameter in self.denoiser.parameters()), x.dtype)
+
+
+def from_denoiser(denoiser: Denoiser, sde: SDE) -> DenoiserScore:
+    """The score of a denoiser D(y, σ), as in k-diffusion and EDM; see `DenoiserScore`."""
+    return DenoiserScore(denoiser, sde)
+
+
+def to_denoiser(score: Score, sde: SDE) -> Denoiser:
+    """A score as the samplers of k-diffusion take it: called (y, sigma), sigma of shape (B,).
+
+    Further keywords, which these samplers pass on, are ignored.
+
+    Raises:
+        InputError: the score cannot be called, or is an SDE: the arguments are swapped.
+    """
+    check_model("score", score, "(x, t)")
+
+    def denoiser(y: Tensor, sigma: Tensor, **_: Any) -> Tensor:
+        t = sde.time_of_noise_level(sigma)
+        scale, level = expand(sde.marginal_scale(t), y), expand(sigma, y)
+        # (x + s² score) / a with x = a y, s = a σ
+        return y + scale * level**2 * score(scale * y, t)
+
+    return denoiser
+
+
+def check_model(name: str, model: object, call: str) -> None:
+    """Check that an argument followed by an SDE can be called and is not itself the SDE.
+
+    Raises:
+        InputError: it cannot be called, or the two arguments are swapped.
+    """
+    # An SDE is a torch module and so can be called: without this check, the mistake would
+    # show only in a solve.
+    if isinstance(model, SDE):
+        raise InputError(
+            f"{name} = {model!r}, which is an SDE: expected the {name} first and the SDE second, "
+            f"({name}, sde)"
+        )
+    if not callable(model):
+        raise InputError(f"{name} = {model!r}: expected something called {call}")
