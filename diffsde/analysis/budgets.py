@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from diffsde.equations.dynamics import dynamics_of
 from diffsde.equations.reverse import ReverseProblem
 from diffsde.errors import InputError, SolveError, name_list
-from diffsde.noise.brownian import BrownianPath
+from diffsde.noise.brownian_path import BrownianPath
 from diffsde.solvers.catalogue import find_solver
 from diffsde.solvers.registry import Solver
 from diffsde.solvers.solving import solve

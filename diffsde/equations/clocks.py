@@ -28,22 +28,42 @@ from torch import Tensor
 from diffsde.equations.dynamics import Process
 from diffsde.errors import InputError, name_list
 
-__all__ = ["CLOCKS", "Clock", "make_clock"]
+__all__ = ["CLOCKS", "Clock", "make_clock", "padded", "steady"]
 
 _RHO = 7.0
+_BLOCK = 64  # a multiple of what any processor computes at once
 _BISECTIONS = 60  # halve [0, 1] down to the spacing of float64
+
+
+def steady(fn: Callable[[Tensor], Tensor], t: Tensor) -> Tensor:
+    """fn(t) for an elementwise fn, the same to the last bit wherever a number stands in t.
+
+    torch computes the last few numbers of a tensor by other instructions than the rest. Here
+    t, of shape (n,), is filled up, so that a time has one value in every grid that holds it.
+    """
+    if t.dim() != 1:
+        return fn(t)
+    return fn(padded(t))[: len(t)]
+
+
+def padded(t: Tensor) -> Tensor:
+    """t, (n,), filled up with its last number to a multiple of 64."""
+    return torch.cat([t, t[-1:].expand(-len(t) % _BLOCK)])
 
 
 class Clock:
     """A monotone change of time on the interval of a solve.
 
-    The solver's time u runs from 0 to `duration` while t runs from `start` to `end`.
+    The solver's time u rises from `begin` to `finish` while t runs from `start` to `end`.
 
     Args:
         start, end: times t of the solve, in its direction.
         tau: τ(t), monotone on the interval.
         t_of_tau: its inverse.
         rate: |dt/dτ| as a function of t.
+
+    Attributes:
+        begin, finish: u at both ends; `begin` is 0 unless the clock counts from elsewhere.
     """
 
     def __init__(
@@ -56,14 +76,35 @@ class Clock:
     ) -> None:
         self.start, self.end = start, end
         self._tau, self._t_of_tau, self._rate = tau, t_of_tau, rate
-        first, last = tau(torch.tensor([start, end], dtype=torch.float64)).tolist()
-        self._first, self._sign = first, 1.0 if last > first else -1.0
-        self.duration = abs(last - first)
+        first, last = self._tau_of([start, end])
+        self._sign = 1.0 if last > first else -1.0
+        self._zero, self.begin, self.finish = first, 0.0, abs(last - first)
         if not 0 < self.duration < math.inf:
             raise InputError(
                 f"a clock from t = {start:g} to {end:g} lasts {self.duration}: expected two "
                 "times at which τ(t) is finite (log σ is not at t = 0) and different"
             )
+
+    def _tau_of(self, times: list[float]) -> list[float]:
+        tau: list[float] = steady(self._tau, torch.tensor(times, dtype=torch.float64)).tolist()
+        return tau
+
+    def count_from(self, origin: float) -> Clock:
+        """Count u from the time `origin`, whatever part of the time is solved.
+
+        Then u is a function of t alone. Where τ is not finite at the origin (log σ at t = 0),
+        u is τ itself, or −τ if τ falls.
+        """
+        zero, first, last = self._tau_of([origin, self.start, self.end])
+        self._zero = zero if math.isfinite(zero) else 0.0
+        self.begin = self._sign * (first - self._zero)
+        self.finish = self._sign * (last - self._zero)
+        return self
+
+    @property
+    def duration(self) -> float:
+        """How long the solve lasts in u."""
+        return self.finish - self.begin
 
     @property
     def direction(self) -> float:
@@ -73,14 +114,15 @@ class Clock:
     def time(self, u: Tensor) -> Tensor:
         """t at the solver's time u, of u's shape, in float64."""
         # An adaptive solver's first guess may lie beyond the end, where τ is no noise level.
-        u = u.double().clamp(0, self.duration)
-        t = self._t_of_tau(self._first + self._sign * u)
+        u = u.double().clamp(self.begin, self.finish)
+        t = steady(lambda u: self._t_of_tau(self._zero + self._sign * u), u)
         low, high = sorted((self.start, self.end))
         return t.clamp(low, high)
 
     def place(self, t: Tensor) -> Tensor:
         """The solver's time u at t: the inverse of `time`."""
-        return (self._sign * (self._tau(t.double()) - self._first)).clamp(0, self.duration)
+        tau = steady(self._tau, t.double())
+        return (self._sign * (tau - self._zero)).clamp(self.begin, self.finish)
 
     def rate(self, u: Tensor) -> Tensor:
         """|dt/du| at the solver's time u."""
@@ -92,9 +134,16 @@ class Clock:
 
 
 def make_clock(
-    clock: str | Callable[[Tensor], Tensor], start: float, end: float, sde: Process | None
+    clock: str | Callable[[Tensor], Tensor],
+    start: float,
+    end: float,
+    sde: Process | None,
+    origin: float | None = None,
 ) -> Clock:
     """The clock of that name, or of a user's map from [0, 1] to t, on an interval of t.
+
+    It counts u from the time `origin`, or from `start` if that is None; a user's map counts
+    from its own beginning.
 
     Raises:
         InputError: no clock has that name, the equation has no noise level to make it
@@ -109,7 +158,8 @@ def make_clock(
             f"clock={clock!r} needs the noise level σ(t) of a diffusion problem, and this "
             "equation has none: use clock='t' or a map from [0, 1] to t"
         )
-    return CLOCKS[clock](start, end, sde)
+    made = CLOCKS[clock](start, end, sde)
+    return made if origin is None else made.count_from(origin)
 
 
 def _t_clock(start: float, end: float, _: Process | None) -> Clock:

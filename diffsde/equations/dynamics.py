@@ -88,6 +88,7 @@ class Dynamics:
         drift: f(x, t), counted.
         counted: the function whose evaluations are counted: the score, or else the drift.
         interval: the start and the end of t; None if the problem does not say.
+        origin: the time from which a solver's time is counted, whatever part is solved.
         falls: whether t runs from a large value to a small one.
         diffusion: g(t) of noise that depends on time alone; None for an ODE or for `own`.
         own: a user's SDE of torchsde's contract, whose noise may depend on the state; else None.
@@ -105,6 +106,7 @@ class Dynamics:
     drift: Field
     counted: Counted
     interval: tuple[float, float] | None = None
+    origin: float = 0.0
     falls: bool = False
     diffusion: Callable[[Tensor], Tensor] | None = None
     own: ContractSDE | None = None

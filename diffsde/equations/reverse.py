@@ -120,6 +120,7 @@ class ReverseProblem(nn.Module):
             drift=Field(own.drift, own.drifts_at),
             counted=counted,
             interval=self.interval,
+            origin=self.sde.T,
             falls=True,
             diffusion=own.diffusion if self.stochastic else None,
             shape=self.shape,
@@ -157,22 +158,29 @@ class ReverseSDE(ReverseProblem):
         self.eta = float(eta)
 
     def times(self, steps: int) -> Tensor:
-        """The grid of steps + 1 times s, from 0 to T − ε, (steps + 1,), for torchsde."""
+        """The grid of steps + 1 times s, from 0 to T − ε, (steps + 1,), float64, for torchsde.
+
+        Near ε, where t = T − s, float32 would leave few digits of t.
+        """
         if not steps >= 1:
             raise InputError(f"steps = {steps}: expected a whole number ≥ 1")
-        return torch.linspace(0, self.sde.T - self.sde.eps, steps + 1)
+        return torch.linspace(0, self.sde.T - self.sde.eps, steps + 1, dtype=torch.float64)
 
     def f(self, s: Tensor, y: Tensor) -> Tensor:
         """Drift in s, of y's shape."""
-        return -self.drift(y, self.sde.T - s)
+        return -self.drift(y, self._t(s, y))
 
     def g(self, s: Tensor, y: Tensor) -> Tensor:
         """Diffusion in s, of y's shape: the diagonal of the matrix."""
-        return expand(self.diffusion(self.sde.T - s), y).expand_as(y)
+        return expand(self.diffusion(self._t(s, y)), y).expand_as(y)
 
     def g_prod(self, s: Tensor, y: Tensor, v: Tensor) -> Tensor:
         """g(s, y) v, of y's shape."""
-        return expand(self.diffusion(self.sde.T - s), y) * v
+        return expand(self.diffusion(self._t(s, y)), y) * v
+
+    def _t(self, s: Tensor, y: Tensor) -> Tensor:
+        """t = T − s, subtracted in float64 on the host, in y's dtype."""
+        return (self.sde.T - torch.as_tensor(s, dtype=torch.float64, device="cpu")).to(y)
 
 
 class ProbabilityFlow(ReverseProblem):

@@ -2,8 +2,9 @@ r"""Noise: random numbers by address, and Brownian motion made of them.
 
 May import `data`, `system` and `errors`: noise knows no equation.
 
-    seeds       normal numbers, each with an address (seed, purpose, sample, node)
-    brownian    Brownian motion for torchsde and for `solve`, sample by sample
+    seeds           normal numbers, each with an address (seed, purpose, sample, node)
+    brownian        Brownian motion for torchsde and for `solve`, sample by sample
+    brownian_path   a Brownian path as a function of time
 """
 
 import lazy_loader

@@ -1,6 +1,3 @@
-from .brownian import (
-    BoundBrownian as BoundBrownian,
-    BrownianPath as BrownianPath,
-    SequentialBrownian as SequentialBrownian,
-)
+from .brownian import BoundBrownian as BoundBrownian, SequentialBrownian as SequentialBrownian
+from .brownian_path import BrownianPath as BrownianPath
 from .seeds import NormalTable as NormalTable

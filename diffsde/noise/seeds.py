@@ -24,7 +24,15 @@ from torch import Tensor
 
 from diffsde.errors import InputError
 
-__all__ = ["PURPOSES", "NormalTable", "Numbers", "checked_seed", "fresh_seed"]
+__all__ = [
+    "PURPOSES",
+    "NormalTable",
+    "Numbers",
+    "address_of",
+    "checked_seed",
+    "fresh_seed",
+    "generator",
+]
 
 Numbers = NDArray[numpy.float64]
 
@@ -40,6 +48,9 @@ PURPOSES = {
     "training": 7,
     "held-out": 8,
     "class": 9,
+    "levy-area": 10,
+    "sample": 11,
+    "component": 12,
 }
 
 _WORD = 2**64
@@ -63,6 +74,38 @@ def checked_seed(seed: int | None) -> int:
     return int(seed)
 
 
+def _entropy(seed: int, purpose: str) -> list[int]:
+    """The 32-bit words of a seed and a purpose; no other pair has the same words.
+
+    NumPy appends zeros to such a list, and the last word of a long seed is never zero.
+    """
+    low, rest = seed % 2**32, seed >> 32
+    words = [low, PURPOSES[purpose]]
+    while rest:
+        words.append(rest % 2**32)
+        rest >>= 32
+    return words
+
+
+def generator(seed: int, purpose: str) -> torch.Generator:
+    """A generator of torch's whose numbers no other seed or purpose shares.
+
+    Any seed will do that `checked_seed` lets through, however large.
+    """
+    words = SeedSequence(_entropy(seed, purpose)).generate_state(1, numpy.uint64)
+    return torch.Generator().manual_seed(int(words[0] >> numpy.uint64(1)))
+
+
+def address_of(t: float) -> int:
+    """A time as a whole number from 0 to 2³² − 1, by which a table is asked.
+
+    It is rounded to float32, so that a time has one address whether it has gone through float32
+    or not; the times of a solve must therefore differ in float32.
+    """
+    bits: int = numpy.float32(t + 0.0).view(numpy.uint32).item()  # + 0.0: −0 is 0
+    return bits
+
+
 class NormalTable:
     """Standard normal numbers by address.
 
@@ -72,7 +115,7 @@ class NormalTable:
     """
 
     def __init__(self, seed: int, purpose: str) -> None:
-        words = SeedSequence([seed, PURPOSES[purpose]]).generate_state(1, numpy.uint64)
+        words = SeedSequence(_entropy(seed, purpose)).generate_state(1, numpy.uint64)
         self._philox = Philox(key=numpy.array([words[0], 0], dtype=numpy.uint64))
         self._state = self._philox.state
         self._draw = Generator(self._philox).standard_normal
@@ -88,7 +131,7 @@ class NormalTable:
 
         Args:
             samples: indices of the samples.
-            nodes: one node for all samples, or one for each; 0 ≤ node < 2⁶⁴.
+            nodes: one node for all samples, or one for each; 0 ≤ node < 2¹²⁸.
             shape: of one sample's numbers.
             dtype: to which the numbers, drawn in float64, are rounded.
         """

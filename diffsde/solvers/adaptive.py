@@ -33,7 +33,7 @@ ADAPTIVE_OPTIONS = frozenset({"first_step", "min_step", "max_step"})
 
 _SAFETY, _SHRINK, _GROW = 0.8, 0.2, 3.0
 _FIRST = 0.01  # of the whole: a careful first step
-_SMALLEST = 1e-5  # of the whole: beneath it a Brownian path is not resolved
+_SMALLEST = 1e-5  # of the whole
 
 
 def walk_adaptive(solver: Solver, state: SolveState) -> Iterator[Step]:
@@ -60,9 +60,17 @@ class _Control:
     @classmethod
     def of(cls, state: SolveState, solver: Solver) -> _Control:
         whole, options = state.equation.duration, state.options
+        # A step is halved, and no half may be shorter than what the path resolves.
+        finest = 2 * (0.0 if state.path is None else state.path.resolution)
+        smallest = options.get("min_step", max(_SMALLEST * whole, finest))
+        if smallest < finest:
+            raise InputError(
+                f"options['min_step'] = {smallest:g}: expected at least {finest:.3g}, twice the "
+                "resolution of the Brownian path; or give noise=BrownianPath(seed, resolution=…)"
+            )
         return cls(
             options.get("first_step", _FIRST * whole),
-            options.get("min_step", _SMALLEST * whole),
+            smallest,
             options.get("max_step", whole),
             1 / (solver.order + 0.5),  # the local error of strong order p is of order p + ½
         )
@@ -113,8 +121,8 @@ def _part(state: SolveState, last: SolveState, going: Tensor) -> SolveState:
         return last
     if state.path is None:
         raise InputError("adaptive steps need a BrownianPath")
-    size = (len(samples), state.x[0].numel())
-    noise = state.path.bind(size, state.equation.duration, samples, torch.float64, state.x.device)
+    size, commutes = (len(samples), state.channels), state.equation.commutes
+    noise = state.path.bind(size, samples, torch.float64, state.x.device, commutes=commutes)
     return replace(state, noise=noise, samples=samples)
 
 

@@ -23,17 +23,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torchdiffeq import odeint_adjoint
 from torchsde import BaseBrownian, sdeint_adjoint
 
+from diffsde.equations.contract import ContractSDE
 from diffsde.errors import InputError
 from diffsde.noise.brownian import BoundBrownian
 from diffsde.solvers.equation import Equation
 from diffsde.solvers.methods.torchdiffeq import OWN_DEFAULTS
-from diffsde.solvers.methods.torchsde_parts import method_class
+from diffsde.solvers.methods.torchsde import class_for
 from diffsde.solvers.registry import Solver
 from diffsde.solvers.state import SolveState, Step
 
@@ -60,24 +62,34 @@ def check_adjoint(solver: Solver, adaptive: bool) -> None:
         )
 
 
+@dataclass(frozen=True)
+class _Counting:
+    """Time counted in steps: v = 0, 1, …, n at the nodes, which are h apart."""
+
+    nodes: Tensor
+    h: float
+
+    @classmethod
+    def of(cls, nodes: Tensor) -> _Counting:
+        h = float(nodes[-1] - nodes[0]) / (len(nodes) - 1)
+        if float((nodes.diff() - h).abs().max()) > _UNEVEN * h:
+            raise InputError(
+                "grad='adjoint' takes even steps in the clock: give steps=, and save='all', 'last' "
+                "or a number that divides them; for other times, a clock of your own"
+            )
+        return cls(nodes, h)
+
+    def place(self, v: Tensor) -> Tensor:
+        """The solver's time u at v."""
+        return self.nodes[0] + v.detach().to("cpu", torch.float64) * self.h
+
+
 def walk_adjoint(solver: Solver, state: SolveState) -> Iterator[Step]:
     """The states at the nodes, all solved for before the first is given."""
-    count = len(state.nodes) - 1
-    h = state.nodes[-1] / count
-    if float((state.nodes.diff() - h).abs().max()) > _UNEVEN * float(h):
-        raise InputError(
-            "grad='adjoint' takes even steps in the clock: give steps=, and save='all', 'last' "
-            "or a number that divides them; for other times, a clock of your own"
-        )
-    equation = state.equation
-    if equation.stochastic and not equation.additive:
-        raise InputError(
-            f"grad='adjoint': the noise of {equation.dynamics.name} may depend on the "
-            "state. Call torchsde.sdeint_adjoint yourself, or use grad=True"
-        )
-    parameters = _parameters(equation)
-    places = torch.arange(count + 1, dtype=state.x.dtype, device=state.x.device)
-    states = (_sde if equation.stochastic else _ode)(solver, state, float(h), places, parameters)
+    counting, equation = _Counting.of(state.nodes), state.equation
+    places = torch.arange(len(state.nodes), dtype=state.x.dtype, device=state.x.device)
+    solved = _sde if equation.stochastic else _ode
+    states = solved(solver, state, counting, places, _parameters(equation))
     equation.dynamics.counted.limit = None  # evaluations of the way back are not the solve's
     for u, x in zip(state.nodes[1:].unbind(), states[1:].unbind(), strict=True):
         yield Step(u, x)
@@ -90,10 +102,14 @@ def _parameters(equation: Equation) -> tuple[Tensor, ...]:
 
 
 def _ode(
-    solver: Solver, state: SolveState, h: float, places: Tensor, parameters: tuple[Tensor, ...]
+    solver: Solver,
+    state: SolveState,
+    counting: _Counting,
+    places: Tensor,
+    parameters: tuple[Tensor, ...],
 ) -> Tensor:
     def slope(v: Tensor, x: Tensor) -> Tensor:
-        return h * state.equation.f(_place(v, h), x)
+        return counting.h * state.equation.f(counting.place(v), x)
 
     options = {**OWN_DEFAULTS.get(solver.name, {}), **state.options}
     # Adaptive methods land on the nodes, on the way there and back.
@@ -113,15 +129,19 @@ def _ode(
 
 
 def _sde(
-    solver: Solver, state: SolveState, h: float, places: Tensor, parameters: tuple[Tensor, ...]
+    solver: Solver,
+    state: SolveState,
+    counting: _Counting,
+    places: Tensor,
+    parameters: tuple[Tensor, ...],
 ) -> Tensor:
     if state.noise is None:
         raise InputError("this equation has no noise")
     return sdeint_adjoint(
-        _Clocked(solver.name, state, h),
+        _in_steps(solver.name, state.equation, counting),
         state.x,
         places,
-        bm=_Counted(state.noise, h),
+        bm=_NoiseInSteps(state.noise, counting),
         method=solver.name,
         dt=1.0,
         options=dict(state.options),
@@ -129,55 +149,87 @@ def _sde(
     )
 
 
-def _place(v: Tensor, h: float) -> Tensor:
-    return v.detach().to("cpu", torch.float64) * h
+def _in_steps(name: str, equation: Equation, counting: _Counting) -> nn.Module:
+    if equation.own is None:
+        return _AdditiveInSteps(name, equation, counting)
+    cls = class_for(name, equation)
+    return _OwnInSteps(equation, equation.own, cls.sde_type, counting)
 
 
-class _Clocked(nn.Module):
-    """The equation in time counted in steps, as torchsde takes it.
+class _AdditiveInSteps(nn.Module):
+    """An equation whose noise depends on time alone, in time counted in steps.
 
     reversible_heun wants g itself, as a diagonal; the others make do with its products.
     """
 
-    def __init__(self, name: str, state: SolveState, h: float) -> None:
+    def __init__(self, name: str, equation: Equation, counting: _Counting) -> None:
         super().__init__()
-        self.equation, self.h = state.equation, h
-        self.sde_type = method_class(name, "ito").sde_type
+        self.equation, self.counting = equation, counting
+        self.sde_type = class_for(name, equation).sde_type
         if name == "reversible_heun":
             self.noise_type, self.g = "diagonal", self._g
         else:
             self.noise_type, self.g_prod = "additive", self._g_prod
 
     def f(self, v: Tensor, x: Tensor) -> Tensor:
-        return self.h * self.equation.f(_place(v, self.h), x)
+        return self.counting.h * self.equation.f(self.counting.place(v), x)
+
+    def _factor(self, v: Tensor) -> Tensor:
+        return math.sqrt(self.counting.h) * self.equation.g(self.counting.place(v))
 
     def _g(self, v: Tensor, x: Tensor) -> Tensor:
-        return (math.sqrt(self.h) * self.equation.g(_place(v, self.h))).expand_as(x)
+        return self._factor(v).expand_as(x)
 
     def _g_prod(self, v: Tensor, _: Tensor, z: Tensor) -> Tensor:
-        return math.sqrt(self.h) * self.equation.g(_place(v, self.h)) * z
+        return self._factor(v) * z
 
 
-class _Counted(BaseBrownian):
-    """The noise of a solve, in time counted in steps: the k-th interval in any order."""
+class _OwnInSteps(nn.Module):
+    """A user's SDE in time counted in steps."""
+
+    def __init__(
+        self, equation: Equation, own: ContractSDE, sde_type: str, counting: _Counting
+    ) -> None:
+        super().__init__()
+        self.equation, self.counting = equation, counting
+        self.noise_type, self.sde_type = own.noise_type, sde_type
+        if own.has_diffusion:
+            self.g = self._g
+        else:
+            self.g_prod = self._g_prod
+
+    def f(self, v: Tensor, x: Tensor) -> Tensor:
+        return self.counting.h * self.equation.f(self.counting.place(v), x)
+
+    def _g(self, v: Tensor, x: Tensor) -> Tensor:
+        return math.sqrt(self.counting.h) * self.equation.diffusion(self.counting.place(v), x)
+
+    def _g_prod(self, v: Tensor, x: Tensor, z: Tensor) -> Tensor:
+        return math.sqrt(self.counting.h) * self.equation.g_prod(self.counting.place(v), x, z)
+
+
+class _NoiseInSteps(BaseBrownian):
+    """The noise of a solve, in time counted in steps: the intervals in any order."""
 
     levy_area_approximation = "foster"
     shape = torch.Size()
     dtype = torch.float32
     device = torch.device("cpu")
 
-    def __init__(self, noise: BoundBrownian, h: float) -> None:
-        self.noise, self.h = noise, h
+    def __init__(self, noise: BoundBrownian, counting: _Counting) -> None:
+        self.noise, self.counting = noise, counting
         self.shape, self.dtype, self.device = noise.shape, noise.dtype, noise.device
 
     def __call__(
         self, va: Tensor, vb: Tensor, return_U: bool = False, return_A: bool = False
     ) -> Tensor | tuple[Tensor, ...]:
-        w, u = self.noise.step(round(float(va)), self.h, return_U)
-        w = w / math.sqrt(self.h)
-        area = (w.new_zeros(1, 1, 1).expand(*w.shape, w.shape[1]),) if return_A else ()
-        found = (w, *([] if u is None else [u / self.h**1.5]), *area)
-        return found if len(found) > 1 else w
+        h, k = self.counting.h, round(float(va))
+        ends = self.counting.nodes[k], self.counting.nodes[k + 1]
+        w, u = self.noise.over(*ends, return_U)
+        found = [w / math.sqrt(h)]
+        found += [] if u is None else [u / h**1.5]
+        found += [self.noise.levy_area(*ends) / h] if return_A else []
+        return tuple(found) if len(found) > 1 else found[0]
 
     def __repr__(self) -> str:
-        return f"_Counted({self.noise!r})"
+        return f"_NoiseInSteps({self.noise!r})"

@@ -15,7 +15,7 @@ from torch import Tensor
 from diffsde.equations.counted import largest_magnitude
 from diffsde.equations.dynamics import Dynamics
 from diffsde.errors import InputError, name_list
-from diffsde.noise.brownian import BrownianPath
+from diffsde.noise.brownian_path import BrownianPath
 from diffsde.solvers.adaptive import ADAPTIVE_OPTIONS
 from diffsde.solvers.adjoint import check_adjoint
 from diffsde.solvers.registry import Solver

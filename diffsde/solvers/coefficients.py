@@ -14,6 +14,8 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor
 
+from diffsde.equations.clocks import padded
+
 __all__ = ["Row", "StageTable", "StepTable"]
 
 Row = tuple[Tensor, ...]
@@ -36,13 +38,17 @@ class StageTable(Generic[T]):
 
     def __init__(self, rule: Callable[[Tensor], Sequence[T]], nodes: Tensor) -> None:
         self._rule, self._nodes = rule, nodes
-        self._scale = _DIGITS / float(nodes[-1])
+        self._first = float(nodes[0])
+        self._scale = _DIGITS / (float(nodes[-1]) - self._first)
         self._known: dict[int, T] = {}
 
     def __call__(self, u: Tensor | float) -> T:
         place = float(u)
-        value = self._known.get(round(place * self._scale))
+        value = self._known.get(self._key(place))
         return self._learn(place) if value is None else value
+
+    def _key(self, u: float) -> int:
+        return round((u - self._first) * self._scale)
 
     def _learn(self, u: float) -> T:
         if len(self._known) > _STAGES * len(self._nodes):
@@ -51,10 +57,10 @@ class StageTable(Generic[T]):
         step = max(int((starts <= u).sum()) - 1, 0)
         share = (u - float(starts[step])) / float(lengths[step])
         places = starts + share * lengths if share else self._nodes
-        values = self._rule(places)
-        keys = [round(place * self._scale) for place in places.tolist()]
+        values = self._rule(padded(places))[: len(places)]
+        keys = [self._key(place) for place in places.tolist()]
         self._known.update(zip(keys, values, strict=True))
-        self._known[round(u * self._scale)] = values[step]
+        self._known[self._key(u)] = values[step]
         return values[step]
 
 
@@ -75,8 +81,10 @@ class StepTable:
         if u0.dim():  # every sample has steps of its own
             return self._rule(u0, u1)
         if not self._known:
-            made = self._rule(self._nodes[:-1], self._nodes[1:])
+            count = len(self._nodes) - 1
+            made = self._rule(padded(self._nodes[:-1]), padded(self._nodes[1:]))
             columns = torch.broadcast_tensors(*(value.to(self._like) for value in made))
+            columns = tuple(column[:count] for column in columns)
             rows = zip(*(column.unbind() for column in columns), strict=True)
             self._known = dict(zip(pairwise(self._nodes.tolist()), rows, strict=True))
         row = self._known.get((float(u0), float(u1)))

@@ -90,8 +90,10 @@ def _solved_on(walk: Stepping, state: SolveState, start: Tensor, x: Tensor, u: T
     nodes = torch.cat([start[None], between, u[None]])
     part = replace(state, x=x, nodes=nodes)
     if part.noise is None and part.path is not None:
-        size, samples = (len(x), x[0].numel()), state.samples
-        part.noise = part.path.bind(size, state.equation.duration, samples, x.dtype, x.device)
+        size = (len(x), state.equation.channels(x))
+        part.noise = part.path.bind(
+            size, state.samples, x.dtype, x.device, commutes=state.equation.commutes
+        )
     for step in walk(part):
         x = step.x
     return x

@@ -2,7 +2,7 @@ r"""Equations: a problem in a clock, as a method sees it.
 
 Whatever the problem is and in whatever clock it runs, a method sees
 
-    dx  =  f(u, x) du  +  g(u) dw(u),        u from 0 to `duration`,
+    dx  =  f(u, x) du  +  g(u) dw(u),
 
 with u rising. An `Equation` translates between u and t, and on a grid it computes the
 time-dependent coefficients of all steps at once.
@@ -68,7 +68,7 @@ class _Start:
 
 
 class Equation:
-    """A problem in a clock, with u rising from 0.
+    """A problem in a clock, with u rising.
 
     Args:
         dynamics: the problem's parts.
@@ -89,7 +89,7 @@ class Equation:
 
     @property
     def duration(self) -> float:
-        """The end of u."""
+        """How long the solve lasts in u."""
         return self.clock.duration
 
     @property
@@ -107,6 +107,12 @@ class Equation:
         """Whether there is noise that does not depend on the state."""
         own = self.dynamics.own
         return self.stochastic and (own is None or own.noise_type == "additive")
+
+    @property
+    def commutes(self) -> bool:
+        """Whether the noise commutes, so that the Lévy area between channels has no effect."""
+        own = self.dynamics.own
+        return own is None or own.noise_type != "general"
 
     def channels(self, x: Tensor) -> int:
         """How many Brownian motions drive a sample of x, (B, D)."""
@@ -244,5 +250,5 @@ def make_equation(
     interval = dynamics.interval if interval is None else interval
     if interval is None:
         raise InputError(f"{dynamics.name} does not say from where to where it runs: give ts=")
-    made = make_clock(clock, *interval, dynamics.process)
+    made = make_clock(clock, *interval, dynamics.process, dynamics.origin)
     return Equation(dynamics, made, x.dtype, x.device)

@@ -27,7 +27,7 @@ class Grid:
     """The nodes of a solve.
 
     Attributes:
-        us: (n + 1,) float64, rising from 0 to the end: the solver's time.
+        us: (n + 1,) float64, rising: the solver's time.
         ts: (n + 1,) float64, the same in t.
         kept: (n + 1,) bool: which of them are saved.
         every: whether steps between nodes are saved too, as adaptive solvers make them.
@@ -86,12 +86,12 @@ def make_grid(
         adaptive: whether the solver steps between the nodes.
     """
     if ts is not None:
-        us, grid_ts = clock.place(ts), ts.clone()
+        grid_ts = ts.clone()
     else:
-        us = torch.linspace(0, clock.duration, (steps or 1) + 1, dtype=torch.float64)
-        grid_ts = clock.time(us)
-    us[0], us[-1] = 0.0, clock.duration
+        even = torch.linspace(clock.begin, clock.finish, (steps or 1) + 1, dtype=torch.float64)
+        grid_ts = clock.time(even)
     grid_ts[0], grid_ts[-1] = clock.start, clock.end
+    us = clock.place(grid_ts)  # so that a node is a function of its t, in every grid that holds it
     every = adaptive and ts is None and steps is None
     if isinstance(save, str):
         if save not in ("all", "last"):
@@ -109,8 +109,9 @@ def _with_saved(grid: Grid, clock: Clock, save: int | Sequence[float] | Tensor) 
     if isinstance(save, int):
         if isinstance(save, bool) or save < 2:
             raise InputError(f"save = {save}: expected at least 2 times, the ends; or 'last'")
-        saved_us = torch.linspace(0, clock.duration, save, dtype=torch.float64)
-        saved_ts = clock.time(saved_us)
+        even = torch.linspace(clock.begin, clock.finish, save, dtype=torch.float64)
+        saved_ts = clock.time(even)
+        saved_ts[0], saved_ts[-1] = clock.start, clock.end
     else:
         saved_ts = checked_times(save, (clock.start, clock.end), "save")
         if len(saved_ts) > 1 and float(saved_ts[1] - saved_ts[0]) * clock.direction < 0:
@@ -118,7 +119,7 @@ def _with_saved(grid: Grid, clock: Clock, save: int | Sequence[float] | Tensor) 
                 f"save = {_short(saved_ts)}: expected times in the order of the solve, "
                 f"from {clock.start:g} to {clock.end:g}"
             )
-        saved_us = clock.place(saved_ts)
+    saved_us = clock.place(saved_ts)
     distance = (saved_us[:, None] - grid.us[None]).abs()
     nearest = distance.argmin(1)
     new = distance.gather(1, nearest[:, None])[:, 0] > _SAME * clock.duration

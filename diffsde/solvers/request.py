@@ -13,7 +13,9 @@ from torch import Tensor
 
 from diffsde.equations.dynamics import Dynamics, dynamics_of
 from diffsde.errors import InputError
-from diffsde.noise.brownian import BrownianPath, SequentialBrownian
+from diffsde.noise.brownian import SequentialBrownian
+from diffsde.noise.brownian_path import BrownianPath
+from diffsde.noise.seeds import address_of
 from diffsde.solvers.adaptive import walk_adaptive
 from diffsde.solvers.adjoint import walk_adjoint
 from diffsde.solvers.dense import dense_output, within_step
@@ -112,6 +114,7 @@ class Request:
             self.options,
             samples=samples,
             seed=self.seed,
+            times=dict(zip(grid.us.tolist(), grid.ts.tolist(), strict=True)),
         )
         if self.solver.kind == "ode":
             return state
@@ -119,10 +122,42 @@ class Request:
             state.steps = torch.zeros(len(x), dtype=torch.long)
         if self.adaptive or self.noise is not None:
             state.path = self.noise or BrownianPath(self.seed)
-            state.noise = state.path.bind(x.shape, equation.duration, samples, x.dtype, x.device)
+            state.noise = state.path.bind(**_batch(state), commutes=equation.commutes)
+            _check_resolution(grid, state.path)
         else:
-            state.noise = SequentialBrownian(self.seed, x.shape, samples, x.dtype, x.device)
+            # A number belongs to the time t of its node, in whatever grid the node stands.
+            _check_addresses(grid)
+            time_of, commutes = state.times.__getitem__, equation.commutes
+            state.noise = SequentialBrownian(
+                self.seed, **_batch(state), time_of=time_of, commutes=commutes
+            )
         return state
+
+
+def _batch(state: SolveState) -> dict[str, Any]:
+    """What a source of noise must know of the batch."""
+    x = state.x
+    size = (len(x), state.equation.channels(x))
+    return {"size": size, "samples": state.samples, "dtype": x.dtype, "device": x.device}
+
+
+def _check_resolution(grid: Grid, path: BrownianPath) -> None:
+    shortest = float(grid.us.diff().min())
+    if shortest < path.resolution:
+        raise InputError(
+            f"two times of this solve are {shortest:.3g} apart in the clock, but the Brownian path "
+            f"has a resolution of {path.resolution:.3g}: take fewer steps, or "
+            f"noise=BrownianPath({path.seed}, resolution={0.5 * shortest:.1g})"
+        )
+
+
+def _check_addresses(grid: Grid) -> None:
+    addresses = {address_of(t) for t in grid.ts.tolist()}
+    if len(addresses) < len(grid.ts):
+        raise InputError(
+            f"{len(grid.ts)} times of which {len(grid.ts) - len(addresses)} are equal in float32: "
+            "the noise of a step is addressed by its time; take fewer steps"
+        )
 
 
 def solve_part(request: Request, x: Tensor, first: int) -> Trajectory:

@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from diffsde.equations.dynamics import dynamics_of
-from diffsde.noise.brownian import BrownianPath
+from diffsde.noise.brownian_path import BrownianPath
 from diffsde.noise.seeds import checked_seed
 from diffsde.solvers.arguments import (
     check_state,
@@ -123,6 +123,7 @@ def solve(
     kind = dynamics.kind
     solver = find_solver(_DEFAULT_METHOD[kind] if method is None else method, kind)
     adapts = checked_adaptive(solver, adaptive)
+    path = checked_noise(noise, seed, kind)
     request = Request(
         problem=problem,
         solver=solver,
@@ -130,8 +131,8 @@ def solve(
         ts=None if ts is None else checked_times(ts, dynamics.interval, "ts"),
         steps=checked_count(steps, "steps"),
         clock=clock,
-        seed=checked_seed(seed),
-        noise=checked_noise(noise, seed, kind),
+        seed=path.seed if path is not None else checked_seed(seed),
+        noise=path,
         rtol=checked_tolerance(rtol, kind, "rtol"),
         atol=checked_tolerance(atol, kind, "atol"),
         save=save,

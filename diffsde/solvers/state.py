@@ -13,7 +13,9 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from diffsde.errors import InputError
-from diffsde.noise.brownian import BoundBrownian, BrownianPath
+from diffsde.noise.brownian import BoundBrownian
+from diffsde.noise.brownian_path import BrownianPath
+from diffsde.noise.seeds import NormalTable, address_of
 from diffsde.solvers.coefficients import Row, StepTable
 from diffsde.solvers.equation import Equation
 
@@ -34,15 +36,16 @@ class SolveState:
 
     Attributes:
         equation: the equation to solve.
-        x: (B, D), the state at u = 0.
-        nodes: (n + 1,) float64 times u from 0 to the end. A fixed-step method steps from
-            one to the next; an adaptive one lands on each.
+        x: (B, D), the state at the first node.
+        nodes: (n + 1,) float64 times u, rising. A fixed-step method steps from one to the
+            next; an adaptive one lands on each.
         noise: the Brownian motion of an SDE.
         path: the same as a function of time, for methods that subdivide steps.
         rtol, atol: tolerances of adaptive methods.
         options: further settings of the method.
         samples: index of each row of x, on which its noise depends.
         seed: seed of all random numbers.
+        times: the time t of each node, by which its random numbers are addressed.
         rejected: how many steps an adaptive method has rejected.
         steps: (B,) accepted steps, where each sample has its own; otherwise None.
     """
@@ -57,6 +60,7 @@ class SolveState:
     path: BrownianPath | None = None
     samples: Sequence[int] = ()
     seed: int = 0
+    times: Mapping[float, float] = field(default_factory=dict)
     rejected: int = 0
     steps: Tensor | None = None
 
@@ -72,6 +76,18 @@ class SolveState:
         """W over [u0, u1], and the integral of W from u0 to u1, both (B, D)."""
         w, integral = self._noise().increment(u0, u1, area=True)
         return w, w if integral is None else integral
+
+    def numbers(self, table: NormalTable, u: Tensor, x: Tensor, which: int = 0) -> Tensor:
+        """Normal numbers of x's shape for the step that begins at the node u, by its time t.
+
+        Args:
+            table: of the purpose for which they are needed.
+            u: the node.
+            x: a state.
+            which: of several sets for one step, the number of this one.
+        """
+        node = address_of(self.times[float(u)]) + which * 2**64
+        return table.rows(self.samples, node, x.shape[1:], x.dtype).to(x.device)
 
     @property
     def channels(self) -> int:

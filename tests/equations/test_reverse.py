@@ -12,7 +12,7 @@ from diffsde.equations.clocks import CLOCKS
 from diffsde.equations.named import SDES
 from diffsde.equations.variance_exploding import EDMSDE
 from diffsde.equations.variance_preserving import VPSDE, SubVPSDE
-from diffsde.noise.brownian import SequentialBrownian
+from diffsde.noise.brownian_path import BrownianPath
 from tests.problems import assert_same_law, flow, gaussian, mixture, reverse
 
 SDE = VESDE()
@@ -30,16 +30,15 @@ X1 = SDE.prior_sample((6, *SHAPE), seed=0)
 
 @pytest.mark.parametrize("method", ["euler", "milstein", "srk"])
 def test_torchsde_takes_it_as_it_is(method: str) -> None:
-    """Before the end: there sdeint, whose time accumulates in float32, adds a step of 1e-6 with
-    noise of its own. As diagonal noise, srk takes another scheme of the same order, so the two
+    """Along one path. As diagonal noise, srk takes another scheme of the same order, so the two
     agree to their common error at 200 steps."""
     rev = ReverseSDE(SDE, SCORE, SHAPE)
     times = rev.times(200)
     direct = torchsde.sdeint(
         rev, X1.flatten(1), times, dt=float(times[1]), method=method,
-        bm=SequentialBrownian(0, (6, 16)),
+        bm=BrownianPath(0).bind((6, 16)),
     )  # fmt: skip
-    ours = solve(rev, X1, method, steps=200, seed=0)
+    ours = solve(rev, X1, method, steps=200, noise=BrownianPath(0))
     assert ours.ys.shape == (201, *X1.shape)
     assert torch.allclose(direct[-2].reshape(X1.shape), ours.ys[-2], atol=2e-3)
     assert torch.allclose(direct[-1].reshape(X1.shape), ours.final, atol=1e-2)

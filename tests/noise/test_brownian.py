@@ -14,14 +14,14 @@ from torch import Tensor
 
 from diffsde import VESDE, BrownianPath, GaussianScore, InputError, ReverseSDE, solve
 from diffsde.noise.brownian import BoundBrownian, SequentialBrownian
-from diffsde.noise.seeds import NormalTable
+from diffsde.noise.seeds import NormalTable, address_of
 
 SIZE = (4, 5000)
 INTERVALS = [(0.0, 0.25), (0.25, 0.31), (0.31, 1.234), (1.234, 1.2345), (1.2345, 2.0)]
 
 
 def path(**more: object) -> BoundBrownian:
-    return BrownianPath(3).bind(SIZE, 2.0, dtype=torch.float64, **more)  # type: ignore[arg-type]
+    return BrownianPath(3).bind(SIZE, dtype=torch.float64, **more)  # type: ignore[arg-type]
 
 
 def sequential() -> BoundBrownian:
@@ -61,7 +61,7 @@ def test_a_path_is_a_function_of_time() -> None:
 
 
 def test_a_sample_keeps_its_path_in_any_batch() -> None:
-    whole, part = path(), BrownianPath(3).bind((2, 5000), 2.0, [1, 3], torch.float64)
+    whole, part = path(), BrownianPath(3).bind((2, 5000), [1, 3], torch.float64)
     assert torch.equal(part(0.3, 0.77), whole(0.3, 0.77)[[1, 3]])
 
 
@@ -73,8 +73,8 @@ def test_times_of_their_own() -> None:
         assert torch.equal(found[i], noise(a, a + 0.3)[i])
 
 
-def test_both_sources_give_no_levy_area() -> None:
-    for noise in (path(), sequential()):
+def test_both_sources_give_no_levy_area_where_it_has_no_effect() -> None:
+    for noise in (path(commutes=True), SequentialBrownian(3, SIZE, commutes=True)):
         w, area = noise(0.0, 0.5, return_A=True)
         assert area.shape == (*w.shape, w.shape[1])
         assert area.count_nonzero() == 0
@@ -96,7 +96,7 @@ def test_numbers_drawn_ahead_are_those_of_each_sample(area: bool) -> None:
         asked_again = k == 2
         for _ in range(1 + asked_again):
             (w, u), (part_w, part_u) = (n.increment(a, b, area) for n in (noise, few))
-            z = table.rows(range(64), 2 * k + 2, size[1:], torch.float32)
+            z = table.rows(range(64), address_of(a), size[1:], torch.float32)
             assert torch.equal(w, math.sqrt(b - a) * z)
             assert torch.equal(w[[5, 60]], part_w)
             if area:

@@ -165,11 +165,9 @@ class DiagonalSDE(nn.Module):
 def test_no_start_is_shared_where_a_method_asks_there_at_several_states() -> None:
     import torchsde
 
-    from diffsde.noise.brownian import SequentialBrownian
-
     x, ts = torch.rand(3, 2, dtype=torch.float64), torch.linspace(0, 1, 6).double()
-    sol = solve(DiagonalSDE(), x, "srk", ts=ts, seed=0)
-    bm = SequentialBrownian(0, (3, 2), dtype=torch.float64)
+    sol = solve(DiagonalSDE(), x, "srk", ts=ts, noise=BrownianPath(0))
+    bm = BrownianPath(0).bind((3, 2), dtype=torch.float64)
     expected = torchsde.sdeint(DiagonalSDE(), x, ts, bm=bm, method="srk", dt=0.2)
     # torchsde adds up its times; a drift of another state would be off by some thousandths.
     torch.testing.assert_close(sol.final, expected[-1], rtol=1e-6, atol=1e-6)

@@ -80,13 +80,13 @@ def test_evaluations_are_counted_until_each_saved_state() -> None:
 
 def test_the_tutorial_s_loop_is_what_em_does() -> None:
     """x ← x + g² score Δt + g √Δt z, on the nodes 1, …, ε, with the noise of the solve."""
-    from diffsde.noise.seeds import NormalTable
+    from diffsde.noise.seeds import NormalTable, address_of
 
     x, table = X1.clone(), NormalTable(0, "brownian")
     ts = torch.linspace(1, SDE.eps, 41, dtype=torch.float64)
-    for k, (t, dt) in enumerate(zip(ts[:-1], -ts.diff(), strict=True)):
+    for t, dt in zip(ts[:-1], -ts.diff(), strict=True):
         g = float(SDE.diffusion(t))
-        z = table.rows(range(5), 2 * (k + 1), SHAPE, torch.float32)
+        z = table.rows(range(5), address_of(float(t)), SHAPE, torch.float32)
         x = x + g**2 * SCORE(x, t) * float(dt) + g * float(dt) ** 0.5 * z
     assert torch.allclose(solve(REV, X1, "em", steps=40, seed=0).final, x, atol=1e-4)
     assert torch.allclose(solve(REV, X1, "euler", steps=40, seed=0).final, x, atol=1e-4)
@@ -158,7 +158,8 @@ def test_saved_times_are_hit(row: object) -> None:
     n = 200 if name == UNDAMPED else 10
     sol = solve(p, X1, name, steps=n, seed=0, save=times, adaptive=False)
     assert sol.ts.tolist() == pytest.approx(times, abs=1e-12)
-    grid = sorted([*torch.linspace(1, SDE.eps, n + 1).double().tolist(), *times], reverse=True)
+    even = torch.linspace(1, SDE.eps, n + 1, dtype=torch.float64).tolist()
+    grid = sorted([*even, *times], reverse=True)
     dense = solve(p, X1, name, ts=grid, seed=0, adaptive=False)
     for t, state in zip(times, sol.ys, strict=True):
         k = int((dense.ts - t).abs().argmin())
@@ -212,12 +213,12 @@ def test_chunks_join_their_trajectories() -> None:
 
 
 def test_one_path_under_every_solver_and_step() -> None:
-    noise = BrownianPath(0)
+    noise = BrownianPath(1)  # no sample of it stands at the fork between the two clusters
     coarse, fine, other = (
         solve(REV, X1, name, steps=n, noise=noise, clock="log_sigma").final
         for name, n in (("euler", 64), ("euler", 128), ("srk", 128))
     )
-    apart = solve(REV, X1, "euler", steps=64, seed=1, clock="log_sigma").final
+    apart = solve(REV, X1, "euler", steps=64, seed=2, clock="log_sigma").final
     assert (fine - other).abs().mean() < (coarse - other).abs().mean() < 0.08
     assert (apart - other).abs().mean() > 0.1
 

@@ -78,21 +78,18 @@ class _HeunEDM:
         churn = (self.gamma, self.low, self.high, options["S_noise"])
         self._table = state.table(partial(_ends, linear.process, state.equation.clock, churn))
         self._numbers = NormalTable(state.seed, "churn")
-        self._node = 0
 
     def step(self, u0: Tensor, u1: Tensor, x: Tensor) -> Tensor:
         equation, ends = self.state.equation, _Ends(*self._table(u0, u1))
         y, score = x / ends.scale, partial(equation.score, u0)
         if self.gamma and self.low <= float(ends.sigma) <= self.high:
-            y, score = y + ends.added * self._draw(y), partial(self._score, t=ends.raised)
+            y, score = (
+                y + ends.added * self.state.numbers(self._numbers, u0, y),
+                partial(self._score, t=ends.raised),
+            )
         slope = -ends.std0 * score(ends.scale0 * y)
         slope1 = -ends.std1 * equation.score(u1, ends.scale1 * (y + ends.h * slope))
         return ends.scale1 * (y + 0.5 * ends.h * (slope + slope1))
-
-    def _draw(self, y: Tensor) -> Tensor:
-        self._node += 1
-        rows = self._numbers.rows(self.state.samples, self._node - 1, y.shape[1:], y.dtype)
-        return rows.to(y.device)
 
 
 register(

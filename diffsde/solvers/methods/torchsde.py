@@ -26,7 +26,7 @@ from diffsde.solvers.methods.torchsde_parts import ForwardSDE, method_class
 from diffsde.solvers.registry import Solver, register
 from diffsde.solvers.state import SolveState
 
-__all__: list[str] = []
+__all__ = ["class_for"]
 
 # For additive noise: strong order, evaluations of the drift, source, advice.
 _FACTS: dict[str, tuple[float, int, str, str]] = {
@@ -129,7 +129,7 @@ class _Method:
         self._equation = equation = state.equation
         # For additive noise srk asks twice for the drift at the start of a step.
         self._asks_twice = name == "srk" and equation.own is None
-        cls = _class_for(name, equation)
+        cls = class_for(name, equation)
         self._solver = cls(
             sde=_as_torchsde(equation, cls.sde_type),
             bm=state.noise,
@@ -157,7 +157,7 @@ def _as_torchsde(equation: Equation, sde_type: str) -> Any:
     return ForwardSDE(_Own(equation, equation.own, sde_type))
 
 
-def _class_for(name: str, equation: Equation) -> Any:
+def class_for(name: str, equation: Equation) -> Any:
     """The class of a method, for the calculus that the equation is written in.
 
     Raises:

@@ -43,17 +43,15 @@ class _PredictorCorrector:
         self.corrections = int(state.options.get("corrector_steps", 1))
         self.predictor = _EulerMaruyama(state)
         self._table = NormalTable(state.seed, "corrector")
-        self._node = 0
 
     def step(self, u0: Tensor, u1: Tensor, x: Tensor) -> Tensor:
-        for _ in range(self.corrections):
-            x = self._correct(u0, x)
+        for k in range(self.corrections):
+            x = self._correct(u0, x, k)
         return self.predictor.step(u0, u1, x)
 
-    def _correct(self, u: Tensor, x: Tensor) -> Tensor:
+    def _correct(self, u: Tensor, x: Tensor, k: int) -> Tensor:
         score = self.state.equation.score(u, x)
-        z = self._table.rows(self.state.samples, self._node, x.shape[1:], x.dtype).to(x.device)
-        self._node += 1
+        z = self.state.numbers(self._table, u, x, k)
         ratio = z.norm(dim=1, keepdim=True) / score.norm(dim=1, keepdim=True)
         step = 2 * (self.snr * ratio) ** 2
         return x + step * score + (2 * step).sqrt() * z

@@ -1,0 +1,266 @@
+r"""A Brownian path as a function of time, W(u), for any real u.
+
+Every solver and every step size meets the same path, for adaptive stepping and for experiments
+on a shared path. Time is cut into cells [k, k + 1), k any whole number. A cell is a virtual
+tree: it is halved until the parts are as short as the resolution, and each half is drawn given
+its parent (a Brownian bridge); the numbers of each node have an address of their own. So the
+path does not depend on which part of it is looked at, or in which order.
+
+Below its resolution the path is a smooth curve and no Brownian motion, so no interval may be
+shorter.
+
+Source: Foster, Lyons, Oberhauser, arXiv 2002.04025 (the bridge of W and H); Li, Wong, Chen,
+Duvenaud, arXiv 2001.01328 (the virtual tree).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from diffsde.errors import InputError
+from diffsde.noise.brownian import BoundBrownian
+from diffsde.noise.seeds import checked_seed
+
+__all__ = ["BrownianPath"]
+
+_RESOLUTION = 2.0**-20
+_FINEST = 2.0**-36
+_FLOAT32 = 2.0**-22  # a unit in the last place of a time in float32, twice over
+_ROUNDED = 40  # binary digits of a time within its cell
+_WORD = 2**64
+
+Node = int | list[int]
+
+
+class BrownianPath:
+    """A Brownian path W(u), the same for every solver and step size.
+
+        noise = diffsde.BrownianPath(seed=0)
+        coarse = diffsde.solve(rev, x1, method="euler", steps=100, noise=noise)
+        fine = diffsde.solve(rev, x1, method="srk", steps=1000, noise=noise)
+
+    Sample i has the same path in any batch. A path belongs to a clock: in another clock the
+    equation has another Brownian motion, of the same law. Its time u is that of the clock,
+    counted from where the problem begins (t = T for a reverse problem, t = 0 for others),
+    whatever part of the interval is solved.
+
+    Args:
+        seed: of all its numbers; drawn from torch's generator if left out.
+        resolution: the length of the shortest interval that it is asked for, in units of the
+            clock, from 2⁻³⁶ to 1. A finer path costs more: one halving for each factor of two.
+
+    Raises:
+        InputError: an argument is out of range.
+    """
+
+    def __init__(self, seed: int | None = None, resolution: float = _RESOLUTION) -> None:
+        self.seed = checked_seed(seed)
+        if not _FINEST <= resolution <= 1:
+            raise InputError(f"resolution = {resolution}: expected a number from 2⁻³⁶ to 1")
+        self.resolution = float(resolution)
+
+    def bind(
+        self,
+        size: Sequence[int],
+        samples: Sequence[int] | None = None,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+        *,
+        commutes: bool = False,
+    ) -> BoundBrownian:
+        """The path of a batch of size (B, m), as torchsde takes it; see `BoundBrownian`."""
+        return _Tree(self.seed, "path", size, samples, dtype, device, commutes, self.resolution)
+
+    def __repr__(self) -> str:
+        return f"BrownianPath(seed={self.seed})"
+
+
+@dataclass(frozen=True)
+class _Interval:
+    """One node of a cell's tree: the part [start, start + h] of [0, 1]."""
+
+    node: Node  # its address: 1 for the root, 2n and 2n + 1 for the halves of n, beside the cell
+    start: Tensor  # () or (B, 1)
+    h: float
+    w0: Tensor  # W(start), (B, m), from the cell's beginning on
+    u0: Tensor  # ∫ W from the cell's beginning to start
+    w: Tensor  # increment over the interval
+    area: Tensor  # H of the interval
+
+
+class _Tree(BoundBrownian):
+    """A `BrownianPath` bound to a batch. Times may be scalars or one for each sample, (B, 1)."""
+
+    def __init__(
+        self,
+        seed: int,
+        purpose: str,
+        size: Sequence[int],
+        samples: Sequence[int] | None,
+        dtype: torch.dtype,
+        device: torch.device | str,
+        commutes: bool,
+        resolution: float,
+    ) -> None:
+        super().__init__(seed, purpose, size, samples, dtype, device, commutes=commutes)
+        self.resolution = resolution
+        self._depth = math.ceil(-math.log2(resolution))
+        self._chain: list[_Interval] = []  # the intervals around the last time, from a cell down
+        self._last: tuple[Tensor, tuple[Tensor, Tensor]] | None = None
+
+    def increment(
+        self, ta: Tensor | float, tb: Tensor | float, area: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        a, b = (torch.as_tensor(t, dtype=torch.float64).cpu() for t in (ta, tb))
+        self._check(a, b)
+        first, last = a.floor(), b.floor()
+        wa, ua = self._value(a, first)
+        w, u = self._cells(first, last)  # from the beginning of a's cell to that of b's
+        wb, ub = self._value(b, last)
+        u = u + (b - last) * w + ub
+        w = w + wb
+        return self._out(w - wa), self._out(u - ua - (b - a) * wa) if area else None
+
+    def _check(self, a: Tensor, b: Tensor) -> None:
+        # torchsde, which adds up its times, may end with a step as long as their rounding.
+        steps = (b - a)[b - a > _FLOAT32 * b.abs().clamp(min=1)]
+        shortest = float(steps.min()) if steps.numel() else math.inf
+        if shortest < (1 - 1e-6) * self.resolution:
+            raise InputError(
+                f"a step of length {shortest:.3g} along a BrownianPath whose resolution is "
+                f"{self.resolution:.3g}: below it the path is smooth. Take longer steps, or "
+                f"BrownianPath({self.seed}, resolution={0.5 * shortest:.1g})"
+            )
+
+    def _drawn_levy_area(self, ta: Tensor | float, tb: Tensor | float) -> Tensor:
+        raise InputError(
+            "a BrownianPath has no Lévy area between its channels, which this solver needs for "
+            "noise that does not commute: leave noise= out, or take another solver"
+        )
+
+    def _out(self, value: Tensor) -> Tensor:
+        return value.to(self.device, self.dtype)
+
+    def _numbers(self, node: Node) -> Tensor:
+        """Two standard normal numbers for each channel, (2, B, m), float64."""
+        shape = (2, self.shape[1])
+        return self._table.rows(self.samples, node, shape, torch.float64).transpose(0, 1)
+
+    def _cells(self, first: Tensor, last: Tensor) -> tuple[Tensor, Tensor]:
+        """W and ∫ W over whole cells, from `first` up to `last`, both relative to `first`."""
+        w = u = torch.zeros(self.shape, dtype=torch.float64)
+        cell = first
+        while bool((cell < last).any()):
+            going = cell < last
+            root = self._root(cell)
+            u = torch.where(going, u + w + 0.5 * root.w + root.area, u)
+            w = torch.where(going, w + root.w, w)
+            cell = torch.where(going, cell + 1, cell)
+        return w, u
+
+    def _root(self, cell: Tensor) -> _Interval:
+        """A whole cell; `cell` is a scalar or (B, 1)."""
+        address = _address(cell)
+        numbers = self._numbers(address)
+        zero = torch.zeros_like(numbers[0])
+        start = torch.zeros((), dtype=torch.float64)
+        return _Interval(
+            _child(address, True), start, 1.0, zero, zero, numbers[0], numbers[1] / math.sqrt(12)
+        )
+
+    def _value(self, t: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
+        """W and ∫ W from the beginning of t's cell to t; the last is kept, as steps share ends."""
+        if self._last is not None and torch.equal(self._last[0], t):
+            return self._last[1]
+        # Rounding makes a dyadic time exact, so the descent ends as soon as it is reached.
+        r = ((t - cell) * 2**_ROUNDED).round() / 2**_ROUNDED
+        value = _bridge(self._descend(cell, r), r, self._numbers)
+        self._last = (t, value)
+        return value
+
+    def _descend(self, cell: Tensor, r: Tensor) -> _Interval:
+        """The smallest interval of the cell's tree around r."""
+        if not self._chain or self._chain[0].node != _child(_address(cell), True):
+            self._chain = [self._root(cell)]
+        depth = 0
+        while depth < self._depth and bool((r != self._chain[depth].start).any()):
+            self._extend_chain(depth, r)
+            depth += 1
+        return self._chain[depth]
+
+    def _extend_chain(self, depth: int, r: Tensor) -> None:
+        """Make the chain hold, beneath the interval at `depth`, its half around r."""
+        parent = self._chain[depth]
+        right = r >= parent.start + parent.h / 2
+        node = _children(parent.node, right)
+        if len(self._chain) > depth + 1 and self._chain[depth + 1].node == node:
+            return  # kept from the last time
+        del self._chain[depth + 1 :]
+        self._chain.append(_half(parent, node, right, self._numbers(parent.node)))
+
+
+def _address(cell: Tensor) -> Node:
+    """The address of a cell's own numbers; its tree has the addresses that follow."""
+    if cell.dim() == 0:
+        return (int(cell) % _WORD) * _WORD
+    return [(int(c) % _WORD) * _WORD for c in cell.flatten().tolist()]
+
+
+def _child(node: Node, right: bool) -> Node:
+    """One of the two halves; a cell's address leads to its root."""
+    if isinstance(node, int):
+        cell, place = divmod(node, _WORD)
+        return cell * _WORD + 2 * place + right
+    return [_child(n, right) for n in node]  # type: ignore[misc]
+
+
+def _children(node: Node, right: Tensor) -> Node:
+    """The right half where `right` is true, the left half elsewhere."""
+    if isinstance(node, int) and right.dim() == 0:
+        return _child(node, bool(right))
+    rights = right.flatten().tolist()
+    nodes = [node] * len(rights) if isinstance(node, int) else node
+    return [_child(n, bool(bit)) for n, bit in zip(nodes, rights, strict=True)]  # type: ignore[misc]
+
+
+def _half(parent: _Interval, node: Node, right: Tensor, numbers: Tensor) -> _Interval:
+    """One half of an interval, drawn given the whole interval."""
+    h = parent.h
+    z, n = math.sqrt(h / 16) * numbers[0], math.sqrt(h / 12) * numbers[1]
+    w_left = 0.5 * parent.w + 1.5 * parent.area + z
+    area_left, area_right = 0.25 * parent.area - 0.5 * (z - n), 0.25 * parent.area - 0.5 * (z + n)
+    u_left = h / 2 * (area_left + 0.5 * w_left)
+    return replace(
+        parent,
+        node=node,
+        start=torch.where(right, parent.start + h / 2, parent.start),
+        h=h / 2,
+        w0=torch.where(right, parent.w0 + w_left, parent.w0),
+        u0=torch.where(right, parent.u0 + h / 2 * parent.w0 + u_left, parent.u0),
+        w=torch.where(right, parent.w - w_left, w_left),
+        area=torch.where(right, area_right, area_left),
+    )
+
+
+def _bridge(
+    interval: _Interval, r: Tensor, draw: Callable[[Node], Tensor]
+) -> tuple[Tensor, Tensor]:
+    """W and ∫ W from 0 to r, by a Brownian bridge over the interval in which r lies."""
+    h, h1 = interval.h, r - interval.start
+    if not bool((h1 > 0).any()):
+        return interval.w0, interval.u0
+    h2 = h - h1
+    d = (h1**3 + h2**3).sqrt()
+    a = h1**3.5 * h2**0.5 / (2 * h * d)
+    b = h1**0.5 * h2**3.5 / (2 * h * d)
+    c = math.sqrt(3) * (h1 * h2) ** 1.5 / (6 * d)
+    x1, x2 = draw(interval.node)
+    w = h1 / h * interval.w + 6 * h1 * h2 / h**2 * interval.area + 2 * (a + b) / h * x1
+    # The area is kept as h1 H, because h1 may be zero for some samples.
+    scaled_area = h1**3 / h**2 * interval.area - a * x1 + c * x2
+    return interval.w0 + w, interval.u0 + h1 * (interval.w0 + 0.5 * w) + scaled_area
