@@ -12,14 +12,9 @@ from scipy import stats
 from torch import Tensor
 
 from diffsde import GaussianScore, MixtureScore, ProbabilityFlow, ReverseSDE
-from diffsde.analysis.likelihood import (
-    Likelihood,
-    bits_by_noise,
-    dequantise,
-    error_budget,
-    evaluate_likelihood,
-    log_likelihood,
-)
+from diffsde.analysis.bits import bits_by_noise, error_budget
+from diffsde.analysis.dataset_likelihood import evaluate_likelihood
+from diffsde.analysis.likelihood import Likelihood, dequantise, log_likelihood
 from diffsde.equations.forward import SDE
 from diffsde.equations.named import SDES
 from diffsde.equations.variance_exploding import VESDE
@@ -183,10 +178,10 @@ def test_dequantised_values_are_uniform_in_their_level() -> None:
 # -- a data set ----------------------------------------------------------------------------
 
 
-def pixels(count: int) -> tuple[ProbabilityFlow, Tensor]:
+def pixels(n: int) -> tuple[ProbabilityFlow, Tensor]:
     sde = VPSDE()
     flow = ProbabilityFlow(sde, GaussianScore(sde, torch.full((1, 2, 2), 0.5), 0.2), (1, 2, 2))
-    draws = 0.5 + 0.2 * torch.randn(count, 1, 2, 2, generator=torch.Generator().manual_seed(3))
+    draws = 0.5 + 0.2 * torch.randn(n, 1, 2, 2, generator=torch.Generator().manual_seed(3))
     return flow, (255 * draws.clamp(0, 1)).round() / 255
 
 
@@ -215,7 +210,7 @@ def test_interrupted_evaluation_goes_on(tmp_path: Path, monkeypatch: pytest.Monk
             raise KeyboardInterrupt
         return log_likelihood(*args, **settings)
 
-    monkeypatch.setattr("diffsde.analysis.likelihood.log_likelihood", failing)
+    monkeypatch.setattr("diffsde.analysis.dataset_likelihood.log_likelihood", failing)
     with pytest.raises(KeyboardInterrupt):
         evaluate_likelihood(flow, images, path=path, chunk=5, seed=2, probes=2)
     assert path.exists()
