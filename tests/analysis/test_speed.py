@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from diffsde import ProbabilityFlow, solve
-from diffsde.analysis import speed
-from diffsde.analysis.speed import SpeedTrial, _Bench, _fastest, _Levels, optimize
+from diffsde.analysis import speed_bench
+from diffsde.analysis.speed import _fastest, optimize
+from diffsde.analysis.speed_bench import Bench, NoiseLevels, SpeedTrial
 from diffsde.equations.variance_exploding import VESDE
 from diffsde.errors import InputError
 from diffsde.scores.model import ScoreModel
@@ -22,7 +23,7 @@ BF16 = Way(bfloat16=True)
 @pytest.fixture(autouse=True)
 def _short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Solves of a few steps: here nothing is judged by its images."""
-    monkeypatch.setattr(speed, "_STEPS", 3)
+    monkeypatch.setattr(speed_bench, "_STEPS", 3)
 
 
 def tiny(classes: int = 0) -> ScoreModel:
@@ -155,22 +156,22 @@ def score_of(network: nn.Module) -> ScoreModel:
 
 def test_exact_at_the_levels_that_matter_and_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
     """A fast network that is wrong at evaluations 3, 4 and 5 of 10, and right elsewhere."""
-    monkeypatch.setattr(speed, "_STEPS", 9)
+    monkeypatch.setattr(speed_bench, "_STEPS", 9)
     plain = score_of(Off())
-    bench = _Bench(plain, batch=2, rounds=1, seed=0)
-    levels = _Levels(plain, bench.path.ts)
+    bench = Bench(plain, batch=2, rounds=1, seed=0)
+    levels = NoiseLevels(plain, bench.path.ts)
     sigma = 25.0**bench.path.ts  # of the VE SDE: σ² = (25^(2t) − 1) / (2 ln 25)
     sigma = ((sigma**2 - 1) / (2 * torch.log(torch.tensor(25.0)))).sqrt()
     label = sigma.log() / 4
     fast = score_of(Off(float(label[5]) - 0.01, float(label[3]) + 0.01))
     assert bench._band(levels, plain, fast, 0.1 / 255) == (3, 6)
     assert bench.images.change(levels.mixed(plain, fast, 3, 6)) == 0
-    assert levels.told(3, 6) == f"{sigma[5]:.2g} to {sigma[3]:.2g}"
+    assert levels.named(3, 6) == f"{sigma[5]:.2g} to {sigma[3]:.2g}"
     exact = SpeedTrial("float32", 4.0, 1.0, 0.0, 0.0), plain
     quick = SpeedTrial("bfloat16", 2.0, 2.0, 0.1, 0.1), fast
     (trial, model), *more = bench.by_noise_level(exact, quick, 1 / 255)
     assert not more
-    assert trial.name == f"bfloat16; float32 for σ of {levels.told(3, 6)}"
+    assert trial.name == f"bfloat16; float32 for σ of {levels.named(3, 6)}"
     assert trial.seconds == pytest.approx((3 * 4.0 + 7 * 2.0) / 10)
     assert trial.speedup == pytest.approx(10 / (3 / 1.0 + 7 / 2.0))
     assert trial.image_error == trial.score_error == 0
@@ -180,7 +181,7 @@ def test_exact_at_the_levels_that_matter_and_no_others(monkeypatch: pytest.Monke
 
 def test_nothing_is_mixed_where_every_level_matters() -> None:
     plain, wrong = score_of(Off()), score_of(Off(-9.0, 9.0))
-    bench = _Bench(plain, batch=2, rounds=1, seed=0)
+    bench = Bench(plain, batch=2, rounds=1, seed=0)
     trials = SpeedTrial("float32", 4.0, 1.0, 0.0, 0.0), SpeedTrial("bfloat16", 2.0, 2.0, 0.1, 0.1)
     assert bench.by_noise_level((trials[0], plain), (trials[1], wrong), 0.0) == []
 
@@ -207,7 +208,7 @@ def test_a_batch_of_several_levels_is_as_exact_as_any_needs() -> None:
 def test_mixed_where_bfloat16_is_fast_and_inexact(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of trials whose times are made up, the one whose images are kept."""
     monkeypatch.setattr(
-        _Bench,
+        Bench,
         "_timed",
         lambda _, m: (1.0, 2.0 if getattr(m.network, "way", Way()).bfloat16 else 1.0),
     )
