@@ -1,10 +1,20 @@
+from .bits import (
+    BitsByNoise as BitsByNoise,
+    bits_by_noise as bits_by_noise,
+    error_budget as error_budget,
+)
 from .budgets import (
     MEASURES as MEASURES,
     WorkPrecision as WorkPrecision,
     WorkRow as WorkRow,
     work_precision as work_precision,
 )
-from .checking import CheckReport as CheckReport, CheckRow as CheckRow, check as check
+from .check_report import CheckReport as CheckReport, CheckRow as CheckRow
+from .checking import check as check
+from .dataset_likelihood import (
+    LikelihoodSummary as LikelihoodSummary,
+    evaluate_likelihood as evaluate_likelihood,
+)
 from .ensemble_plots import plot_ensemble as plot_ensemble
 from .ensembles import EnsembleSummary as EnsembleSummary, ensemble as ensemble
 from .latents import (
@@ -18,11 +28,8 @@ from .latents import (
 )
 from .likelihood import (
     Likelihood as Likelihood,
-    LikelihoodSummary as LikelihoodSummary,
-    bits_by_noise as bits_by_noise,
     dequantise as dequantise,
-    error_budget as error_budget,
-    evaluate_likelihood as evaluate_likelihood,
     log_likelihood as log_likelihood,
 )
-from .speed import Optimized as Optimized, SpeedTrial as SpeedTrial, optimize as optimize
+from .speed import Optimized as Optimized, optimize as optimize
+from .speed_bench import SpeedTrial as SpeedTrial

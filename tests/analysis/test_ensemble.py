@@ -26,7 +26,7 @@ def test_statistics_are_those_of_all_samples_at_once(chunk: int) -> None:
     found = ensemble(REV, 120, "em", chunk=chunk, seed=3, **SETTINGS)
     x = SDE.prior_sample((120, 2), seed=3)
     ys = solve(REV, x, "em", seed=3, **SETTINGS).ys.double()
-    assert found.count == 120
+    assert found.n == 120
     torch.testing.assert_close(found.mean, ys.mean(1), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(found.std, ys.std(1), rtol=1e-4, atol=1e-6)
     for k, level in enumerate(found.levels.tolist()):
@@ -42,7 +42,7 @@ def test_the_law_along_a_forward_process() -> None:
     sde = VPSDE()
     levels = (0.1, 0.5, 0.9)
     found = ensemble(
-        sde, 100, "euler", start=lambda _, n: torch.full((n, 200), 2.0, dtype=torch.float64),
+        sde, 100, "euler", start=lambda _, size: torch.full((size, 200), 2.0, dtype=torch.float64),
         chunk=25, seed=1, levels=levels, steps=100, save=[0.0, 0.1, 0.4, 1.0],
     )  # fmt: skip
     assert found.ts.tolist() == [0.0, 0.1, 0.4, 1.0]
@@ -64,7 +64,13 @@ def test_start_is_a_tensor_or_a_function_or_the_prior() -> None:
     own = ensemble(REV, 30, "em", chunk=8, seed=3, **SETTINGS)
     tensor = ensemble(REV, 30, "em", start=x, chunk=8, seed=3, **SETTINGS)
     function = ensemble(
-        REV, 30, "em", start=lambda first, n: x[first : first + n], chunk=8, seed=3, **SETTINGS
+        REV,
+        30,
+        "em",
+        start=lambda first, size: x[first : first + size],
+        chunk=8,
+        seed=3,
+        **SETTINGS,
     )
     assert torch.equal(own.mean, tensor.mean)
     assert torch.equal(own.quantiles, function.quantiles)
@@ -83,7 +89,7 @@ def test_flows_and_images() -> None:
 
 
 def test_error_texts() -> None:
-    with pytest.raises(InputError, match="count = 1: expected a whole number ≥ 2"):
+    with pytest.raises(InputError, match="n = 1: expected a whole number ≥ 2"):
         ensemble(REV, 1)
     with pytest.raises(InputError, match=r"levels = \[0.5, 1.0\]: expected numbers between 0 and"):
         ensemble(REV, 4, levels=[0.5, 1.0])

@@ -38,9 +38,9 @@ def law(sde: SDE, t: float) -> tuple[float, float]:
     return a * MEAN, math.hypot(a * STD, s)
 
 
-def images(count: int = 5, shape: tuple[int, ...] = (4,)) -> Tensor:
+def images(n: int = 5, shape: tuple[int, ...] = (4,)) -> Tensor:
     generator = torch.Generator().manual_seed(0)
-    return MEAN + STD * torch.randn(count, *shape, generator=generator).double()
+    return MEAN + STD * torch.randn(n, *shape, generator=generator).double()
 
 
 @pytest.mark.parametrize("make", SDES.values(), ids=SDES.keys())
