@@ -87,8 +87,8 @@ def unit_probes(x: Tensor, dims: int) -> Tensor:
     _check_size(x, dims)
     if dims > _LARGEST_EXACT:
         raise InputError(
-            f"exact=True with {dims} values a sample: at most {_LARGEST_EXACT} are allowed, because "
-            "each takes a product with the Jacobian; use probes= instead"
+            f"exact=True with {dims} values a sample: at most {_LARGEST_EXACT} are allowed, "
+            "because each takes a product with the Jacobian; use probes= instead"
         )
     return torch.eye(dims).to(x)[:, None].expand(dims, len(x), dims)
 

@@ -1,13 +1,13 @@
-"""What each step from the tutorial's recipe to this package's brings, in equal seconds.
+"""What each step from the tutorial's recipe to this package's recipe gains in equal time.
 
     python tests/benchmarks/ablation.py [--seconds 240] [--images 1000]
 
-Each row adds one step to the row above it, and trains as many updates as fit into the same
-seconds of one thread's processor time: counted from the first few updates, so that the
-learning rate falls to its end; compiling is not counted. Scores: the denoising loss of a
-thousand held-out images, with one noise and one spread of noise levels for all rows, and FID
-and the confident share of samples by `sde_dpmpp_2m` in 20 evaluations, beside the FID of as
-many training images.
+Each row adds one step to the row above it and trains for the same processor time of one
+thread. The number of updates that fit into it is estimated from the first few updates, so that
+the learning rate falls to its end; compiling does not count. Printed are the denoising loss of
+a thousand held-out images, with the same noise and noise levels for all rows, and the FID and
+the confident share of samples by `sde_dpmpp_2m` in 20 evaluations, beside the FID of as many
+training images.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from diffsde.training.objectives import numbers_per_image, training_loss
 from diffsde.training.recipes import RECIPES, Recipe
 
 START = replace(RECIPES["mnist-tutorial"], averages=(), precision="float32", schedule="constant")
-# What each step changes, in the order of the rows.
+# The changes of each step, in the order of the rows.
 STEPS = {
     "the tutorial's": {},
     "bf16, compiled": {"precision": "bfloat16", "compile": True},
@@ -44,13 +44,13 @@ STEPS = {
     "Muon": {"optimizer": "muon"},
     "falling learning rate": {"schedule": "trapezoid"},
 }
-PROBE = 6  # updates that tell how many fit into the seconds
-# The loss that all rows are compared by.
+PROBE = 6  # updates from which the number that fits into the time is estimated
+# The loss by which all rows are compared.
 JUDGE = replace(RECIPES["mnist"], level_mean=-0.3, level_std=1.1)
 
 
 class _TimedRun(_Run):
-    """A run of a given number of updates."""
+    """A run with a given number of updates."""
 
     updates: int
 
@@ -59,8 +59,8 @@ class _TimedRun(_Run):
         return self.updates
 
     def count(self, seconds: float, batches: Iterator[Tensor]) -> None:
-        """Set the number of updates to what fits into the seconds."""
-        self.updates = 10_000  # the true number is not known yet, and these are warm-up
+        """Set the number of updates to the number that fits into the seconds."""
+        self.updates = 10_000  # not known yet; the updates until then are warm-up
         self._update(next(batches))  # compiles
         self._update(next(batches))
         started = time.process_time()
@@ -98,13 +98,13 @@ def trained(data: ImageData, recipe: Recipe, seconds: float) -> Row:
 
 
 def held_out_loss(model: ScoreModel, data: ImageData) -> float:
-    count = JUDGE.held_out
+    n = JUDGE.held_out
     noise = TrainingNoise(0, "held-out", numbers_per_image(data.shape, JUDGE))
     losses = []
     with torch.no_grad():
-        for part in torch.arange(count).split(250):
+        for part in torch.arange(n).split(250):
             numbers = noise.draw(0, range(int(part[0]), int(part[-1]) + 1))
-            x = data.batch(len(data.images) - count + part)
+            x = data.batch(len(data.images) - n + part)
             losses.append(training_loss(model, x, JUDGE, numbers))
     return float(torch.stack(losses).mean())
 
@@ -124,7 +124,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=240.0)
     parser.add_argument("--images", type=int, default=1000)
     args = parser.parse_args()
-    torch.set_num_threads(1)  # so that processor time is time
+    torch.set_num_threads(1)  # so that processor time measures the work
     data = load_images("mnist")
     recipe = START
     for name, changes in STEPS.items():
