@@ -15,6 +15,7 @@ May import `views`, `solvers` and everything below them.
     ensembles            the law of a process along its path
     ensemble_plots       the band of an ensemble beside some of its paths
     budgets              accuracy against evaluations of the score
+    work_table           the table of it
     speed                the fastest way to evaluate a score on this machine
     speed_bench          time and error of one way to evaluate a score
     text_table           tables of text

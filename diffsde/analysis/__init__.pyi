@@ -3,12 +3,7 @@ from .bits import (
     bits_by_noise as bits_by_noise,
     error_budget as error_budget,
 )
-from .budgets import (
-    MEASURES as MEASURES,
-    WorkPrecision as WorkPrecision,
-    WorkRow as WorkRow,
-    work_precision as work_precision,
-)
+from .budgets import MEASURES as MEASURES, work_precision as work_precision
 from .check_report import CheckReport as CheckReport, CheckRow as CheckRow
 from .checking import check as check
 from .dataset_likelihood import (
@@ -33,3 +28,4 @@ from .likelihood import (
 )
 from .speed import Optimized as Optimized, optimize as optimize
 from .speed_bench import SpeedTrial as SpeedTrial
+from .work_table import WorkPrecision as WorkPrecision, WorkRow as WorkRow

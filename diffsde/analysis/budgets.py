@@ -15,19 +15,16 @@ The idea is that of `WorkPrecisionSet` in DifferentialEquations.jl (Rackauckas, 
 
 from __future__ import annotations
 
-import csv
 import math
-import os
 import statistics
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from diffsde.analysis.text_table import aligned
+from diffsde.analysis.work_table import WorkPrecision, WorkRow
 from diffsde.equations.reverse import ReverseProblem
 from diffsde.errors import InputError, SolveError, name_list
 from diffsde.noise.brownian import BrownianPath
@@ -36,82 +33,14 @@ from diffsde.solvers.equation import kind_of
 from diffsde.solvers.registry import Solver
 from diffsde.solvers.solving import solve
 from diffsde.solvers.trajectory import Trajectory
-from diffsde.system.files import written_whole
 
-__all__ = ["MEASURES", "WorkPrecision", "WorkRow", "work_precision"]
+__all__ = ["MEASURES", "work_precision"]
 
 _FINER = 4  # an SDE's reference takes this many times the steps of any method
 # Method and tolerance of a flow's reference. In float32 a tighter one would only add rounding.
 _FINE = {torch.float64: ("dopri8", 1e-10)}
 _FINE_ELSE = ("dopri5", 1e-5)
 _PROBE = 12  # steps that measure the cost of a step if the registry does not state it
-
-
-@dataclass(frozen=True)
-class WorkRow:
-    """One solve.
-
-    Attributes:
-        method, clock: names.
-        steps: accepted steps.
-        nfe: evaluations of the score.
-        seconds: duration of the solve, the median over repeats.
-        error: distance from the reference; infinite if the solve blew up.
-    """
-
-    method: str
-    clock: str
-    steps: int
-    nfe: int
-    seconds: float
-    error: float
-
-
-@dataclass(frozen=True)
-class WorkPrecision:
-    """The table of all solves: `print` it, `save` it, or draw it with `plot_work_precision`.
-
-    Iterating gives each row as a mapping, as the plots take it. With several clocks the name
-    of a method includes its clock, so that each method in each clock is a line of its own.
-    """
-
-    rows: tuple[WorkRow, ...]
-    measure: str
-
-    def __iter__(self) -> Iterator[Mapping[str, Any]]:
-        several = len({row.clock for row in self.rows}) > 1
-        for row in self.rows:
-            name = f"{row.method}, {row.clock}" if several else row.method
-            yield {**asdict(row), "method": name}
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def best(self, nfe: int) -> WorkRow:
-        """The row with the smallest error among those that took at most `nfe` evaluations."""
-        affordable = [row for row in self.rows if row.nfe <= nfe]
-        if not affordable:
-            raise InputError(
-                f"nfe = {nfe}: no solve took so few evaluations; the least is "
-                f"{min(row.nfe for row in self.rows)}"
-            )
-        return min(affordable, key=lambda row: row.error)
-
-    def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write a CSV file, completely or not at all."""
-        with written_whole(path) as temporary, temporary.open("w", newline="") as file:
-            writer = csv.DictWriter(file, [field.name for field in fields(WorkRow)])
-            writer.writeheader()
-            writer.writerows(asdict(row) for row in self.rows)
-        return Path(path)
-
-    def __str__(self) -> str:
-        head = ("method", "clock", "steps", "nfe", "seconds", f"{self.measure} error")
-        cells = [
-            (r.method, r.clock, f"{r.steps}", f"{r.nfe}", f"{r.seconds:.3g}", f"{r.error:.3g}")
-            for r in self.rows
-        ]
-        return aligned([head, *cells], left=2)
 
 
 def work_precision(
@@ -166,11 +95,8 @@ def work_precision(
     solvers = [find_solver(name, kind) for name in methods]
     clocks = [clock] if isinstance(clock, str) else list(clock)
     _check_numbers(solvers, clocks, budgets, repeats)
-    if reference is not None and kind == "sde" and measure == "strong" and len(clocks) > 1:
-        raise InputError(
-            "one reference for several clocks: a Brownian path belongs to a clock. Leave "
-            "reference out, give one clock, or measure='weak'"
-        )
+    if reference is not None and kind == "sde" and measure == "strong":
+        _check_one_clock(clocks)
     x = _states(problem, n, seed) if x is None else x
     rows: list[WorkRow] = []
     for name in clocks:
@@ -191,6 +117,14 @@ def _check_numbers(
         raise InputError(
             f"{len(solvers)} methods, {len(clocks)} clocks, budgets {list(budgets)}, repeats = "
             f"{repeats}: expected at least one of each, and budgets and repeats ≥ 1"
+        )
+
+
+def _check_one_clock(clocks: Sequence[str]) -> None:
+    if len(clocks) > 1:
+        raise InputError(
+            "one reference for several clocks: a Brownian path belongs to a clock. Leave "
+            "reference out, give one clock, or measure='weak'"
         )
 
 

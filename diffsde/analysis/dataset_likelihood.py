@@ -86,12 +86,7 @@ def evaluate_likelihood(
     check_flow(flow)
     if not len(images):
         raise InputError("images: expected at least one")
-    description = {
-        "images": digest([images]),
-        "score": digest_of_score(flow.score),
-        "sde": {"name": type(flow.sde).__name__, **flow.sde.config()},
-        "chunk": chunk, "seed": seed, **settings,
-    }  # fmt: skip
+    description = _description(flow, images, chunk=chunk, seed=seed, **settings)
     done, nfe = _results_so_far(path, description)
     with tqdm(total=len(images), initial=len(done), unit="image", disable=not progress) as bar:
         while len(done) < len(images):
@@ -105,6 +100,16 @@ def evaluate_likelihood(
             bar.update(len(part))
             bar.set_postfix_str(f"{bits_per_dim(done, part[0].numel()).mean():.4f} bits/dim")
     return LikelihoodSummary(done, images[0].numel(), nfe)
+
+
+def _description(flow: ProbabilityFlow, images: Tensor, **settings: Any) -> dict[str, Any]:
+    """Everything that the results depend on, as the results file keeps it."""
+    return {
+        "images": digest([images]),
+        "score": digest_of_score(flow.score),
+        "sde": {"name": type(flow.sde).__name__, **flow.sde.config()},
+        **settings,
+    }
 
 
 def _results_so_far(

@@ -1,4 +1,4 @@
-"""Ensembles: the statistics of all samples, whatever the chunks."""
+"""Ensembles: the statistics are those of all samples, whatever the chunks are."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def test_statistics_are_those_of_all_samples_at_once(chunk: int) -> None:
     torch.testing.assert_close(found.std, ys.std(1), rtol=1e-4, atol=1e-6)
     for k, level in enumerate(found.levels.tolist()):
         at_once = torch.quantile(ys, level, dim=1, interpolation="linear")
-        # two samples on either side of the quantile, or a bin, apart
+        # at most two samples around the quantile, or one bin, apart
         gap = (torch.quantile(ys, min(1, level + 1 / 120), dim=1)
                - torch.quantile(ys, max(0, level - 1 / 120), dim=1))  # fmt: skip
         assert bool(((found.quantiles[k] - at_once).abs() <= gap + 0.05 * found.std).all())
 
 
 def test_the_law_along_a_forward_process() -> None:
-    """20 000 paths of the VP SDE from a point: their band is the marginal's."""
+    """20 000 paths of the VP SDE from one point have the quantiles of its marginals."""
     sde = VPSDE()
     levels = (0.1, 0.5, 0.9)
     found = ensemble(
@@ -50,7 +50,7 @@ def test_the_law_along_a_forward_process() -> None:
     assert bool((found.quantiles[:, 0] - 2).abs().max() < 1e-5)
     for k in (1, 2, 3):
         mean, std = (float(v) for v in sde.marginal_prob(torch.tensor(2.0).double(), found.ts[k]))
-        # 200 coordinates of one law: their average is known 14 times as well as each
+        # 200 coordinates of one law: their average has a 14 times smaller error than each
         slack = 5 * std / math.sqrt(100 * 200) + 0.01 * std
         assert abs(float(found.mean[k].mean()) - mean) < slack
         assert abs(float(found.std[k].mean()) - std) < 2 * slack
@@ -105,7 +105,7 @@ def test_error_texts() -> None:
 
 
 def test_band_beside_the_paths(tmp_path: Path) -> None:
-    """The filled bands are the quantiles, the lines the paths."""
+    """The filled bands show the quantiles, the lines the paths."""
     found = ensemble(REV, 40, "em", seed=3, **SETTINGS)
     sol = solve(REV, SDE.prior_sample((7, 2), seed=3), "em", seed=3, **SETTINGS)
     figure = plot_ensemble(found, tmp_path / "band.png", coordinate=(1,), paths=sol)

@@ -1,4 +1,4 @@
-"""Ways to evaluate a score: what they cost in accuracy, and that failures are told."""
+"""Ways to evaluate a score: their errors, the choice between them, and their failures."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ BF16 = Way(bfloat16=True)
 
 @pytest.fixture(autouse=True)
 def _short(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Solves of a few steps: here nothing is judged by its images."""
+    """Solves of a few steps: these tests do not look at images."""
     monkeypatch.setattr(speed_bench, "_STEPS", 3)
 
 
 def tiny(classes: int = 0) -> ScoreModel:
     torch.manual_seed(0)
     network = ResidualUNet(channels=(8, 32), blocks=(1, 1, 1), embed_dim=8, classes=classes)
-    # Branches that begin at zero would hide what is inexact in them.
+    # Branches that are initialised to zero would hide their errors.
     for zero in (
         network.last,
         *(block.conv2 for block in network.modules() if hasattr(block, "conv2")),
@@ -112,7 +112,7 @@ def test_failures_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_compiled_models_are_called(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By a stand-in, since the compiler takes half a minute."""
+    """With a stand-in, because the compiler takes half a minute."""
     calls = []
 
     def compiler(network: nn.Module, **options: object) -> nn.Module:
@@ -139,7 +139,7 @@ def test_the_fastest_that_keeps_the_images() -> None:
 
 
 class Off(nn.Module):
-    """Zero, and at labels between two bounds off by one."""
+    """Zero, but off by one at labels between two bounds."""
 
     def __init__(self, low: float = 1.0, high: float = -1.0) -> None:
         super().__init__()
@@ -155,7 +155,7 @@ def score_of(network: nn.Module) -> ScoreModel:
 
 
 def test_exact_at_the_levels_that_matter_and_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A fast network that is wrong at evaluations 3, 4 and 5 of 10, and right elsewhere."""
+    """With a fast network that is wrong at evaluations 3, 4 and 5 of 10 and right elsewhere."""
     monkeypatch.setattr(speed_bench, "_STEPS", 9)
     plain = score_of(Off())
     bench = Bench(plain, batch=2, rounds=1, seed=0)
@@ -206,7 +206,7 @@ def test_a_batch_of_several_levels_is_as_exact_as_any_needs() -> None:
 
 
 def test_mixed_where_bfloat16_is_fast_and_inexact(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of trials whose times are made up, the one whose images are kept."""
+    """With made-up times, the fastest way that keeps the images is chosen."""
     monkeypatch.setattr(
         Bench,
         "_timed",
@@ -214,8 +214,8 @@ def test_mixed_where_bfloat16_is_fast_and_inexact(monkeypatch: pytest.MonkeyPatc
     )
     whole = optimize(tiny(), batch=2, rounds=1, compile=False)
     error = whole.trials[2].image_error
-    assert len(whole.trials) == 4  # within a tolerance there is nothing to mix
-    # Allowed, but without a quarter to spare.
+    assert len(whole.trials) == 4  # within the tolerance nothing needs mixing
+    # The error is within the tolerance, but without a quarter to spare.
     some = optimize(tiny(), batch=2, rounds=1, compile=False, tolerance=1.2 * error)
     assert some.chosen.name.startswith("bfloat16; float32 for σ of ")
     assert 1 < some.chosen.speedup < 2
@@ -230,7 +230,7 @@ def test_error_texts() -> None:
 
 
 def test_a_network_of_ones_own() -> None:
-    """Any module called (x, label) will do."""
+    """Any module that is called as (x, label) will do."""
 
     class Own(nn.Module):
         def __init__(self) -> None:
