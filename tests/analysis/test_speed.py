@@ -194,8 +194,8 @@ def test_a_batch_of_several_levels_is_as_exact_as_any_needs() -> None:
             super().__init__()
             self.value = value
 
-        def forward(self, x: Tensor, label: Tensor, *told: Tensor) -> Tensor:
-            return torch.full_like(x, self.value + sum(int(t[0]) for t in told))
+        def forward(self, x: Tensor, label: Tensor, *classes: Tensor) -> Tensor:
+            return torch.full_like(x, self.value + sum(int(t[0]) for t in classes))
 
     network = ByNoiseLevel(Constant(1.0), Constant(2.0), (-0.5, 0.5))
     x = torch.zeros(2, 1, 1, 1)

@@ -55,8 +55,8 @@ def main() -> None:
             ours, our_seconds = drawn(found.model, way, given.batch, seed)
             speeds.append(seconds / our_seconds)
             changes.append(255 * float((ours - images).square().mean().sqrt()))
-        told = ", ".join(f"{change:.2f}" for change in changes)
-        print(f"{way}: {statistics.median(speeds):.2f} times as fast; {told}")
+        listed = ", ".join(f"{change:.2f}" for change in changes)
+        print(f"{way}: {statistics.median(speeds):.2f} times as fast; {listed}")
 
 
 if __name__ == "__main__":
