@@ -14,13 +14,11 @@ from . import (
 )
 from .analysis.budgets import work_precision as work_precision
 from .analysis.checking import check as check
+from .analysis.dataset_likelihood import evaluate_likelihood as evaluate_likelihood
 from .analysis.ensemble_plots import plot_ensemble as plot_ensemble
 from .analysis.ensembles import ensemble as ensemble
 from .analysis.latents import decode as decode, encode as encode, interpolate as interpolate
-from .analysis.likelihood import (
-    evaluate_likelihood as evaluate_likelihood,
-    log_likelihood as log_likelihood,
-)
+from .analysis.likelihood import log_likelihood as log_likelihood
 from .analysis.speed import optimize as optimize
 from .data.images import load_images as load_images
 from .equations.forward import SDE as SDE

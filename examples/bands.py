@@ -1,16 +1,16 @@
 """The law of a pixel, learned and exact
 ========================================
 
-``ensemble`` solves any number of paths and keeps their quantiles. Here those of the reverse SDE
-and of the flow meet the forward process's, which are known: data plus Gaussian noise.
+``ensemble`` solves any number of paths and keeps their quantiles. Here those of the reverse SDE and
+of the flow are compared with the known ones of the forward process: data plus Gaussian noise.
 
 ::
 
     python examples/bands.py
 
-Expect, for three pixels, the median and the bands that hold 50 and 90 % of 200 paths, and the same
-quantiles of 10,000 test images under forward noise, dashed. Where band and dashes part, the
-network's law is not the data's.
+Expect, for three pixels, the median and the bands that contain 50 and 90 % of 200 paths, and as
+dashed lines the same quantiles of 10,000 test images under forward noise. Where bands and dashes
+differ, the network's law is not that of the data.
 """
 
 from __future__ import annotations

@@ -1,15 +1,16 @@
-"""What an evaluation of the score buys
-=======================================
+"""Accuracy for each evaluation of the score
+============================================
 
-Work against precision: from one noise, and along one Brownian path, each method with 10, 20 and
-40 evaluations of the score against a fine solve.
+Work against precision: from the same noise and along the same Brownian path, each method is
+compared with a fine solve at 10, 20 and 40 evaluations of the score.
 
 ::
 
     python examples/compare_solvers.py
 
-Expect error against evaluations, lower left is better: solvers that know diffusion beat the
-general ones when evaluations are few, and the clock matters as much as the solver.
+Expect plots of the error against the number of evaluations, where lower left is better. Solvers
+made for diffusion models beat the general ones if evaluations are few, and the clock matters as
+much as the solver.
 """
 
 from __future__ import annotations

@@ -1,16 +1,16 @@
 """The dial between the flow and the SDE
 ========================================
 
-Every η has the marginals of the forward process: η = 0 is the probability flow, η = 1 the reverse
-SDE, more than 1 adds and removes more noise than that.
+The marginals are those of the forward process for every η: η = 0 is the probability flow, η = 1
+the reverse SDE, and a larger η adds and removes more noise.
 
 ::
 
     python examples/dial.py
 
-Expect, for four values of η, the paths of one digit's pixels from one noise, smooth at 0 and more
-jagged the larger η is, and ten digits. At η = 0 the noise at the start decides the digit alone;
-the larger η, the less of it is remembered.
+Expect, for four values of η, ten digits and the paths of one digit's pixels, all from the same
+noise. The paths are smooth at η = 0 and become more jagged as η grows. At η = 0 the initial noise
+alone decides the digit; the larger η is, the less the digit depends on it.
 """
 
 from __future__ import annotations

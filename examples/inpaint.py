@@ -1,15 +1,15 @@
 """Half a digit given, the other half drawn
 ===========================================
 
-The score, conditioned on what is known of an image, is again a score: every solver takes it, and
-nothing is trained again.
+Conditioned on the known part of an image, the score is again a score: every solver takes it, and
+no training is needed.
 
 ::
 
     python examples/inpaint.py
 
-Expect three rows: a test digit, what is known of it (not the grey half), and seven ways to
-complete it. Digits that the known half leaves open end as different digits.
+Expect three rows: a test digit, its known half (the other half is grey), and seven ways to
+complete it. If the known half fits several digits, the completions are different digits.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 
 import diffsde
-from diffsde.scores.guidance import inpainting
+from diffsde.scores import inpainting
 
 GREY = 0.45
 

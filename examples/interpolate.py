@@ -1,16 +1,16 @@
 """From one digit to another, through the noise
 ===============================================
 
-The probability flow runs both ways: it takes two test digits to their latents, and the arc between
-those back to images, one for each point of it.
+The probability flow runs in both directions: it takes two test digits to their latents, and the
+points of the arc between these latents back to images.
 
 ::
 
     python examples/interpolate.py
 
-Expect three rows of nine digits, a test digit at both ends, and a film of the same with more
-points. Digits keep their identity for a while, then change it at once: between two modes of the
-data there is little that is likely. Printed is what encoding and decoding lose.
+Expect three rows of nine digits with a test digit at both ends, and a film of the same with more
+points. A digit keeps its identity for a while and then changes it suddenly, because images between
+two modes of the data are improbable. The error of encoding and decoding is printed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 
 import diffsde
-from diffsde.analysis.latents import interpolate, round_trip
+from diffsde.analysis import interpolate, round_trip
 
 
 def main() -> None:

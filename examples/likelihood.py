@@ -1,15 +1,15 @@
 """How many bits each digit costs
 =================================
 
-The probability flow gives the exact likelihood of an image, by the change of variables along its
-path; the divergence it needs is estimated, with a standard error beside it.
+The probability flow gives the likelihood of an image by the change of variables along its path.
+The divergence in it is estimated, and its standard error is shown.
 
 ::
 
     python examples/likelihood.py
 
-Expect sixteen test digits from the cheapest to the dearest, thin ones first, each with its
-bits/dim: of 256 levels, uniformly dequantised.
+Expect sixteen test digits from the cheapest to the most expensive, thin ones first, each with its
+bits/dim, for 256 levels with uniform dequantisation.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import matplotlib.pyplot as plt
 import torch
 
 import diffsde
-from diffsde.analysis.likelihood import dequantise, log_likelihood
+from diffsde.analysis import dequantise, log_likelihood
 
 
 def main() -> None:

@@ -1,13 +1,13 @@
-"""A forward SDE of one's own
-=============================
+"""A forward SDE of your own
+============================
 
-Three functions make an SDE, ``check`` compares them, and every solver, clock and view works with
-it. Here it is the straight line of rectified flow, x(t) = (1 − t) x(0) + t z::
+Three functions define an SDE, ``check`` verifies that they agree, and every solver, clock and view
+works with it. Here it is the straight line of rectified flow, x(t) = (1 − t) x(0) + t z::
 
     python examples/own_sde.py
 
-Expect paths of the reverse SDE and of the flow from noise to two modes, and both histograms of
-where they end, under the exact density.
+Expect the paths of the reverse SDE and of the flow from noise to two modes, and histograms of
+both ends with the exact density.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from diffsde.equations.forward import expand
 
 
 class StraightSDE(diffsde.SDE):
-    """a = 1 − t and s = t, whence f = (a′/a) x and g² = (s²)′ − 2 (a′/a) s²."""
+    """a = 1 − t and s = t, so f = (a′/a) x and g² = (s²)′ − 2 (a′/a) s²."""
 
     def drift(self, x, t):
         return -x / (1 - expand(t, x))
@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("."), help="folder of the picture")
     out = parser.parse_args().out
     out.mkdir(parents=True, exist_ok=True)
-    sde = StraightSDE(T=0.99, eps=1e-3)  # at t = 1, f is infinite
+    sde = StraightSDE(T=0.99, eps=1e-3)  # f is infinite at t = 1
     sde.check()
     score = diffsde.MixtureScore(sde, torch.tensor([[-1.0], [0.7]]), torch.tensor([0.15, 0.3]))
     x1 = sde.prior_sample((4000, 1), seed=0)

@@ -1,15 +1,15 @@
-"""Noise to digits, by the reverse SDE and by the flow
-======================================================
+"""From noise to digits, by the reverse SDE and by the flow
+===========================================================
 
-The counterpart of the Julia model zoo's ``diffusion_plot.jl``: from one noise, five digits by
-Euler–Maruyama and by the probability flow, and every pixel's path.
+The counterpart of the Julia model zoo's ``diffusion_plot.jl``: five digits from the same noise by
+Euler–Maruyama and by the probability flow, and the path of every pixel.
 
 ::
 
     python examples/plot_mnist.py
 
-Expect digits by each, a film of each path, and paths that fill the same band: jagged by the SDE,
-smooth by the flow.
+Expect digits and a film from each, and paths that fill the same band: the SDE's are jagged, the
+flow's smooth.
 """
 
 from __future__ import annotations

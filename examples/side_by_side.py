@@ -1,16 +1,16 @@
-"""Three solvers in one film, with what the network thinks
-==========================================================
+"""Three solvers in one film, with the network's estimates
+=========================================================
 
-From one noise: Euler–Maruyama, the flow, and torchsde's SRK, which meets Euler–Maruyama's Brownian
-path again. Beside the states x(t) stands the denoised estimate, the digit that the network takes
-x(t) for, from the first frame on, and the pixels' histogram.
+From the same noise: Euler–Maruyama, the flow, and torchsde's SRK on the Brownian path of
+Euler–Maruyama. Beside the states x(t) the film shows the denoised estimates, which are the
+network's guesses of the digits, and the histogram of the pixels.
 
 ::
 
     python examples/side_by_side.py
 
-Expect a film in which the estimates begin as the mean digit and decide themselves long before
-anything is seen in the noise.
+Expect a film in which the estimates begin as the mean digit and become definite long before
+anything is visible in the noise.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""Learn the score of MNIST's digits
-====================================
+"""Learn the score of MNIST digits
+==================================
 
 The counterpart of the Julia model zoo's ``diffusion_mnist.jl``: denoising score matching with the
 tutorial's network, then digits from the reverse SDE.
@@ -8,12 +8,13 @@ tutorial's network, then digits from the reverse SDE.
 
     python examples/train_mnist.py --out runs/mnist --epochs 5
 
-``--recipe mnist`` trains the network that ships. ``--quick`` makes a hundred small updates, to see
-that all of it runs: the loss falls, and there are no digits yet. Ctrl-C stops after the update
-under way; ``--resume`` goes on.
+``--recipe mnist`` trains the network that ships with the package. ``--quick`` makes a hundred
+small updates, to see that everything runs: the loss falls, but there are no digits yet. Ctrl-C
+stops after the current update; ``--resume`` continues.
 
-Expect in the folder: ``model.safetensors``, ``loss.csv``, ``loss.png`` and ``train_mnist.png``,
-sixteen samples. The picture below is that of ``--quick --recipe mnist``: strokes, after seconds.
+Expect these files in the folder: ``model.safetensors``, ``loss.csv``, ``loss.png``, and sixteen
+samples in ``train_mnist.png``. The picture below is from ``--quick --recipe mnist``, which gives
+strokes after seconds.
 """
 
 from __future__ import annotations

@@ -1,13 +1,24 @@
-r"""Analysis: what solves can tell.
+r"""Analysis: what one can learn from solves.
 
-May import `views`, `solvers` and what lies below them.
+May import `views`, `solvers` and everything below them.
 
-    checking     is a reverse problem right?
-    likelihood   how probable the flow makes an image
-    latents      encode, decode, interpolate
-    ensembles    the law of a process along its path
-    budgets      accuracy against evaluations of the score
-    speed        the fastest way here to evaluate a score
+    checking             is a reverse problem right?
+    check_marginals      the marginals of its samples
+    check_parts          its drift, its diffusion and its score
+    check_findings       the findings in words
+    check_report         the report: rows, findings, a table
+    likelihood           how probable images are under the flow
+    density_flow         the flow and its divergence as one ODE
+    dataset_likelihood   the likelihood of a data set, with a results file
+    bits                 a likelihood's sources of error, and its bits by noise level
+    latents              encode, decode, interpolate
+    ensembles            the law of a process along its path
+    ensemble_plots       the band of an ensemble beside some of its paths
+    budgets              accuracy against evaluations of the score
+    work_table           the table of it
+    speed                the fastest way to evaluate a score on this machine
+    speed_bench          time and error of one way to evaluate a score
+    text_table           tables of text
 """
 
 import lazy_loader

@@ -1,10 +1,15 @@
-from .budgets import (
-    MEASURES as MEASURES,
-    WorkPrecision as WorkPrecision,
-    WorkRow as WorkRow,
-    work_precision as work_precision,
+from .bits import (
+    BitsByNoise as BitsByNoise,
+    bits_by_noise as bits_by_noise,
+    error_budget as error_budget,
 )
-from .checking import CheckReport as CheckReport, CheckRow as CheckRow, check as check
+from .budgets import MEASURES as MEASURES, work_precision as work_precision
+from .check_report import CheckReport as CheckReport, CheckRow as CheckRow
+from .checking import check as check
+from .dataset_likelihood import (
+    LikelihoodSummary as LikelihoodSummary,
+    evaluate_likelihood as evaluate_likelihood,
+)
 from .ensemble_plots import plot_ensemble as plot_ensemble
 from .ensembles import EnsembleSummary as EnsembleSummary, ensemble as ensemble
 from .latents import (
@@ -18,11 +23,9 @@ from .latents import (
 )
 from .likelihood import (
     Likelihood as Likelihood,
-    LikelihoodSummary as LikelihoodSummary,
-    bits_by_noise as bits_by_noise,
     dequantise as dequantise,
-    error_budget as error_budget,
-    evaluate_likelihood as evaluate_likelihood,
     log_likelihood as log_likelihood,
 )
-from .speed import Optimized as Optimized, SpeedTrial as SpeedTrial, optimize as optimize
+from .speed import Optimized as Optimized, optimize as optimize
+from .speed_bench import SpeedTrial as SpeedTrial
+from .work_table import WorkPrecision as WorkPrecision, WorkRow as WorkRow

@@ -1,32 +1,30 @@
-r"""Work against precision: what accuracy an evaluation of the score buys, method by method.
+r"""Work against precision: the accuracy that each method reaches with N score evaluations.
 
 Every method starts from the same states, on the same Brownian path if there is noise, and
-is given the same budget N of score evaluations, so it takes N / (evaluations of a step)
-steps. Its final states x are compared with those of a fine solve, x*:
+has the same budget of N score evaluations, so it takes N / (evaluations of a step) steps. Its
+final states x are compared with those of a fine solve, x*:
 
     strong    √ mean |x − x*|²                     path by path, over samples and coordinates,
-    weak      √ mean (Δ mean)² + (Δ std)²          law by law, over coordinates,
+    weak      √ mean (Δ mean)² + (Δ std)²          law by law, over coordinates.
 
-the second being the Wasserstein distance of the Gaussians fitted to each coordinate. For a
-flow the first is the error of the integration; for an SDE it needs the shared path.
+The weak error is the Wasserstein distance between Gaussians fitted to each coordinate. For a
+flow the strong error is that of the integration; for an SDE it needs the shared path.
 
 The idea is that of `WorkPrecisionSet` in DifferentialEquations.jl (Rackauckas, Nie, 2017).
 """
 
 from __future__ import annotations
 
-import csv
 import math
-import os
 import statistics
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from diffsde.analysis.work_table import WorkPrecision, WorkRow
 from diffsde.equations.dynamics import dynamics_of
 from diffsde.equations.reverse import ReverseProblem
 from diffsde.errors import InputError, SolveError, name_list
@@ -35,88 +33,14 @@ from diffsde.solvers.catalogue import find_solver
 from diffsde.solvers.registry import Solver
 from diffsde.solvers.solving import solve
 from diffsde.solvers.trajectory import Trajectory
-from diffsde.system.files import written_whole
 
-__all__ = ["MEASURES", "WorkPrecision", "WorkRow", "work_precision"]
+__all__ = ["MEASURES", "work_precision"]
 
-_FINER = 4  # steps of an SDE's reference, in the most steps that any method takes
-# Method and tolerance of a flow's reference; in float32 less is lost in rounding.
+_FINER = 4  # an SDE's reference takes this many times the steps of any method
+# Method and tolerance of a flow's reference. In float32 a tighter one would only add rounding.
 _FINE = {torch.float64: ("dopri8", 1e-10)}
 _FINE_ELSE = ("dopri5", 1e-5)
-_PROBE = 12  # steps from which the cost of a step is read where the registry has none
-
-
-@dataclass(frozen=True)
-class WorkRow:
-    """One solve.
-
-    Attributes:
-        method, clock: names.
-        steps: accepted.
-        nfe: evaluations of the score.
-        seconds: of the solve, the median over repeats.
-        error: against the reference; infinite if the solve blew up.
-    """
-
-    method: str
-    clock: str
-    steps: int
-    nfe: int
-    seconds: float
-    error: float
-
-
-@dataclass(frozen=True)
-class WorkPrecision:
-    """The table: text by `print`, a file by `save`, a picture by `plot_work_precision(table)`.
-
-    Iterating gives each row as a mapping, which is what the plots take; where there are
-    several clocks, a line of the picture is a method in a clock.
-    """
-
-    rows: tuple[WorkRow, ...]
-    measure: str
-
-    def __iter__(self) -> Iterator[Mapping[str, Any]]:
-        several = len({row.clock for row in self.rows}) > 1
-        for row in self.rows:
-            name = f"{row.method}, {row.clock}" if several else row.method
-            yield {**asdict(row), "method": name}
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def best(self, nfe: int) -> WorkRow:
-        """The row of the least error among those that took at most `nfe` evaluations."""
-        affordable = [row for row in self.rows if row.nfe <= nfe]
-        if not affordable:
-            raise InputError(
-                f"nfe = {nfe}: no solve took so few; the least is {min(r.nfe for r in self.rows)}"
-            )
-        return min(affordable, key=lambda row: row.error)
-
-    def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write as CSV, whole or not at all."""
-        with written_whole(path) as temporary, temporary.open("w", newline="") as file:
-            writer = csv.DictWriter(file, [field.name for field in fields(WorkRow)])
-            writer.writeheader()
-            writer.writerows(asdict(row) for row in self.rows)
-        return Path(path)
-
-    def __str__(self) -> str:
-        head = ("method", "clock", "steps", "nfe", "seconds", f"{self.measure} error")
-        cells = [
-            (r.method, r.clock, f"{r.steps}", f"{r.nfe}", f"{r.seconds:.3g}", f"{r.error:.3g}")
-            for r in self.rows
-        ]
-        widths = [max(map(len, column)) for column in zip(head, *cells, strict=True)]
-        return "\n".join(
-            "  ".join(
-                cell.ljust(width) if k < 2 else cell.rjust(width)
-                for k, (cell, width) in enumerate(zip(line, widths, strict=True))
-            )
-            for line in (head, *cells)
-        )
+_PROBE = 12  # steps that measure the cost of a step if the registry does not state it
 
 
 def work_precision(
@@ -134,30 +58,29 @@ def work_precision(
     measure: str = "strong",
     repeats: int = 1,
 ) -> WorkPrecision:
-    """Error against work for several methods.
+    """Measure error against work for several methods.
 
     Args:
-        problem: whatever `solve` takes.
+        problem: anything that `solve` takes.
         methods: names of solvers for that kind of problem.
-        budgets: numbers of score evaluations; a fixed-step method takes as many steps as
-            each pays for, and is left out where that is none.
-        x: the states at the start, (B, …); n draws from the prior of a reverse problem if
-            left out.
-        n: how many states are drawn.
-        seed: of those draws, and of the Brownian path.
-        clock: a clock, or several: then each method runs in each.
-        ts: start and end in t, for an equation that does not say.
-        tolerances: rtol and atol of the methods that choose their own steps, which have
-            no budget.
-        reference: (B, …), final states to compare with. If left out, they are solved for,
-            in each clock for an SDE, because a Brownian path belongs to a clock: by `srk`
-            with four times the most steps that any method takes; a flow by `dopri5` to 1e-5,
-            or by `dopri8` to 1e-10 where states and score are in float64.
-        measure: "strong" or "weak", see above.
-        repeats: solves of each row, of whose times the median is taken.
+        budgets: numbers of score evaluations. A fixed-step method takes as many steps as each
+            of them pays for; a budget that pays for none gives no row.
+        x: initial states, (B, …); n draws from the prior of a reverse problem if left out.
+        n: number of states to draw.
+        seed: seed of these draws and of the Brownian path.
+        clock: one clock, or several, in each of which every method runs.
+        ts: start and end in t, for an equation that does not state them.
+        tolerances: rtol and atol of the methods that choose their own steps; these methods
+            have no budget.
+        reference: (B, …), final states to compare with. If left out, they are solved for: an
+            SDE by `srk` with four times as many steps as any method takes, in each clock,
+            because a Brownian path belongs to a clock; a flow by `dopri5` to 1e-5, or by
+            `dopri8` to 1e-10 if states and score are in float64.
+        measure: "strong" or "weak", see the module.
+        repeats: number of solves for each row; its time is their median.
 
     Returns:
-        The table, method by method, in the order given.
+        The table, clock by clock and method by method, in the order given.
 
     Raises:
         InputError: an argument does not fit; `UnknownSolverError` for a method's name.
@@ -169,42 +92,53 @@ def work_precision(
     if measure not in MEASURES:
         raise InputError(f"measure = {measure!r}: {name_list(measure, MEASURES)}")
     kind = dynamics_of(problem).kind
-    stochastic = kind == "sde"
-    rows = [find_solver(name, kind) for name in methods]
+    solvers = [find_solver(name, kind) for name in methods]
     clocks = [clock] if isinstance(clock, str) else list(clock)
-    if not (rows and clocks and budgets and min(budgets) >= 1 and repeats >= 1):
+    _check_numbers(solvers, clocks, budgets, repeats)
+    if reference is not None and kind == "sde" and measure == "strong":
+        _check_one_clock(clocks)
+    x = _states(problem, n, seed) if x is None else x
+    rows: list[WorkRow] = []
+    for name in clocks:
+        bench = _Bench(problem, x, seed, kind == "sde", ts, repeats, name)
+        trials = [(s, trial) for s in solvers for trial in _trials(s, bench, budgets, tolerances)]
+        exact = reference
+        if exact is None:
+            most = max((trial.get("steps", 0) for _, trial in trials), default=0)
+            exact = bench.reference(most or max(budgets))
+        rows += [bench.row(solver, trial, exact, measure) for solver, trial in trials]
+    return WorkPrecision(tuple(rows), measure)
+
+
+def _check_numbers(
+    solvers: Sequence[Solver], clocks: Sequence[str], budgets: Sequence[int], repeats: int
+) -> None:
+    if not (solvers and clocks and budgets and min(budgets) >= 1 and repeats >= 1):
         raise InputError(
-            f"{len(rows)} methods, {len(clocks)} clocks, budgets {list(budgets)}, repeats = "
+            f"{len(solvers)} methods, {len(clocks)} clocks, budgets {list(budgets)}, repeats = "
             f"{repeats}: expected at least one of each, and budgets and repeats ≥ 1"
         )
-    if reference is not None and stochastic and measure == "strong" and len(clocks) > 1:
+
+
+def _check_one_clock(clocks: Sequence[str]) -> None:
+    if len(clocks) > 1:
         raise InputError(
             "one reference for several clocks: a Brownian path belongs to a clock. Leave "
             "reference out, give one clock, or measure='weak'"
         )
-    x = _states(problem, n, seed) if x is None else x
-    bench = _Bench(problem, x, seed, stochastic, ts, repeats)
-    found: list[WorkRow] = []
-    for name in clocks:
-        trials = [_trials(row, bench.in_clock(name), budgets, tolerances) for row in rows]
-        exact = reference
-        if exact is None:
-            longest = max((t.get("steps", 0) for some in trials for t in some), default=0)
-            exact = bench.in_clock(name).reference(longest or max(budgets))
-        for row, some in zip(rows, trials, strict=True):
-            found += [bench.in_clock(name).row(row, trial, exact, measure) for trial in some]
-    return WorkPrecision(tuple(found), measure)
 
 
 def _states(problem: Any, n: int, seed: int) -> Tensor:
     if not isinstance(problem, ReverseProblem):
-        raise InputError(f"x: a {type(problem).__name__} has no prior to draw from; give states")
+        raise InputError(
+            f"x: a {type(problem).__name__} has no prior to draw from; give initial states"
+        )
     return problem.sde.prior_sample((n, *problem.shape), seed=seed)
 
 
 @dataclass(frozen=True)
 class _Bench:
-    """What all solves of a table share."""
+    """The settings that all solves in one clock share."""
 
     problem: Any
     x: Tensor
@@ -212,10 +146,7 @@ class _Bench:
     stochastic: bool
     ts: Sequence[float] | None
     repeats: int
-    clock: str = "t"
-
-    def in_clock(self, clock: str) -> _Bench:
-        return replace(self, clock=clock)
+    clock: str
 
     def solve(self, method: str, **how: Any) -> Trajectory:
         noise = {"noise": BrownianPath(self.seed)} if self.stochastic else {}
@@ -236,7 +167,7 @@ class _Bench:
         try:
             sols = [self.solve(solver.name, **trial) for _ in range(self.repeats)]
         except SolveError as error:
-            # Blowing up on a coarse grid is a result, too.
+            # To blow up on a coarse grid is a result as well.
             stats, gap = error.trajectory.stats, math.inf
             seconds = stats.seconds
         else:
@@ -248,7 +179,7 @@ class _Bench:
 def _trials(
     solver: Solver, bench: _Bench, budgets: Sequence[int], tolerances: Sequence[float]
 ) -> list[dict[str, Any]]:
-    """What to ask of `solve` for each row of a method."""
+    """The settings of `solve` for each row of a method."""
     if solver.adaptive:
         return [{"rtol": tolerance, "atol": tolerance} for tolerance in tolerances]
     cost = solver.evaluations

@@ -50,7 +50,7 @@ def plot_ensemble(
     levels = summary.levels.tolist()
     for low in range(len(levels) // 2):
         high = len(levels) - 1 - low
-        label = f"{levels[low]:.0%} to {levels[high]:.0%} of {summary.count:,} samples"
+        label = f"{levels[low]:.0%} to {levels[high]:.0%} of {summary.n:,} samples"
         axes.fill_between(
             ts, lines[low], lines[high], color=look.line(0), alpha=0.25, linewidth=0, label=label
         )

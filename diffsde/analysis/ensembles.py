@@ -1,16 +1,16 @@
 r"""Ensembles: the law of a process along its path, from any number of samples.
 
-Samples are solved a chunk at a time and only statistics are kept, so that memory grows with
-the number of times and coordinates and not with the number of samples. Mean and variance
-of chunks are merged (Chan, Golub, LeVeque, 1979),
+Samples are solved in chunks and only their statistics are kept, so memory grows with the
+number of times and coordinates but not with the number of samples. The mean and variance of
+two chunks are merged (Chan, Golub, LeVeque, 1979) by
 
     n = n₁ + n₂,    δ = m₂ − m₁,    m = m₁ + δ n₂/n,    M = M₁ + M₂ + δ² n₁ n₂ / n,
 
-M the sum of squared deviations. Quantiles are read from a histogram of every coordinate at
-every time, whose bins the first chunk sets to six standard deviations about its mean; within
-a bin the law is taken as even, so a quantile is off by much less than a bin, which is a
-fortieth of a standard deviation or so. Sample i has the noise of (seed, i) whatever the
-chunk.
+where M is the sum of squared deviations. Quantiles are read from a histogram of every
+coordinate at every time, whose bins reach six standard deviations to either side of the first
+chunk's mean. Within a bin the law is taken as uniform, so the error of a quantile is much
+smaller than a bin, which is about a fortieth of a standard deviation wide. Sample i has the
+noise of (seed, i), whatever the chunks are.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from diffsde.equations.reverse import ReverseProblem
 from diffsde.errors import InputError
@@ -45,10 +44,11 @@ class EnsembleSummary:
     Attributes:
         ts: (T,) times in t, in the order solved.
         mean, std: (T, *shape), float64.
-        levels: (Q,) of the quantiles, rising.
+        levels: (Q,) levels of the quantiles, rising.
         quantiles: (Q, T, *shape).
-        count: samples.
-        stats: of all solves together; nfe and steps are those of one chunk.
+        n: number of samples.
+        stats: seconds and rejected steps of all solves together; nfe and steps of one chunk,
+            the largest.
     """
 
     ts: Tensor
@@ -56,25 +56,25 @@ class EnsembleSummary:
     std: Tensor
     levels: Tensor
     quantiles: Tensor
-    count: int
+    n: int
     stats: Stats
 
     def quantile(self, level: float) -> Tensor:
         """One quantile, (T, *shape).
 
         Raises:
-            InputError: it is none of `levels`.
+            InputError: the level is not one of `levels`.
         """
         distance = (self.levels - level).abs()
         if float(distance.min()) > 1e-9:
             listed = ", ".join(f"{x:g}" for x in self.levels.tolist())
-            raise InputError(f"level = {level}: this summary has {listed}; ask for it in levels=")
+            raise InputError(f"level = {level}: this summary has {listed}; request it with levels=")
         return self.quantiles[int(distance.argmin())]
 
 
 def ensemble(
     problem: Any,
-    count: int,
+    n: int,
     method: str | None = None,
     *,
     start: Start | None = None,
@@ -85,30 +85,35 @@ def ensemble(
     progress: bool = False,
     **settings: Any,
 ) -> EnsembleSummary:
-    """Solve many samples and keep what their law is at every saved time.
+    """Solve many samples and keep the statistics of their law at every saved time.
 
     Args:
         problem, method: as `solve` takes them.
-        count: samples.
-        start: the states to start from: a tensor (count, …), or a function (first, n) that
-            gives n of them from index `first` on. The prior of a reverse problem if left out.
-        chunk: samples at a time, at least 2.
-        seed: of prior and noise.
-        levels: of the quantiles, between 0 and 1.
-        save: the times to keep, as `solve` takes them: a number of them, or times in t.
+        n: number of samples, at least 2.
+        start: initial states: a tensor (n, …), or a function (first, size) that returns `size`
+            of them from index `first` on. Draws from the prior of a reverse problem if left out.
+        chunk: samples solved at a time, at least 2.
+        seed: seed of the prior and the noise.
+        levels: levels of the quantiles, between 0 and 1.
+        save: the times to keep, as `solve` takes them: their number, or times in t.
         progress: show a progress bar.
         settings: for `solve`, such as steps, clock, rtol.
+
+    Raises:
+        InputError: an argument does not fit.
     """
-    _check(problem, count, start, chunk, levels, save)
+    from tqdm.auto import tqdm  # loaded when used
+
+    _check(problem, n, start, chunk, levels, save)
 
     def part(first: int) -> Trajectory:
-        x = _start(problem, start, first, min(chunk, count - first), seed)
+        x = _start(problem, start, first, min(chunk, n - first), seed)
         return solve(problem, x, method, seed=seed, first=first, save=save, **settings)
 
-    with tqdm(total=count, unit="sample", disable=not progress) as bar:
+    with tqdm(total=n, unit="sample", disable=not progress) as bar:
         sol = part(0)
         merged = _Merged(sol)
-        for first in range(0, count, chunk):
+        for first in range(0, n, chunk):
             sol = part(first) if first else sol
             merged.add(sol)
             bar.update(sol.ys.shape[1])
@@ -116,64 +121,74 @@ def ensemble(
 
 
 def _check(
-    problem: Any, count: int, start: Start | None, chunk: int, levels: Sequence[float], save: Save
+    problem: Any, n: int, start: Start | None, chunk: int, levels: Sequence[float], save: Save
 ) -> None:
-    for name, value in (("count", count), ("chunk", chunk)):
+    for name, value in (("n", n), ("chunk", chunk)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 2:
             raise InputError(f"{name} = {value!r}: expected a whole number ≥ 2")
     if not levels or not all(0 < level < 1 for level in levels):
         raise InputError(f"levels = {list(levels)}: expected numbers between 0 and 1")
     if isinstance(save, str) and save != "last":
         raise InputError(
-            f"save = {save!r}: expected a number of times, or times, which all chunks share"
+            f"save = {save!r}: expected a number of times or the times, because all chunks "
+            "must share them"
         )
     if start is None and not isinstance(problem, ReverseProblem):
         raise InputError(
             f"{type(problem).__name__} has no prior to start from: give start=, a tensor "
-            "(count, …) or a function (first, n)"
+            "(n, …) or a function (first, size)"
         )
-    if isinstance(start, Tensor) and len(start) != count:
-        raise InputError(f"start has {len(start)} samples: expected {count}")
+    if isinstance(start, Tensor) and len(start) != n:
+        raise InputError(f"start has {len(start)} samples: expected {n}")
 
 
-def _start(problem: Any, start: Start | None, first: int, n: int, seed: int) -> Tensor:
+def _start(problem: Any, start: Start | None, first: int, size: int, seed: int) -> Tensor:
     if isinstance(start, Tensor):
-        return start[first : first + n]
+        return start[first : first + size]
     if start is not None:
-        return start(first, n)
-    x: Tensor = problem.sde.prior_sample((n, *problem.shape), seed=seed, first=first)
+        return start(first, size)
+    x: Tensor = problem.sde.prior_sample((size, *problem.shape), seed=seed, first=first)
     return x
 
 
 class _Merged:
-    """Statistics that grow; its bins are set by the first chunk."""
+    """The statistics of all chunks so far; the first chunk sets the bins."""
 
     def __init__(self, first: Trajectory) -> None:
         self.ts, self.shape = first.ts, first.ys.shape[2:]
         states = _flat(first)
-        self.count, self.stats = 0, Stats()
+        self.n, self.stats = 0, Stats()
         self.mean = torch.zeros_like(states[:, 0])
         self.squares = torch.zeros_like(self.mean)
         middle = states.mean(1)
         reach = _REACH * states.std(1)
-        # Where all samples are one, as at a common start, any small width will do.
+        # Where all samples are equal, as at a common start, any small width will do.
         reach = torch.maximum(reach, 1e-9 + 1e-6 * middle.abs())
         self.low, self.width = middle - reach, 2 * reach / _BINS
         self.bins = torch.zeros(*self.mean.shape, _BINS, dtype=torch.int32)
 
     def add(self, sol: Trajectory) -> None:
-        states = _flat(sol)  # (T, B, D)
-        n1, n2 = self.count, states.shape[1]
+        states = _flat(sol)
+        self._add_moments(states)
+        self._add_to_bins(states)
+        self._add_stats(sol.stats)
+
+    def _add_moments(self, states: Tensor) -> None:
+        n1, n2 = self.n, states.shape[1]
         n = n1 + n2
         mean = states.mean(1)
         shift = mean - self.mean
         self.squares += (states - mean[:, None]).square().sum(1) + shift.square() * n1 * n2 / n
         self.mean += shift * n2 / n
-        self.count = n
+        self.n = n
+
+    def _add_to_bins(self, states: Tensor) -> None:
         place = (states - self.low[:, None]) / self.width[:, None]
         index = place.clamp(0, _BINS - 1).long().permute(0, 2, 1)
         self.bins.scatter_add_(2, index, torch.ones_like(index, dtype=torch.int32))
-        one, whole = sol.stats, self.stats
+
+    def _add_stats(self, one: Stats) -> None:
+        whole = self.stats
         self.stats = Stats(
             max(whole.nfe, one.nfe),
             max(whole.steps, one.steps),
@@ -183,7 +198,7 @@ class _Merged:
 
     def summary(self, levels: Sequence[float]) -> EnsembleSummary:
         shape = (len(self.ts), *self.shape)
-        std = (self.squares / (self.count - 1)).sqrt()
+        std = (self.squares / (self.n - 1)).sqrt()
         quantiles = torch.stack([self._quantile(level) for level in levels])
         return EnsembleSummary(
             self.ts,
@@ -191,13 +206,13 @@ class _Merged:
             std.reshape(shape),
             torch.tensor(levels, dtype=torch.float64),
             quantiles.reshape(len(levels), *shape),
-            self.count,
+            self.n,
             self.stats,
         )
 
     def _quantile(self, level: float) -> Tensor:
-        """(T, D): where the histogram reaches that share of the samples."""
-        wanted = level * self.count
+        """(T, D): the values below which the histogram has this share of the samples."""
+        wanted = level * self.n
         reached = self.bins.cumsum(2)
         index = (reached < wanted).sum(2, keepdim=True).clamp(max=_BINS - 1)
         inside = self.bins.gather(2, index)

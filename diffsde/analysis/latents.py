@@ -1,15 +1,15 @@
-r"""Latents: where the flow takes an image, and back.
+r"""Latents: the noise that the flow makes of an image, and the way back.
 
-The probability flow is an ODE, so it runs both ways: x(ε) → x(T) encodes an image as noise,
-x(T) → x(ε) decodes it, and nothing is lost but what the solver loses. The prior being
-Gaussian, two latents are joined by a great arc rather than a line,
+The probability flow is an ODE, so it runs in both directions: x(ε) → x(T) encodes an image as
+noise, x(T) → x(ε) decodes it, and only the solver's error is lost. Because the prior is
+Gaussian, two latents are joined by a great arc and not by a line,
 
-    z_w  =  ( sin((1 − w) θ) z₀  +  sin(w θ) z₁ ) / sin θ,      θ the angle between them,
+    z_w  =  ( sin((1 − w) θ) z₀  +  sin(w θ) z₁ ) / sin θ,      θ the angle between them.
 
-which keeps the length that a draw of the prior has in many dimensions. A temperature τ
-scales latents before they are decoded, as if the prior were N(m, τ² s(T)² I): below 1
-images are likelier and less varied. Both are about the prior's mean m, which an SDE has if
-it was told the data's mean, and else is zero.
+The arc keeps the length that draws from the prior have in many dimensions. A temperature τ
+scales latents before they are decoded, as if the prior were N(m, τ² s(T)² I): below 1, images
+are more probable and less varied. Arc and scaling are centred on the prior's mean m, which is
+zero unless the SDE was given the data's mean.
 
 Source: Song et al., arXiv 2011.13456, section 4.3 and appendix D.4; White, arXiv
 1609.04468, for the arc.
@@ -55,7 +55,7 @@ def encode(
     Args:
         flow: the probability flow.
         x: (B, C, H, W) or (B, D), taken as the state at ε.
-        method: an ODE solver's name. One of fixed steps needs `steps`.
+        method: name of an ODE solver. A fixed-step one needs `steps`.
         clock, settings: as `solve` takes them, such as rtol, atol, steps, save.
     """
     return _solve_between(flow, x, (flow.sde.eps, flow.sde.T), method, clock, settings)
@@ -70,13 +70,13 @@ def decode(
     clock: str = "log_sigma",
     **settings: Any,
 ) -> Trajectory:
-    """Solve the flow from T to ε: the final state is the image of the latents.
+    """Solve the flow from T to ε: the final state holds the images of the latents.
 
     Args:
         flow: the probability flow.
         latents: (B, C, H, W) or (B, D).
         method, clock, settings: as for `encode`.
-        temperature: τ > 0, by which the latents' distance from the prior's mean is multiplied.
+        temperature: τ > 0, the factor of the latents' distance from the prior's mean.
     """
     if not temperature > 0:
         raise InputError(f"temperature = {temperature}: expected a number > 0")
@@ -96,8 +96,8 @@ def _solve_between(
 ) -> Trajectory:
     if not isinstance(flow, ProbabilityFlow):
         raise InputError(
-            f"flow = {type(flow).__name__}: expected a ProbabilityFlow; an SDE forgets where it "
-            "came from"
+            f"flow = {type(flow).__name__}: expected a ProbabilityFlow; an SDE forgets its start, "
+            "so its paths cannot be reversed"
         )
     if not find_solver(method, "ode").adaptive and "steps" not in settings:
         raise InputError(f"{method} takes fixed steps: give steps=")
@@ -109,9 +109,9 @@ class RoundTrip:
     """An image encoded and decoded.
 
     Attributes:
-        error: (B,) root mean square of what the round trip changed, over pixels.
+        error: (B,) rms change of the pixels by the round trip.
         latents: (B, …) the state at T.
-        back: (B, …) the state at ε again.
+        back: (B, …) the state back at ε.
         nfe: evaluations of the score, both ways.
     """
 
@@ -124,11 +124,11 @@ class RoundTrip:
 def round_trip(
     flow: ProbabilityFlow, x: Tensor, method: str = "dopri5", **settings: Any
 ) -> RoundTrip:
-    """Encode and decode x with one solver and tolerance; see `encode`."""
-    out = encode(flow, x, method, **settings)
-    home = decode(flow, out.final, method, **settings)
-    error = (home.final - x).flatten(1).square().mean(1).sqrt()
-    return RoundTrip(error, out.final, home.final, out.stats.nfe + home.stats.nfe)
+    """Encode and decode x with the same solver and tolerance; see `encode`."""
+    there = encode(flow, x, method, **settings)
+    back = decode(flow, there.final, method, **settings)
+    error = (back.final - x).flatten(1).square().mean(1).sqrt()
+    return RoundTrip(error, there.final, back.final, there.stats.nfe + back.stats.nfe)
 
 
 def compare_round_trips(
@@ -140,18 +140,18 @@ def compare_round_trips(
     steps: Sequence[int] = (20, 40, 80),
     clock: str = "log_sigma",
 ) -> list[dict[str, Any]]:
-    """What a round trip costs and loses, solver by solver.
+    """Measure the cost and the error of a round trip, solver by solver.
 
     Args:
         flow, x, clock: see `encode`.
-        methods: ODE solvers' names.
+        methods: names of ODE solvers.
         tolerances: rtol and atol of those that choose their own steps.
-        steps: of the others, one way.
+        steps: numbers of steps, one way, of the others.
 
     Returns:
-        A row for each method and tolerance or number of steps, of `method`, `tolerance` (None for
-        fixed steps), `steps` (None for adaptive ones), `nfe` both ways, and `error`, the root
-        mean square over all pixels; `plot_work_precision` takes it.
+        A row for each method and each tolerance or number of steps, with the keys `method`,
+        `tolerance` (None for fixed steps), `steps` (None for adaptive ones), `nfe` (both ways)
+        and `error` (rms over all pixels). `plot_work_precision` takes these rows.
     """
     rows = []
     for method in methods:
@@ -175,16 +175,21 @@ def slerp(z0: Tensor, z1: Tensor, weights: Tensor) -> Tensor:
     """Points on the arcs about zero from z0 to z1: (F, B, …).
 
     Args:
-        z0, z1: (B, …), the ends; where their lengths differ, the length changes along the arc.
+        z0, z1: (B, …), the ends; if their lengths differ, the length changes along the arc.
         weights: (F,), from 0 to 1.
+
+    Raises:
+        InputError: the ends have different shapes.
     """
     if z0.shape != z1.shape:
-        raise InputError(f"ends of shapes {tuple(z0.shape)}, {tuple(z1.shape)}: expected one")
+        raise InputError(
+            f"ends of shapes {tuple(z0.shape)}, {tuple(z1.shape)}: expected the same shape"
+        )
     cosine = torch.cosine_similarity(z0.flatten(1), z1.flatten(1)).clamp(-1, 1)
     angle = expand(torch.acos(cosine), z0)
     w = weights.to(z0).reshape(-1, *[1] * z0.dim())
     sine = torch.sin(angle)
-    straight = sine < 1e-4  # of parallel ends the arc is a line
+    straight = sine < 1e-4  # between parallel ends the arc is a line
     arc = (torch.sin((1 - w) * angle) * z0 + torch.sin(w * angle) * z1) / sine.clamp(min=1e-4)
     return torch.where(straight, (1 - w) * z0 + w * z1, arc)
 
@@ -204,15 +209,18 @@ def interpolate(
     Args:
         flow: the probability flow.
         x0, x1: (B, …), the ends, taken as states at ε.
-        frames: how many images, with both ends.
+        frames: number of images, including both ends.
         method, clock, settings: as for `encode`.
 
     Returns:
-        A `Trajectory` that every view takes: `ts` are the weights from 0 to 1, `ys` of shape
-        (frames, B, …) the images.
+        A `Trajectory` that every view takes: `ts` holds the weights from 0 to 1, `ys` the
+        images, (frames, B, …).
+
+    Raises:
+        InputError: an argument does not fit.
     """
     if isinstance(frames, bool) or not isinstance(frames, int) or frames < 2:
-        raise InputError(f"frames = {frames!r}: expected a whole number ≥ 2, the ends")
+        raise InputError(f"frames = {frames!r}: expected a whole number ≥ 2, for the ends")
     both = encode(flow, torch.cat([x0, x1]), method, clock=clock, **settings)
     weights = torch.linspace(0, 1, frames, dtype=torch.float64)
     mean = flow.sde.prior_mean(both.final)

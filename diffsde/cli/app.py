@@ -11,7 +11,7 @@ import typer
 
 from diffsde import __version__
 from diffsde.analysis.budgets import work_precision as compare_work
-from diffsde.analysis.likelihood import evaluate_likelihood
+from diffsde.analysis.dataset_likelihood import evaluate_likelihood
 from diffsde.cli.report import reported, text_table
 from diffsde.data.images import load_images
 from diffsde.equations.clocks import CLOCKS

@@ -1,4 +1,4 @@
-"""`check` passes what is right and names what is wrong."""
+"""`check` passes right problems and names the fault of wrong ones."""
 
 from __future__ import annotations
 
@@ -82,14 +82,14 @@ class WrongSignFlow(ProbabilityFlow):
 
 
 class WrongNoise(ReverseSDE):
-    """s(t) for g(t)."""
+    """s(t) in place of g(t)."""
 
     def diffusion(self, t: Tensor | float) -> Tensor:
         return self.sde.marginal_std(t)
 
 
 class WrongDrift(ProbabilityFlow):
-    """σᵗ for its square."""
+    """σᵗ in place of its square."""
 
     def drift(self, x: Tensor, t: Tensor | float) -> Tensor:
         return -0.5 * expand(self.sde.diffusion(t), x) * self.score_at(x, t)
@@ -116,12 +116,12 @@ def test_a_wrong_problem_is_named(wrong: type[ReverseProblem], own_end: bool) ->
     report = check(wrong(*PARTS), None if own_end else DATA)
     assert not report.ok
     assert _matches(WRONG[wrong], report.findings[0]), report
-    # The twin, made of the same score, is right: the fault is in the problem.
+    # The twin with the same score is right, so the fault is in the problem.
     assert not any("The score" in found and "drift" not in found for found in report.findings)
 
 
 def test_where_the_lost_half_shows() -> None:
-    """The flow's spread falls as s(t) / s(1), squared: 10 % are lost soon after the start."""
+    """The flow's spread falls like (s(t) / s(1))²: it loses 10 % soon after the start."""
     score = gaussian(dims=8)
     report = check(LostHalf(score.sde, score, score.shape), score.sample(200, 0.0, seed=7))
     assert report.diverges is not None
@@ -169,7 +169,7 @@ def test_a_forgotten_forward_drift() -> None:
     assert not report.ok
 
 
-# -- what is asked of the caller -----------------------------------------------------
+# -- wrong arguments -----------------------------------------------------------------
 
 
 def test_mistakes() -> None:

@@ -1,4 +1,4 @@
-"""Ensembles: the statistics of all samples, whatever the chunks."""
+"""Ensembles: the statistics are those of all samples, whatever the chunks are."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ def test_statistics_are_those_of_all_samples_at_once(chunk: int) -> None:
     found = ensemble(REV, 120, "em", chunk=chunk, seed=3, **SETTINGS)
     x = SDE.prior_sample((120, 2), seed=3)
     ys = solve(REV, x, "em", seed=3, **SETTINGS).ys.double()
-    assert found.count == 120
+    assert found.n == 120
     torch.testing.assert_close(found.mean, ys.mean(1), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(found.std, ys.std(1), rtol=1e-4, atol=1e-6)
     for k, level in enumerate(found.levels.tolist()):
         at_once = torch.quantile(ys, level, dim=1, interpolation="linear")
-        # two samples on either side of the quantile, or a bin, apart
+        # at most two samples around the quantile, or one bin, apart
         gap = (torch.quantile(ys, min(1, level + 1 / 120), dim=1)
                - torch.quantile(ys, max(0, level - 1 / 120), dim=1))  # fmt: skip
         assert bool(((found.quantiles[k] - at_once).abs() <= gap + 0.05 * found.std).all())
 
 
 def test_the_law_along_a_forward_process() -> None:
-    """20 000 paths of the VP SDE from a point: their band is the marginal's."""
+    """20 000 paths of the VP SDE from one point have the quantiles of its marginals."""
     sde = VPSDE()
     levels = (0.1, 0.5, 0.9)
     found = ensemble(
-        sde, 100, "euler", start=lambda _, n: torch.full((n, 200), 2.0, dtype=torch.float64),
+        sde, 100, "euler", start=lambda _, size: torch.full((size, 200), 2.0, dtype=torch.float64),
         chunk=25, seed=1, levels=levels, steps=100, save=[0.0, 0.1, 0.4, 1.0],
     )  # fmt: skip
     assert found.ts.tolist() == [0.0, 0.1, 0.4, 1.0]
@@ -50,7 +50,7 @@ def test_the_law_along_a_forward_process() -> None:
     assert bool((found.quantiles[:, 0] - 2).abs().max() < 1e-5)
     for k in (1, 2, 3):
         mean, std = (float(v) for v in sde.marginal_prob(torch.tensor(2.0).double(), found.ts[k]))
-        # 200 coordinates of one law: their average is known 14 times as well as each
+        # 200 coordinates of one law: their average has a 14 times smaller error than each
         slack = 5 * std / math.sqrt(100 * 200) + 0.01 * std
         assert abs(float(found.mean[k].mean()) - mean) < slack
         assert abs(float(found.std[k].mean()) - std) < 2 * slack
@@ -64,7 +64,13 @@ def test_start_is_a_tensor_or_a_function_or_the_prior() -> None:
     own = ensemble(REV, 30, "em", chunk=8, seed=3, **SETTINGS)
     tensor = ensemble(REV, 30, "em", start=x, chunk=8, seed=3, **SETTINGS)
     function = ensemble(
-        REV, 30, "em", start=lambda first, n: x[first : first + n], chunk=8, seed=3, **SETTINGS
+        REV,
+        30,
+        "em",
+        start=lambda first, size: x[first : first + size],
+        chunk=8,
+        seed=3,
+        **SETTINGS,
     )
     assert torch.equal(own.mean, tensor.mean)
     assert torch.equal(own.quantiles, function.quantiles)
@@ -83,7 +89,7 @@ def test_flows_and_images() -> None:
 
 
 def test_error_texts() -> None:
-    with pytest.raises(InputError, match="count = 1: expected a whole number ≥ 2"):
+    with pytest.raises(InputError, match="n = 1: expected a whole number ≥ 2"):
         ensemble(REV, 1)
     with pytest.raises(InputError, match=r"levels = \[0.5, 1.0\]: expected numbers between 0 and"):
         ensemble(REV, 4, levels=[0.5, 1.0])
@@ -99,7 +105,7 @@ def test_error_texts() -> None:
 
 
 def test_band_beside_the_paths(tmp_path: Path) -> None:
-    """The filled bands are the quantiles, the lines the paths."""
+    """The filled bands show the quantiles, the lines the paths."""
     found = ensemble(REV, 40, "em", seed=3, **SETTINGS)
     sol = solve(REV, SDE.prior_sample((7, 2), seed=3), "em", seed=3, **SETTINGS)
     figure = plot_ensemble(found, tmp_path / "band.png", coordinate=(1,), paths=sol)

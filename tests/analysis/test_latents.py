@@ -1,4 +1,4 @@
-"""Latents: on Gaussian data the flow is an affine map, known both ways."""
+"""Latents: for Gaussian data the flow is an affine map that is known in both directions."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ def law(sde: SDE, t: float) -> tuple[float, float]:
     return a * MEAN, math.hypot(a * STD, s)
 
 
-def images(count: int = 5, shape: tuple[int, ...] = (4,)) -> Tensor:
+def images(n: int = 5, shape: tuple[int, ...] = (4,)) -> Tensor:
     generator = torch.Generator().manual_seed(0)
-    return MEAN + STD * torch.randn(count, *shape, generator=generator).double()
+    return MEAN + STD * torch.randn(n, *shape, generator=generator).double()
 
 
 @pytest.mark.parametrize("make", SDES.values(), ids=SDES.keys())
@@ -49,7 +49,7 @@ def test_latents_are_where_the_flow_goes(make: type[SDE]) -> None:
     flow, x = gaussian(sde), images()
     (m0, c0), (m1, c1) = law(sde, sde.eps), law(sde, sde.T)
     out = encode(flow, x, rtol=1e-7, atol=1e-7)
-    assert (float(out.ts[0]), float(out.ts[-1])) == (sde.T, sde.T)  # the last state alone
+    assert (float(out.ts[0]), float(out.ts[-1])) == (sde.T, sde.T)  # only the last state
     torch.testing.assert_close(out.final, m1 + (x - m0) * c1 / c0, rtol=1e-5, atol=1e-5)
     home = decode(flow, out.final, rtol=1e-7, atol=1e-7)
     torch.testing.assert_close(home.final, x, rtol=1e-5, atol=1e-5)
@@ -81,7 +81,7 @@ def test_temperature_scales_the_deviations() -> None:
 
 
 def test_temperature_and_arcs_are_about_the_mean_of_the_prior() -> None:
-    """A prior that was told the data's mean: cold images draw near to the mean image."""
+    """With the data's mean in the prior, cold images come closer to the mean image."""
     sde = VESDE()
     sde.centre(torch.full((4,), MEAN, dtype=torch.float64))
     flow = gaussian(sde)
@@ -90,7 +90,7 @@ def test_temperature_and_arcs_are_about_the_mean_of_the_prior() -> None:
         decode(flow, z, temperature=tau, rtol=1e-7, atol=1e-7).final for tau in (0.5, 1.0)
     )
     torch.testing.assert_close(cold - MEAN, 0.5 * (warm - MEAN), rtol=1e-4, atol=1e-5)
-    # On the way to its mirror image about the mean, by whichever arc, x keeps its distance.
+    # On an arc to its mirror image about the mean, x keeps its distance from the mean.
     x = images()
     other = MEAN + (x - MEAN).flip(1)
     strip = interpolate(flow, x, other, frames=3, rtol=1e-7, atol=1e-7)
@@ -121,10 +121,10 @@ def test_arcs() -> None:
     torch.testing.assert_close(arc[0], z0)
     torch.testing.assert_close(arc[-1], z1)
     lengths = arc.flatten(2).norm(dim=2)
-    torch.testing.assert_close(lengths, lengths[:1].expand(5, 3))  # a line would be shorter
+    torch.testing.assert_close(lengths, lengths[:1].expand(5, 3))  # on a line they would be shorter
     angles = torch.cosine_similarity(arc[1:].flatten(2), arc[:-1].flatten(2), dim=2).acos()
     torch.testing.assert_close(angles, angles[:1].expand(4, 3))
-    torch.testing.assert_close(slerp(z0, z0, weights), z0.expand(5, *z0.shape))  # no angle at all
+    torch.testing.assert_close(slerp(z0, z0, weights), z0.expand(5, *z0.shape))  # no angle
 
 
 def test_a_strip_begins_and_ends_with_its_images(tmp_path) -> None:
@@ -135,7 +135,7 @@ def test_a_strip_begins_and_ends_with_its_images(tmp_path) -> None:
     assert strip.ts.tolist() == [0.0, 0.25, 0.5, 0.75, 1.0]
     torch.testing.assert_close(strip.ys[0], x[:2], rtol=0, atol=1e-4)
     torch.testing.assert_close(strip.ys[-1], x[2:], rtol=0, atol=1e-4)
-    # the middle has the spread of a draw, not of a mean of two
+    # the middle has the spread of one draw, not of the mean of two
     middle = (strip.ys[2] - MEAN).flatten(1).square().mean(1).sqrt()
     assert float((middle / STD - 1).abs().max()) < 0.2
     assert strip.images(2).shape == (2, 1, 8, 8)

@@ -1,4 +1,4 @@
-"""Likelihoods against closed forms: of Gaussian data, and of mixtures."""
+"""Likelihoods compared with closed forms, for Gaussian data and for mixtures."""
 
 from __future__ import annotations
 
@@ -12,14 +12,9 @@ from scipy import stats
 from torch import Tensor
 
 from diffsde import GaussianScore, MixtureScore, ProbabilityFlow, ReverseSDE
-from diffsde.analysis.likelihood import (
-    Likelihood,
-    bits_by_noise,
-    dequantise,
-    error_budget,
-    evaluate_likelihood,
-    log_likelihood,
-)
+from diffsde.analysis.bits import bits_by_noise, error_budget
+from diffsde.analysis.dataset_likelihood import evaluate_likelihood
+from diffsde.analysis.likelihood import Likelihood, dequantise, log_likelihood
 from diffsde.equations.forward import SDE
 from diffsde.equations.named import SDES
 from diffsde.equations.variance_exploding import VESDE
@@ -37,7 +32,7 @@ def gaussian(sde: SDE) -> tuple[GaussianScore, ProbabilityFlow]:
 
 
 def pushed_forward(score: GaussianScore, x: Tensor) -> Tensor:
-    """log-density at ε of the prior moved by the flow of Gaussian data, which is affine."""
+    """log-density at ε of the prior under the flow of Gaussian data, which is affine."""
     sde = score.sde
 
     def law(t: float) -> tuple[Tensor, Tensor]:
@@ -50,7 +45,7 @@ def pushed_forward(score: GaussianScore, x: Tensor) -> Tensor:
 
 
 def mixture(sde: SDE, dims: int = 2) -> tuple[MixtureScore, ProbabilityFlow]:
-    """Of mean zero, so that the prior is the law of x(T) to a few millionths."""
+    """Its mean is zero, so that the prior is the law of x(T) to a few millionths."""
     means = torch.stack([torch.full((dims,), m) for m in (0.6, -0.6)])
     score = MixtureScore(sde, means, torch.tensor([0.2, 0.2]))
     return score, ProbabilityFlow(sde, score, (dims,))
@@ -75,7 +70,7 @@ def test_mixture_data_to_a_ten_thousandth_of_a_bit(make: type[SDE]) -> None:
     score, flow = mixture(make())
     x = score.sample(20, flow.sde.eps, seed=2).double()
     found = log_likelihood(flow, x, exact=True, rtol=1e-7, atol=1e-7)
-    # What the prior gets wrong about x(T) is the model's, not the integral's.
+    # The prior's error about x(T) belongs to the model, not to the integral.
     at_end = flat_mixture(score, found.latents, flow.sde.T) - flow.sde.prior_logp(found.latents)
     wanted = flat_mixture(score, x, flow.sde.eps)
     assert float((found.log_prob + at_end - wanted).abs().max()) / 2 / BIT < 1e-4
@@ -95,10 +90,10 @@ def test_the_whole_density_integrates_to_one() -> None:
 
 @pytest.mark.parametrize("probe", ["rademacher", "gaussian"])
 def test_hutchinson_is_unbiased_and_knows_its_error(probe: str) -> None:
-    """On 20 mixed coordinates; the errors over their standard errors are nearly normal."""
+    """On 20 dependent coordinates, errors over standard errors have nearly a normal law."""
     score, flow = mixture(VPSDE(), dims=20)
     x = score.sample(40, 1e-3, seed=3)
-    # x in the middle of two modes, where the Jacobian is far from diagonal
+    # between the two modes, where the Jacobian is far from diagonal
     x = 0.5 * x
     exact = log_likelihood(flow, x, exact=True, rtol=1e-3, atol=1e-3)
     found = log_likelihood(flow, x, probes=12, probe=probe, seed=4, rtol=1e-3, atol=1e-3)
@@ -116,7 +111,7 @@ def test_rademacher_is_exact_where_the_jacobian_is_diagonal() -> None:
     signs = log_likelihood(flow, x, seed=0)
     exact = log_likelihood(flow, x, exact=True)
     torch.testing.assert_close(signs.log_prob, exact.log_prob, rtol=0, atol=1e-3)
-    assert bool(signs.stderr.isnan().all())  # one probe cannot tell
+    assert bool(signs.stderr.isnan().all())  # unknown from one probe
 
 
 def test_probes_belong_to_samples() -> None:
@@ -139,7 +134,7 @@ def test_bits_per_dim_of_uniform_noise_is_eight() -> None:
 
 
 def test_no_image_costs_less_than_the_noise_at_epsilon() -> None:
-    """A point mass, at its very point: 8 + log₂(√(2π) s(ε)) bits/dim, for any ε asked for."""
+    """A point mass costs 8 + log₂(√(2π) s(ε)) bits/dim at its point, for any ε."""
     sde = VESDE()
     flow = ProbabilityFlow(sde, GaussianScore(sde, torch.zeros(3), 1e-7), (3,))
     for eps in (1e-3, 1e-5):
@@ -151,7 +146,7 @@ def test_no_image_costs_less_than_the_noise_at_epsilon() -> None:
 
 
 def test_what_a_black_pixel_costs() -> None:
-    """The figures of the module: an even density on [0, 1/256), blurred by s(ε), at its points."""
+    """The figures of the module: the mean over a uniform density on [0, 1/256) blurred by s(ε)."""
     u = (torch.arange(4000).double() + 0.5) / 4000 / 256
     for eps, bits in ((1e-5, 1.19), (1e-6, 0.35), (1e-7, 0.11)):
         std = VESDE().marginal_std(torch.tensor(eps).double())
@@ -183,10 +178,10 @@ def test_dequantised_values_are_uniform_in_their_level() -> None:
 # -- a data set ----------------------------------------------------------------------------
 
 
-def pixels(count: int) -> tuple[ProbabilityFlow, Tensor]:
+def pixels(n: int) -> tuple[ProbabilityFlow, Tensor]:
     sde = VPSDE()
     flow = ProbabilityFlow(sde, GaussianScore(sde, torch.full((1, 2, 2), 0.5), 0.2), (1, 2, 2))
-    draws = 0.5 + 0.2 * torch.randn(count, 1, 2, 2, generator=torch.Generator().manual_seed(3))
+    draws = 0.5 + 0.2 * torch.randn(n, 1, 2, 2, generator=torch.Generator().manual_seed(3))
     return flow, (255 * draws.clamp(0, 1)).round() / 255
 
 
@@ -215,7 +210,7 @@ def test_interrupted_evaluation_goes_on(tmp_path: Path, monkeypatch: pytest.Monk
             raise KeyboardInterrupt
         return log_likelihood(*args, **settings)
 
-    monkeypatch.setattr("diffsde.analysis.likelihood.log_likelihood", failing)
+    monkeypatch.setattr("diffsde.analysis.dataset_likelihood.log_likelihood", failing)
     with pytest.raises(KeyboardInterrupt):
         evaluate_likelihood(flow, images, path=path, chunk=5, seed=2, probes=2)
     assert path.exists()
@@ -255,7 +250,7 @@ def test_budget_names_what_the_number_depends_on() -> None:
 
 @every_sde
 def test_bits_by_noise_are_the_whole_and_each_is_known(make: type[SDE]) -> None:
-    """Of Gaussian data: ∂D/∂y = c² / (c² + σ²), whose integral is a logarithm."""
+    """For Gaussian data ∂D/∂y = c² / (c² + σ²), and its integral is a logarithm."""
     sde = make()
     c = 0.3
     flow = ProbabilityFlow(sde, GaussianScore(sde, torch.zeros(4), c), (4,))
@@ -265,7 +260,7 @@ def test_bits_by_noise_are_the_whole_and_each_is_known(make: type[SDE]) -> None:
     assert found.total == pytest.approx(float(whole.mean()), abs=1e-4)
     reach = 0.5 * torch.log2(found.levels**2 / (c**2 + found.levels**2))
     torch.testing.assert_close(found.bits, reach.diff(), rtol=1e-3, atol=1e-4)
-    # 1600 squares of normal numbers know their mean to 3.5 %
+    # the mean of 1600 squared normal numbers has an error of 3.5 %
     torch.testing.assert_close(found.denoising, found.bits, rtol=0.18, atol=1e-6)
     assert found.floor == pytest.approx(
         8 + math.log2(math.sqrt(2 * math.pi) * float(sde.marginal_std(sde.eps))), abs=1e-5
@@ -275,7 +270,7 @@ def test_bits_by_noise_are_the_whole_and_each_is_known(make: type[SDE]) -> None:
 
 @pytest.mark.parametrize("factor", [0.8, 1.2])
 def test_a_wrong_score_shows_in_bits_by_noise(factor: float) -> None:
-    """Its two columns part, and the exact score's denoising is the least."""
+    """Its two columns differ, and the exact score has the smallest denoising error."""
     sde = VESDE()
     exact = GaussianScore(sde, torch.zeros(4), 0.3)
     x = exact.sample(400, 1e-3, seed=0)

@@ -1,4 +1,4 @@
-"""Ways to evaluate a score: what they cost in accuracy, and that failures are told."""
+"""Ways to evaluate a score: their errors, the choice between them, and their failures."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from diffsde import ProbabilityFlow, solve
-from diffsde.analysis import speed
-from diffsde.analysis.speed import SpeedTrial, _Bench, _fastest, _Levels, optimize
+from diffsde.analysis import speed_bench
+from diffsde.analysis.speed import _fastest, optimize
+from diffsde.analysis.speed_bench import Bench, NoiseLevels, SpeedTrial
 from diffsde.equations.variance_exploding import VESDE
 from diffsde.errors import InputError
 from diffsde.scores.model import ScoreModel
@@ -21,14 +22,14 @@ BF16 = Way(bfloat16=True)
 
 @pytest.fixture(autouse=True)
 def _short(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Solves of a few steps: here nothing is judged by its images."""
-    monkeypatch.setattr(speed, "_STEPS", 3)
+    """Solves of a few steps: these tests do not look at images."""
+    monkeypatch.setattr(speed_bench, "_STEPS", 3)
 
 
 def tiny(classes: int = 0) -> ScoreModel:
     torch.manual_seed(0)
     network = ResidualUNet(channels=(8, 32), blocks=(1, 1, 1), embed_dim=8, classes=classes)
-    # Branches that begin at zero would hide what is inexact in them.
+    # Branches that are initialised to zero would hide their errors.
     for zero in (
         network.last,
         *(block.conv2 for block in network.modules() if hasattr(block, "conv2")),
@@ -111,7 +112,7 @@ def test_failures_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_compiled_models_are_called(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By a stand-in, since the compiler takes half a minute."""
+    """With a stand-in, because the compiler takes half a minute."""
     calls = []
 
     def compiler(network: nn.Module, **options: object) -> nn.Module:
@@ -138,7 +139,7 @@ def test_the_fastest_that_keeps_the_images() -> None:
 
 
 class Off(nn.Module):
-    """Zero, and at labels between two bounds off by one."""
+    """Zero, but off by one at labels between two bounds."""
 
     def __init__(self, low: float = 1.0, high: float = -1.0) -> None:
         super().__init__()
@@ -154,23 +155,23 @@ def score_of(network: nn.Module) -> ScoreModel:
 
 
 def test_exact_at_the_levels_that_matter_and_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A fast network that is wrong at evaluations 3, 4 and 5 of 10, and right elsewhere."""
-    monkeypatch.setattr(speed, "_STEPS", 9)
+    """With a fast network that is wrong at evaluations 3, 4 and 5 of 10 and right elsewhere."""
+    monkeypatch.setattr(speed_bench, "_STEPS", 9)
     plain = score_of(Off())
-    bench = _Bench(plain, batch=2, rounds=1, seed=0)
-    levels = _Levels(plain, bench.path.ts)
+    bench = Bench(plain, batch=2, rounds=1, seed=0)
+    levels = NoiseLevels(plain, bench.path.ts)
     sigma = 25.0**bench.path.ts  # of the VE SDE: σ² = (25^(2t) − 1) / (2 ln 25)
     sigma = ((sigma**2 - 1) / (2 * torch.log(torch.tensor(25.0)))).sqrt()
     label = sigma.log() / 4
     fast = score_of(Off(float(label[5]) - 0.01, float(label[3]) + 0.01))
     assert bench._band(levels, plain, fast, 0.1 / 255) == (3, 6)
     assert bench.images.change(levels.mixed(plain, fast, 3, 6)) == 0
-    assert levels.told(3, 6) == f"{sigma[5]:.2g} to {sigma[3]:.2g}"
+    assert levels.named(3, 6) == f"{sigma[5]:.2g} to {sigma[3]:.2g}"
     exact = SpeedTrial("float32", 4.0, 1.0, 0.0, 0.0), plain
     quick = SpeedTrial("bfloat16", 2.0, 2.0, 0.1, 0.1), fast
     (trial, model), *more = bench.by_noise_level(exact, quick, 1 / 255)
     assert not more
-    assert trial.name == f"bfloat16; float32 for σ of {levels.told(3, 6)}"
+    assert trial.name == f"bfloat16; float32 for σ of {levels.named(3, 6)}"
     assert trial.seconds == pytest.approx((3 * 4.0 + 7 * 2.0) / 10)
     assert trial.speedup == pytest.approx(10 / (3 / 1.0 + 7 / 2.0))
     assert trial.image_error == trial.score_error == 0
@@ -180,7 +181,7 @@ def test_exact_at_the_levels_that_matter_and_no_others(monkeypatch: pytest.Monke
 
 def test_nothing_is_mixed_where_every_level_matters() -> None:
     plain, wrong = score_of(Off()), score_of(Off(-9.0, 9.0))
-    bench = _Bench(plain, batch=2, rounds=1, seed=0)
+    bench = Bench(plain, batch=2, rounds=1, seed=0)
     trials = SpeedTrial("float32", 4.0, 1.0, 0.0, 0.0), SpeedTrial("bfloat16", 2.0, 2.0, 0.1, 0.1)
     assert bench.by_noise_level((trials[0], plain), (trials[1], wrong), 0.0) == []
 
@@ -193,8 +194,8 @@ def test_a_batch_of_several_levels_is_as_exact_as_any_needs() -> None:
             super().__init__()
             self.value = value
 
-        def forward(self, x: Tensor, label: Tensor, *told: Tensor) -> Tensor:
-            return torch.full_like(x, self.value + sum(int(t[0]) for t in told))
+        def forward(self, x: Tensor, label: Tensor, *classes: Tensor) -> Tensor:
+            return torch.full_like(x, self.value + sum(int(t[0]) for t in classes))
 
     network = ByNoiseLevel(Constant(1.0), Constant(2.0), (-0.5, 0.5))
     x = torch.zeros(2, 1, 1, 1)
@@ -205,16 +206,16 @@ def test_a_batch_of_several_levels_is_as_exact_as_any_needs() -> None:
 
 
 def test_mixed_where_bfloat16_is_fast_and_inexact(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of trials whose times are made up, the one whose images are kept."""
+    """With made-up times, the fastest way that keeps the images is chosen."""
     monkeypatch.setattr(
-        _Bench,
+        Bench,
         "_timed",
         lambda _, m: (1.0, 2.0 if getattr(m.network, "way", Way()).bfloat16 else 1.0),
     )
     whole = optimize(tiny(), batch=2, rounds=1, compile=False)
     error = whole.trials[2].image_error
-    assert len(whole.trials) == 4  # within a tolerance there is nothing to mix
-    # Allowed, but without a quarter to spare.
+    assert len(whole.trials) == 4  # within the tolerance nothing needs mixing
+    # The error is within the tolerance, but without a quarter to spare.
     some = optimize(tiny(), batch=2, rounds=1, compile=False, tolerance=1.2 * error)
     assert some.chosen.name.startswith("bfloat16; float32 for σ of ")
     assert 1 < some.chosen.speedup < 2
@@ -229,7 +230,7 @@ def test_error_texts() -> None:
 
 
 def test_a_network_of_ones_own() -> None:
-    """Any module called (x, label) will do."""
+    """Any module that is called as (x, label) will do."""
 
     class Own(nn.Module):
         def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Work against precision: budgets are kept, errors are of the order of the method."""
+"""Work against precision: budgets are kept, and errors fall with the order of the method."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from diffsde import BrownianPath, InputError, UnknownSolverError, solve
-from diffsde.analysis.budgets import WorkPrecision, work_precision
+from diffsde.analysis.budgets import work_precision
+from diffsde.analysis.work_table import WorkPrecision
 from diffsde.views import plot_work_precision
 from tests.problems import flow, mild, mixture, reverse
 
@@ -59,7 +60,7 @@ def test_strong_errors_are_on_one_brownian_path() -> None:
 
 
 def test_a_weak_error_is_of_the_laws() -> None:
-    """Final states in another order have the same law and are far away path by path."""
+    """Permuted final states have the same law, but are far away path by path."""
     weak, strong = (
         work_precision(FLOW, ["rk4"], [160], x=X, reference=EXACT.flip(0), measure=m).rows[0].error
         for m in ("weak", "strong")

@@ -1,8 +1,8 @@
-"""How long `animate` takes and how large its file is, beside matplotlib's FuncAnimation.
+"""The duration and file size of `animate`, compared with matplotlib's FuncAnimation.
 
 Both write the same film at the same size in pixels: 500 steps of five 28×28 images at 50
-frames a second, with a title that says t and the last image held for a quarter of the
-length: 625 frames. matplotlib writes 625; `animate` writes 501, the last of which stays
+frames a second, with a title that shows t. The last image is held for a quarter of the length,
+which makes 625 frames. matplotlib writes all 625; `animate` writes 501 and shows the last one
 longer. Each round runs the two one after the other.
 
     python tests/benchmarks/animation.py [--rounds 3]
@@ -34,7 +34,7 @@ FRAMES = STEPS + STEPS // 4
 
 
 def trajectory() -> Trajectory:
-    """Discs under the noise of the tutorial's SDE, as a reverse solve would end in them."""
+    """Discs under the noise of the tutorial's SDE, like a reverse solve that ends in them."""
     log_sigma = math.log(25.0)
     ts = torch.linspace(1, 1e-3, STEPS + 1, dtype=torch.float64)
     std = torch.sqrt(torch.expm1(2 * log_sigma * ts) / (2 * log_sigma))

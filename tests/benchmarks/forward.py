@@ -1,11 +1,11 @@
-"""The fastest way to evaluate a model's score here, against plain float32, and what it costs.
+"""The fastest way to evaluate a model's score on this machine, compared with plain float32.
 
     python tests/benchmarks/forward.py [--model mnist] [--batch 64] [--rounds 21] [--seeds 4]
 
-Prints the table of `diffsde.optimize`: evaluations timed in turns with plain float32, the
-medians of both, and the rms change of the final images. Then it solves with what was chosen,
-from noise that had no part in the choice: whole solves of 20 evaluations, in turns with plain
-float32. Target: 1.5 times as fast, with images unchanged to 1/255.
+Prints the table of `diffsde.optimize`: evaluations timed in turn with plain float32, the
+medians of both, and the rms change of the final images. Then it solves with the chosen model,
+from noise that was not used for the choice: whole solves of 20 evaluations, in turn with
+plain float32. Target: 1.5 times as fast, with images that change by less than 1/255.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from diffsde import ProbabilityFlow, ReverseSDE, load_pretrained, solve
 from diffsde.analysis.speed import optimize
 from diffsde.scores.model import ScoreModel
 
-STEPS = 19  # and the last evaluation, which takes away what noise is left
+STEPS = 19  # a last evaluation removes the remaining noise
 WAYS = {"flow": (ProbabilityFlow, "dpmpp_2m"), "SDE": (ReverseSDE, "sde_dpmpp_2m")}
 FIRST_SEED = 100
 
 
 def drawn(model: ScoreModel, way: str, batch: int, seed: int) -> tuple[Tensor, float]:
-    """Final images in [0, 1], and the seconds of their solve."""
+    """Final images in [0, 1], and the duration of their solve in seconds."""
     problem, method = WAYS[way]
     x1 = model.sde.prior_sample((batch, *model.shape), seed=seed)
     path = solve(
@@ -40,7 +40,9 @@ def main() -> None:
     parser.add_argument("--model", default="mnist")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=21)
-    parser.add_argument("--seeds", type=int, default=4, help="of the solves that check the choice")
+    parser.add_argument(
+        "--seeds", type=int, default=4, help="number of seeds that check the choice"
+    )
     given = parser.parse_args()
     plain = load_pretrained(given.model).eval().requires_grad_(False)
     found = optimize(plain, batch=given.batch, rounds=given.rounds)
@@ -53,8 +55,8 @@ def main() -> None:
             ours, our_seconds = drawn(found.model, way, given.batch, seed)
             speeds.append(seconds / our_seconds)
             changes.append(255 * float((ours - images).square().mean().sqrt()))
-        told = ", ".join(f"{change:.2f}" for change in changes)
-        print(f"{way}: {statistics.median(speeds):.2f} times as fast; {told}")
+        listed = ", ".join(f"{change:.2f}" for change in changes)
+        print(f"{way}: {statistics.median(speeds):.2f} times as fast; {listed}")
 
 
 if __name__ == "__main__":

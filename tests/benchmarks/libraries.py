@@ -1,15 +1,15 @@
-"""The same method in azula, diffusers and k-diffusion: seconds over ours, and how near the two are.
+"""The same methods in azula, diffusers and k-diffusion: their time over ours, and the difference.
 
     pip install azula diffusers k-diffusion
     OMP_NUM_THREADS=1 python tests/benchmarks/libraries.py
 
-One network, one noise, one schedule (Karras et al., from s(1) to s(ε)), the same number of
-evaluations. Whatever of the three is installed takes part. Ours saves the last state only,
-as theirs do; with noise and a large batch it draws the next step's numbers in a second
-thread, which --cpu counts and a clock does not where a core is free. Each pair is timed in
-turn, some rounds over; a ratio above 1: theirs is slower. --rounds R takes 2 R solves of
-each; --batch and --steps choose the sizes.
-The last column is the rms difference of the final states, where both are deterministic.
+All use the same network, noise, schedule (Karras et al., from s(1) to s(ε)) and number of
+evaluations. Only those of the three libraries that are installed take part. Ours saves only the
+last state, as theirs do. For an SDE and a large batch it draws the numbers of the next step in
+a second thread; --cpu counts its time, but a clock does not if a core is free. The two of a
+pair are timed in turn for several rounds; a ratio above 1 means that theirs is slower.
+--rounds R takes 2 R solves of each; --batch and --steps choose the sizes. The last column is
+the rms difference of the final states, for pairs that are both deterministic.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ class Theirs:
     """A sampler of another library.
 
     Attributes:
-        cost: evaluations a step.
-        run: called as (model, x, steps) for the final states.
-        ours: the same method here, as (kind, name, clock), if there is one.
+        cost: evaluations for each step.
+        run: called as (model, x, steps); returns the final states.
+        ours: the same method of this package, as (kind, name, clock), if there is one.
     """
 
     cost: int
@@ -64,7 +64,7 @@ def levels(model: ScoreModel) -> tuple[float, float]:
 
 
 def denoised(model: ScoreModel, x: Tensor, sigma: Tensor) -> Tensor:
-    """D(x; σ), the clean image, as all three libraries ask for it."""
+    """D(x; σ), the clean image, which all three libraries need."""
     return model.denoise(x, model.sde.time_of_noise_level(sigma))
 
 
@@ -85,7 +85,7 @@ def k_diffusion() -> Mapping[str, Theirs]:
         def run(model: ScoreModel, x: Tensor, steps: int) -> Tensor:
             sigmas = karras(model, steps).to(x)
             given = dict(how)
-            if given.pop("noise", False):  # plain normals: its default is a Brownian tree
+            if given.pop("noise", False):  # plain normal numbers; the default is a Brownian tree
                 given["noise_sampler"] = lambda *_: torch.randn_like(x)
             call = getattr(sampling, name)
             return call(lambda y, s: denoised(model, y, s), x, sigmas, disable=True, **given)
@@ -119,7 +119,7 @@ def diffusers() -> Mapping[str, Theirs]:
 
     def sampler(name: str, ours: tuple[str, str, str] | None = None, **how: Any) -> Theirs:
         def run(model: ScoreModel, x: Tensor, steps: int) -> Tensor:
-            """In its variance-preserving coordinates α x, α = 1 / √(1 + σ²)."""
+            """Solve in its variance-preserving coordinates α x, α = 1 / √(1 + σ²)."""
             scheduler = getattr(library, name)(prediction_type="sample", **how)
             scheduler.set_timesteps(steps)
             scheduler.sigmas = karras(model, steps).float()
@@ -161,7 +161,7 @@ def azula() -> Mapping[str, Theirs]:
     posterior = importlib.import_module("azula.denoise").DiracPosterior
 
     class Denoiser(torch.nn.Module):
-        """Our network in azula's terms, its time running along Karras's schedule."""
+        """Our network as an azula denoiser whose time follows Karras's schedule."""
 
         def __init__(self, model: ScoreModel) -> None:
             super().__init__()
@@ -198,13 +198,13 @@ LIBRARIES = {"k-diffusion": k_diffusion, "diffusers": diffusers, "azula": azula}
 
 
 def installed() -> dict[str, Theirs]:
-    """The samplers of the libraries that are here; says which are not."""
+    """The samplers of the installed libraries; prints which are missing."""
     found: dict[str, Theirs] = {}
     for library, samplers in LIBRARIES.items():
         some = samplers()
         found |= some
         if not some:
-            print(f"{library} is not installed and takes no part: pip install {library}")
+            print(f"{library} is not installed and is left out: pip install {library}")
     return found
 
 
@@ -218,11 +218,11 @@ def our_solve(model: ScoreModel, x: Tensor, ours: tuple[str, str, str], steps: i
 def compared(
     model: ScoreModel, x: Tensor, theirs: Theirs, steps: int, rounds: int, clock: Clock
 ) -> tuple[list[float], list[float], float]:
-    """Seconds of each of their solves and of ours, in turn; rms difference of the two ends."""
+    """Seconds of each of their solves and of ours; rms difference of the final states."""
     assert theirs.ours is not None
     other_times, own_times = [], []
     for k in range(2 * rounds):
-        # Who goes first alternates, so that a drift of the machine's speed falls on both.
+        # The order alternates, so that a drift of the machine's speed affects both.
         for whose in ("theirs", "ours") if k % 2 else ("ours", "theirs"):
             started = clock()
             if whose == "theirs":
@@ -238,9 +238,11 @@ def compared(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--rounds", type=int, help="pairs of pairs; 1 at batch 64, 12 at batch 1")
+    parser.add_argument(
+        "--rounds", type=int, help="rounds of two solves each; 1 at batch 64, 12 at batch 1"
+    )
     parser.add_argument("--batch", type=int, nargs="+", default=[64, 1])
-    parser.add_argument("--cpu", action="store_true", help="CPU seconds instead of seconds")
+    parser.add_argument("--cpu", action="store_true", help="measure CPU time")
     given = parser.parse_args()
     clock = time.process_time if given.cpu else time.perf_counter
     model = load_pretrained("mnist")
@@ -251,7 +253,7 @@ def main() -> None:
         rounds = given.rounds or (1 if batch > 8 else 12)
         print(
             f"\nbatch {batch}, {given.steps} steps, {2 * rounds} solves of each, "
-            f"{torch.get_num_threads()} thread(s); ms are the least, the ratio is of the medians"
+            f"{torch.get_num_threads()} thread(s); ms are the shortest, the ratio is of the medians"
         )
         print(
             f"{'theirs':30}{'ours':20}{'theirs, ms':>11}{'ours, ms':>10}"

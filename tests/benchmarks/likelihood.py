@@ -1,12 +1,11 @@
-"""Bits/dim of MNIST's test images under a shipped model, and what the number is made of.
+"""Bits/dim of MNIST's test images under a shipped model, and the parts of this number.
 
     python tests/benchmarks/likelihood.py [--model mnist] [--images 256] [--eps 1e-5] [--budget 16]
 
 The convention is that of `diffsde.analysis.likelihood`: 256 levels, uniform dequantisation,
-x taken at t = ε, one Rademacher probe an image, dopri5 in log σ. ε is the tutorial's for
-likelihoods, 1e-5: at the 1e-3 at which samples end, the noise alone costs 4.35 bits/dim. With
---budget, also where the bits are, by noise level, and what the number depends on that it should
-not, on so many images.
+x taken at t = ε, one Rademacher probe for each image, dopri5 in log σ. ε = 1e-5 is the
+tutorial's for likelihoods: at 1e-3, where samples end, the noise alone costs 4.35 bits/dim. With
+--budget N, the bits by noise level and the sources of error are measured on N images as well.
 """
 
 from __future__ import annotations
@@ -17,13 +16,15 @@ import time
 import torch
 
 import diffsde
+from diffsde.analysis.bits import bits_by_noise, error_budget
+from diffsde.analysis.dataset_likelihood import evaluate_likelihood
 from diffsde.analysis.latents import round_trip
-from diffsde.analysis.likelihood import bits_by_noise, dequantise, error_budget, evaluate_likelihood
+from diffsde.analysis.likelihood import dequantise
 
 
-def test_images(count: int) -> torch.Tensor:
-    """The first test images as floats in [0, 1]."""
-    return diffsde.load_images("mnist", train=False).batch(torch.arange(count))
+def test_images(n: int) -> torch.Tensor:
+    """The first n test images as floats in [0, 1]."""
+    return diffsde.load_images("mnist", train=False).batch(torch.arange(n))
 
 
 def main() -> None:

@@ -1,22 +1,23 @@
-"""What `solve` costs beside the network: time over the floor, for every fixed-step solver.
+"""The overhead of `solve`: its time over that of the network, for every fixed-step solver.
 
     OMP_NUM_THREADS=1 python tests/benchmarks/overhead.py
 
-The floor is the number of evaluations times the median time of one evaluation of the score
-at that batch, timed around each solve, so that whatever else the machine does falls on
-both. Whole trajectories are saved. Targets: 1.05 at batch 64, 1.15 at batch 1.
+The time of the network, the floor, is the number of evaluations times the median time of one
+evaluation of the score at that batch size. Evaluations are timed before and after each solve,
+so that any other load on the machine affects both. Whole trajectories are saved. Targets: 1.05
+at batch 64, 1.15 at batch 1.
 
 Without --steps, a solve takes 100 steps at batch 1 and 10 at batch 64, where one evaluation
-costs forty times as much; fewer steps make the ratio larger, if anything, since what a
-solve does once is spread over fewer. --steps 100 takes as many at either.
+costs forty times as much. Fewer steps make the ratio larger, if anything, because the setup of
+a solve is spread over fewer of them. --steps 100 takes 100 steps at either batch size.
 
-With --plain, only the same method called through its library with the library's defaults:
-its seconds over ours, at batch 64 and few steps. torchsde's Brownian motion grows slower
-with every step, so few steps flatter it; log_ode takes one, because it draws a Lévy area
-of 784 × 784 for each image.
+With --plain, the same methods are called through their libraries with the libraries' defaults,
+and only their time over ours is printed, at batch 64 and few steps. torchsde's Brownian motion
+becomes slower with every step, so few steps favour it; log_ode takes one step, because it draws
+a Lévy area of 784 × 784 for each image.
 
-With --cpu, CPU seconds instead of seconds: on a busy machine they are those of a quiet one,
-if there is one thread.
+With --cpu, CPU time is measured. With one thread, a busy machine then gives the same result as
+a quiet one.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from diffsde import ProbabilityFlow, ReverseSDE, ScoreModel, list_solvers, load_
 from diffsde.solvers.registry import Solver
 
 TARGET = {64: 1.05, 1: 1.15}
-LARGE = 8  # images; beyond it evaluations are long, and few of them tell enough
+LARGE = 8  # images; above this evaluations are long, and a few of them are enough
 STEPS, ROUNDS, EVALUATIONS = {False: 100, True: 10}, {False: 3, True: 1}, {False: 60, True: 4}
 PLAIN_STEPS = 5
 SLOW = {"log_ode": 1}
@@ -49,9 +50,9 @@ def timed(clock: Clock, work: Callable[[], object]) -> float:
     return clock() - started
 
 
-def evaluation_times(model: ScoreModel, x: Tensor, clock: Clock, count: int) -> list[float]:
-    """Seconds of single evaluations of the score, at times spread over the path."""
-    moments = torch.linspace(1, model.sde.eps, count)
+def evaluation_times(model: ScoreModel, x: Tensor, clock: Clock, n: int) -> list[float]:
+    """Seconds of n single evaluations of the score, at times spread over the path."""
+    moments = torch.linspace(1, model.sde.eps, n)
     with torch.no_grad():
         return [timed(clock, lambda t=t: model(x, t)) for t in moments]  # type: ignore[misc]
 
@@ -62,18 +63,18 @@ def problem(model: ScoreModel, row: Solver) -> ReverseSDE | ProbabilityFlow:
 
 
 def ratio(model: ScoreModel, row: Solver, x: Tensor, steps: int, clock: Clock) -> float:
-    """Time of one solve over the floor, which is timed before it and after."""
-    count = EVALUATIONS[len(x) > LARGE]
-    singles = evaluation_times(model, x, clock, count)
+    """Time of one solve over the floor, which is timed before and after it."""
+    n = EVALUATIONS[len(x) > LARGE]
+    singles = evaluation_times(model, x, clock, n)
     started = clock()
     sol = solve(problem(model, row), x, row.name, steps=steps, seed=0, adaptive=False)
     spent = clock() - started
-    singles += evaluation_times(model, x, clock, count)
+    singles += evaluation_times(model, x, clock, n)
     return spent / (sol.stats.nfe * statistics.median(singles))
 
 
 def plain_call(model: ScoreModel, row: Solver, x: Tensor, steps: int) -> Callable[[], object]:
-    """The library's own call, with its defaults, on the grid that `solve` takes."""
+    """The library's own call, with its defaults, on the same grid as `solve`."""
     own = problem(model, row)
     if row.family == "torchsde":
         own.sde_type = torchsde._core.methods.select(row.name, "ito").sde_type
@@ -87,7 +88,7 @@ def plain_call(model: ScoreModel, row: Solver, x: Tensor, steps: int) -> Callabl
 
 def show_plain(model: ScoreModel, rows: list[Solver], clock: Clock) -> None:
     x = model.sde.prior_sample((64, *model.shape), seed=0)
-    print("\nthe library's own call with its defaults over ours, in time; batch 64")
+    print("\ntime of the library's own call with its defaults over ours; batch 64")
     print(f"{'library':13}{'method':18}{'steps':>6}{'theirs / ours':>15}")
     for row in rows:
         if row.family not in ("torchsde", "torchdiffeq") or row.adaptive:
@@ -119,11 +120,11 @@ def show_overhead(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, help="of each solve; see above")
+    parser.add_argument("--steps", type=int, help="steps of each solve; see above")
     parser.add_argument("--rounds", type=int, help="solves of each method; 3 at batch 1, 1 at 64")
     parser.add_argument("--batch", type=int, nargs="+", default=[64, 1])
-    parser.add_argument("--methods", nargs="+", help="only these")
-    parser.add_argument("--cpu", action="store_true", help="CPU seconds instead of seconds")
+    parser.add_argument("--methods", nargs="+", help="only these methods")
+    parser.add_argument("--cpu", action="store_true", help="measure CPU time")
     parser.add_argument(
         "--plain", action="store_true", help="only against the libraries' own calls"
     )

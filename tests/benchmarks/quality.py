@@ -1,13 +1,13 @@
-"""How near the end of the flow a number of evaluations leads: ours and three libraries'.
+"""The error at the end of the flow by evaluations: our solvers and those of three libraries.
 
     pip install azula diffusers k-diffusion
     OMP_NUM_THREADS=1 python tests/benchmarks/quality.py
 
-The shipped network; from one noise, every solver follows the probability flow from t = 1 to
-ε with 10, 20 and 40 evaluations of the score; shown is the rms over pixels of its final
-states against a fine solve. The three libraries run on Karras's schedule with the same ends;
-ours by name, in the clocks "karras" and "log_sigma". The last lines name the best of each side
-at each number of evaluations.
+With the shipped network and the same noise, every solver follows the probability flow from
+t = 1 to ε with 10, 20 and 40 evaluations of the score. The tables show the rms difference of
+its final pixels from a fine solve. The three libraries run on Karras's schedule between the
+same noise levels, our solvers in the clocks "karras" and "log_sigma". The last lines name the
+best of each side for each number of evaluations.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def error(x: Tensor, exact: Tensor) -> float:
 
 
 def ours(model: ScoreModel, x: Tensor, exact: Tensor, budgets: list[int]) -> dict[str, list[float]]:
-    """The errors of every fixed-step solver in each clock; infinite where one blows up."""
+    """The errors of every fixed-step solver in each clock; infinite if it blows up."""
     flow = ProbabilityFlow(model.sde, model, model.shape)
 
     def reached(name: str, steps: int, clock: str) -> float:
@@ -70,7 +70,7 @@ def theirs(
 
 
 def show(title: str, table: dict[str, list[float]], budgets: list[int]) -> list[str]:
-    """Print, best first at the middle budget; the name of the best of each column."""
+    """Print the table, best at the middle budget first; return the best of each column."""
     print(f"\n{title:32}" + "".join(f"{n:>10}" for n in budgets))
     middle = len(budgets) // 2
     for name, errors in sorted(table.items(), key=lambda item: item[1][middle]):

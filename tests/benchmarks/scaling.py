@@ -1,13 +1,13 @@
-"""What an image costs in training and in sampling, against its size: counts, and measurements.
+"""The cost of an image in training and in sampling, by its size: counted and measured.
 
     python tests/benchmarks/scaling.py            # operations and memory, counted
-    python tests/benchmarks/scaling.py --memory   # and the memory that this machine took
-    python tests/benchmarks/scaling.py --time     # and its seconds
+    python tests/benchmarks/scaling.py --memory   # and the memory that this machine uses
+    python tests/benchmarks/scaling.py --time     # and its time
 
-Counts are of tensors without data, so any size is counted at once: floating-point operations
+Counts are taken on tensors without data, so any size takes no time: floating-point operations
 by torch's counter, and the bytes that the backward pass keeps with bfloat16 autocast. Memory is
-the process's peak, which Linux tells; both are what one more image in a batch adds. Times are
-medians of updates; the noise's is that of drawing an image's numbers in training.
+the peak of the process, as Linux reports it. Both are what one more image in a batch adds. Times
+are medians over updates; that of the noise is for drawing an image's numbers in training.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from diffsde.training.recipes import Recipe
 
 BATCH = 4
 
-# (name, channels of the image, a side, how the network is made)
+# (name, channels of the image, its side in pixels, a function that makes the network)
 Case = tuple[str, int, int, Callable[[], nn.Module]]
 CASES: list[Case] = [
     ("ScoreUNet", 1, 28, ScoreUNet),
@@ -52,14 +52,14 @@ CASES: list[Case] = [
 
 
 def update(network: nn.Module, x: Tensor, label: Tensor, dtype: torch.dtype) -> Tensor:
-    """A forward pass as training makes it, and its loss."""
+    """A loss, after a forward pass as in training."""
     with torch.autocast(x.device.type, dtype, enabled=dtype != torch.float32):
         return network(x, label).square().sum()
 
 
 def counted(case: Case) -> tuple[int, float, float, float]:
-    """Parameters; operations forward, and forward and backward; bytes kept: all for an image."""
-    # What one more image takes: copies of weights, which autocast keeps too, fall out.
+    """Parameters; operations forward, and forward and backward; bytes kept, for one image."""
+    # The cost of one more image does not contain the copies of weights that autocast keeps.
     counts = [_counted(case, batch) for batch in (2, 3)]
     forward, whole, kept = (b - a for a, b in zip(*counts, strict=True))
     with torch.device("meta"):
@@ -88,19 +88,19 @@ def _counted(case: Case, batch: int) -> tuple[int, int, int]:
 
 
 def held(case: Case, batches: tuple[int, int] = (8, 24)) -> float:
-    """Bytes by which the peak of this process's memory grows for each image more in a batch."""
+    """Bytes that each further image in a batch adds to the peak memory of this process."""
     _, channels, side, make = case
     network, peaks = make(), []
     for batch in batches:
         x, label = torch.randn(batch, channels, side, side), torch.rand(batch)
-        Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+        Path("/proc/self/clear_refs").write_text("5")  # resets the peak
         update(network, x, label, torch.bfloat16).backward()
         peaks.append(int(re.findall(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[0]))
     return 1024 * (peaks[1] - peaks[0]) / (batches[1] - batches[0])
 
 
 def timed(case: Case, dtype: torch.dtype, updates: int = 5) -> float:
-    """Seconds that forward and backward pass take for an image."""
+    """Seconds of the forward and backward pass for each image."""
     _, channels, side, make = case
     network = make()
     x, label = torch.randn(BATCH, channels, side, side), torch.rand(BATCH)
@@ -113,7 +113,7 @@ def timed(case: Case, dtype: torch.dtype, updates: int = 5) -> float:
 
 
 def noise_seconds(case: Case) -> float:
-    """Seconds that the numbers of an image take to be drawn."""
+    """Seconds to draw the random numbers of one image."""
     _, channels, side, _ = case
     noise = TrainingNoise(0, "training", numbers_per_image((channels, side, side), Recipe()))
     seconds = []
@@ -131,7 +131,7 @@ def main() -> None:
     args = parser.parse_args()
     head = "| network | image | parameters | forward, GFLOP | update, GFLOP | kept, bf16, MB |"
     if args.memory:
-        head += " held here, MB |"
+        head += " measured, MB |"
     if args.time:
         head += " float32, ms | bf16, ms | noise, ms |"
     print(head)
@@ -143,7 +143,7 @@ def main() -> None:
             f"| {name} | {channels}×{side}×{side} | {parameters / 1e6:.2f} M "
             f"| {forward / 1e9:.3g} | {whole / 1e9:.3g} | {kept / 1e6:.3g} |"
         )
-        small = parameters < 1e7 and side <= 64  # the others take a CPU minutes
+        small = parameters < 1e7 and side <= 64  # the others take minutes on a CPU
         if args.memory and small:
             row += f" {held(case) / 1e6:.3g} |"
         if args.time and small:

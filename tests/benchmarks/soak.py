@@ -1,10 +1,10 @@
-"""A day's work in one process: does memory grow, do files stay open?
+"""A long run in one process: does memory grow, do files stay open?
 
     python -m tests.benchmarks.soak --rounds 400
 
-A round is what `tests/test_soak.py` does: a solve by each of nine solvers of all families, a
-trajectory written and read, a plot and a film. Prints memory, open files, threads and figures
-as the rounds go by.
+A round is that of `tests/whole/test_soak.py`: a solve by each of nine solvers of all families,
+a trajectory written and read, a plot and a film. Prints memory, open files, threads and figures
+during the rounds.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import threading
 from pathlib import Path
 
 import matplotlib.pyplot as plt
-from tests.test_soak import SOLVES, one_of_each, open_files, resident
 
 from tests.launched import small_model
+from tests.whole.test_soak import SOLVES, one_of_each, open_files, resident
 
 
 def main() -> None:

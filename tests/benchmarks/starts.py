@@ -1,11 +1,11 @@
-"""Where samples go wrong: scores of solves that start from real digits under noise.
+"""Where samples go wrong: the quality of solves that start from noised digits.
 
     python tests/benchmarks/starts.py [--model mnist] [--images 1000] [--steps 12]
 
-Two tables. In the first, solves start at a noise level σ from training images under so much
-noise, the exact law p_t: what their scores lose between two levels is lost there. In the
-second, they start at T from three kinds of noise: the tutorial's prior N(0, s²), the prior
-with the data's mean, and noised training images.
+Prints two tables. In the first, solves start at a noise level σ from training images under
+noise of this level, whose law is exactly p_t. If the quality falls between two levels, it is
+lost between them. In the second, solves start at T from three kinds of noise: the tutorial's
+prior N(0, s²), the prior with the data's mean, and noised training images.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from diffsde.scores.model import ScoreModel
 LEVELS = (0.4, 0.8, 1.6, 3.2)
 SAMPLERS = {"sde": "sde_dpmpp_2m", "ode": "dpmpp_2m"}
 CHUNK = 250
-FIRST = 20_000  # of the training images that are noised: the floor is made of the first ones
+FIRST = 20_000  # first training image to be noised; those before it give the floor
 
 
 def karras_times(model: ScoreModel, level: float, steps: int) -> Tensor:
-    """Times from a noise level down to ε, even in σ^(1/7)."""
+    """Times from a noise level down to ε that are even in σ^(1/7)."""
     sde = model.sde
     last = float(sde.noise_level(torch.tensor(sde.eps, dtype=torch.float64)))
     roots = torch.linspace(level ** (1 / 7), last ** (1 / 7), steps + 1, dtype=torch.float64)

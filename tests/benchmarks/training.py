@@ -1,12 +1,11 @@
-"""Images a second in training, against the tutorial's loop as written.
+"""Images a second in training, compared with the tutorial's own loop.
 
     python tests/benchmarks/training.py
 
-Each way is timed in turn, several rounds over, so that whatever else the machine does falls
-on all of them alike; the median over rounds and the median of the paired ratios are printed.
-The tutorial's loop: float32, a data loader with one PIL image at a time, Adam. The data
-pipeline's share is the time that a batch takes to be drawn, over the time of an update; the
-noise's likewise.
+The ways are timed in turn for several rounds, so that any other load on the machine affects all
+of them alike; printed are the median over rounds and the median of the paired ratios. The
+tutorial's loop uses float32, a data loader with one PIL image at a time, and Adam. The share of
+the data is the time to draw a batch over the time of an update; that of the noise likewise.
 """
 
 from __future__ import annotations
@@ -63,7 +62,7 @@ def _for_ever(loader: DataLoader[tuple[Tensor, Tensor]]) -> Iterator[Tensor]:
 
 
 def ours(recipe: Recipe, memory_format: torch.memory_format | None = None) -> Callable[[], None]:
-    """One update of this package's loop; weights in that order in memory if one is given."""
+    """One update of this package's loop, with weights in a memory format if one is given."""
     data, recipe = load_images("mnist"), replace(recipe, batch_size=BATCH)
     run = Run.start(data, recipe, initial_model(data, recipe, VESDE()), Accelerator())
     if memory_format is not None:
@@ -73,7 +72,7 @@ def ours(recipe: Recipe, memory_format: torch.memory_format | None = None) -> Ca
 
 
 def data_share(updates: int) -> float:
-    """Seconds that drawing one batch takes."""
+    """Seconds to draw one batch of images."""
     data = load_images("mnist")
     order = torch.randperm(len(data.images)).split(BATCH)
     started = time.perf_counter()
@@ -83,7 +82,7 @@ def data_share(updates: int) -> float:
 
 
 def noise_share(updates: int) -> float:
-    """Seconds that drawing the numbers of one batch takes."""
+    """Seconds to draw the random numbers of one batch."""
     noise = TrainingNoise(0, "training", numbers_per_image((1, 28, 28), Recipe()))
     started = time.perf_counter()
     for step in range(updates):

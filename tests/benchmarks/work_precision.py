@@ -1,10 +1,10 @@
-"""Work against precision on the shipped network: the main solvers of the flow and of the SDE.
+"""Work against precision on the shipped network, for the main solvers of the flow and the SDE.
 
     OMP_NUM_THREADS=1 python tests/benchmarks/work_precision.py
 
-Prints two tables, each row a method at a number of evaluations of the score with its error:
-for the flow against a fine solve, for the SDE against a fine solve on the same Brownian path
-(strong) in the same clock. Everything is seeded; but for the seconds, two runs print the same.
+Prints two tables with a row for each method and number of evaluations of the score. Errors are
+measured against a fine solve, for the SDE on the same Brownian path in the same clock (strong).
+Everything is seeded; two runs print the same, except for the seconds.
 """
 
 from __future__ import annotations

@@ -1,0 +1,158 @@
+r"""What a number of bits/dim is made of: its sources of error, and its parts by noise level.
+
+With y = x / a and σ = s / a the flow is dy/d ln σ = y − D(y, σ), where D is the denoiser, so
+
+    bits/dim  =  8 + log₂(√(2π) s(ε))  +  ‖x(T) − m‖² / (2 D s(T)² ln 2)
+                 +  ∫ tr(∂D/∂y) / D  d log₂ σ :
+
+the floor, the cost of the latents, and what the image reveals of itself as the noise falls.
+
+Source: for the bound of the denoising column, Kingma et al., arXiv 2107.00630, equation 17.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from diffsde.analysis.density_flow import DensityFlow, check_flow, random_probes
+from diffsde.analysis.likelihood import log_likelihood
+from diffsde.equations.reverse import ProbabilityFlow
+
+__all__ = ["BitsByNoise", "bits_by_noise", "error_budget"]
+
+
+def error_budget(
+    flow: ProbabilityFlow, x: Tensor, *, seed: int = 0, probes: int = 8, **settings: Any
+) -> dict[str, float]:
+    """How much the mean bits/dim of a batch depends on things that it should not depend on.
+
+    Args:
+        flow, x: as `log_likelihood` takes them; about ten images are enough.
+        seed, probes: seed and number of the estimator's probes; at least two probes.
+        settings: for `log_likelihood`: eps, rtol, atol, method, clock, steps.
+
+    Returns:
+        In bits/dim: "tolerance", the change when rtol and atol are a hundred times smaller,
+        in float64; "epsilon", the change when t starts at 2ε; "probe", the standard error for
+        one image with a single probe; "images", the standard error of the mean over this batch.
+    """
+    settings = {"rtol": 1e-5, "atol": 1e-5, **settings}
+    fixed = {"eps": flow.sde.eps, **settings, "seed": seed, "probes": probes}
+    tight = {"rtol": 0.01 * settings["rtol"], "atol": 0.01 * settings["atol"]}
+    usual = log_likelihood(flow, x, **fixed)
+    bits = usual.bits_per_dim
+    finer = log_likelihood(flow, x.double(), **{**fixed, **tight}).bits_per_dim
+    later = log_likelihood(flow, x, **{**fixed, "eps": 2 * fixed["eps"]}).bits_per_dim
+    per_image = x[0].numel() * math.log(2)
+    return {
+        "tolerance": float((bits - finer).mean()),
+        "epsilon": float((later - bits).mean()),
+        "probe": float(usual.stderr.square().mean().sqrt()) * math.sqrt(probes) / per_image,
+        "images": float(bits.std()) / math.sqrt(len(x)),
+    }
+
+
+@dataclass(frozen=True)
+class BitsByNoise:
+    """The mean bits/dim of a batch as a sum over noise levels; `print` shows it as a table.
+
+    Attributes:
+        floor: the cost of an image without information, at ε.
+        latents: the cost of the latents.
+        levels: (K + 1,) noise levels σ, rising.
+        bits: (K,) the integral of the trace between each level and the next.
+        denoising: (K,) the same integral with ‖D(x(0) + σz, σ) − x(0)‖² / σ² in place of the
+            trace. The exact score has the smallest such error, and with it both columns have
+            the same mean over images of the model's own. Where they differ the network is
+            wrong, and more training at these levels would help.
+    """
+
+    floor: float
+    latents: float
+    levels: Tensor
+    bits: Tensor
+    denoising: Tensor
+
+    @property
+    def total(self) -> float:
+        """Mean bits/dim."""
+        return self.floor + self.latents + float(self.bits.sum())
+
+    def __str__(self) -> str:
+        lines = [f"{'noise level σ':>20}  bits/dim  denoising"]
+        for k, (bits, denoising) in enumerate(zip(self.bits, self.denoising, strict=True)):
+            ends = f"{float(self.levels[k]):.3g} to {float(self.levels[k + 1]):.3g}"
+            lines.append(f"{ends:>20}  {float(bits):8.3f}  {float(denoising):9.3f}")
+        rest = {"floor of ε": self.floor, "latents": self.latents, "total": self.total}
+        return "\n".join(lines + [f"{name:>20}  {value:8.3f}" for name, value in rest.items()])
+
+
+def bits_by_noise(
+    flow: ProbabilityFlow,
+    x: Tensor,
+    *,
+    intervals: int = 12,
+    seed: int = 0,
+    eps: float | None = None,
+    rtol: float = 1e-3,
+    atol: float = 1e-3,
+) -> BitsByNoise:
+    """Split the bits of a batch by noise level, with one probe for each image.
+
+    Args:
+        flow, x, eps, rtol, atol: as `log_likelihood` takes them; about ten images are enough.
+        intervals: number of equal intervals of ln σ.
+        seed: seed of the probes and of the noise for the denoising column.
+    """
+    check_flow(flow)
+    sde, dims = flow.sde, math.prod(flow.shape)
+    start = sde.eps if eps is None else eps
+    levels, times = _levels_and_times(flow, start, intervals)
+    probes = random_probes(x, dims, 1, "rademacher", seed, 0)
+    sol = DensityFlow(flow, probes, exact=False, eps=start).solve(
+        x, "dopri5", clock="log_sigma", rtol=rtol, atol=atol, save=times
+    )
+    integrals = sol.ys[:, :, dims].double().mean(1).cpu()
+    trace = sde.marginal_std(times).log().diff() - integrals.diff()
+    peak = math.log(math.sqrt(2 * math.pi))  # −log of the standard normal density at its mean
+    latents = -float(sde.prior_logp(sol.final[:, :dims]).mean()) / dims
+    return BitsByNoise(
+        floor=8 + (peak + float(sde.marginal_std(times[0]).log())) / math.log(2),
+        latents=(latents - peak - math.log(sde.prior_std)) / math.log(2),
+        levels=levels,
+        bits=trace / math.log(2),
+        denoising=_denoising_bits(flow, x, levels, seed),
+    )
+
+
+def _levels_and_times(flow: ProbabilityFlow, start: float, intervals: int) -> tuple[Tensor, Tensor]:
+    """Noise levels between t = `start` and T that are even in ln σ, and their times."""
+    sde = flow.sde
+    ends = sde.noise_level(torch.tensor([start, sde.T], dtype=torch.float64)).log()
+    levels = torch.linspace(float(ends[0]), float(ends[1]), intervals + 1).double().exp()
+    times = sde.time_of_noise_level(levels)
+    times[0], times[-1] = start, sde.T
+    return levels, times
+
+
+def _denoising_bits(flow: ProbabilityFlow, x: Tensor, levels: Tensor, seed: int) -> Tensor:
+    """(K,): the denoiser's squared error over σ², at one random level for each image."""
+    generator = torch.Generator().manual_seed(seed)
+    found = []
+    for low, high in pairwise(levels.log().tolist()):
+        share = torch.rand(len(x), generator=generator, dtype=torch.float64)
+        sigma = (low + (high - low) * share).exp()
+        z = torch.randn(x.shape, generator=generator).to(x)
+        t = flow.sde.time_of_noise_level(sigma).to(x)
+        mean, std = flow.sde.marginal_prob(x, t)
+        with torch.no_grad():
+            error = flow.denoise(mean + std * z, t) - x
+        squares = error.flatten(1).square().mean(1).double().cpu() / sigma**2
+        found.append(squares.mean() * (high - low) / math.log(2))
+    return torch.stack(found)

@@ -1,0 +1,79 @@
+"""The report of `check`: a row of numbers for each time, and the verdict in words."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from diffsde.analysis.text_table import aligned
+
+__all__ = ["CheckReport", "CheckRow", "number", "other_kind"]
+
+
+@dataclass(frozen=True)
+class CheckRow:
+    """The numbers at one time. All should be 1, the shifts 0; NaN where one is unknown.
+
+    Attributes:
+        t: the time.
+        spread, twin_spread: rms distance from the forward mean, divided by that of the forward
+            process, for the problem and for its twin; infinite once a solve has broken down.
+        shift, twin_shift: deviation of the mean over samples and coordinates from the forward
+            mean, divided by the same rms.
+        drift, diffusion, score: the factors of the parts, see `check_parts`.
+    """
+
+    t: float
+    spread: float
+    shift: float
+    twin_spread: float
+    twin_shift: float
+    drift: float
+    diffusion: float
+    score: float
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """The verdict of `check`; `print` shows the rows as a table with the findings below it.
+
+    Attributes:
+        rows: from T down to ε.
+        findings: what is wrong; empty if nothing is.
+        diverges: t at which the problem's marginals leave the forward process; None if never.
+        kind: "SDE" or "flow", the kind of the problem.
+    """
+
+    rows: tuple[CheckRow, ...]
+    findings: tuple[str, ...]
+    diverges: float | None
+    kind: str
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing wrong was found."""
+        return not self.findings
+
+    def __str__(self) -> str:
+        twin = other_kind(self.kind)
+        spreads = (f"{self.kind} spread", "shift", f"{twin} spread", "shift")
+        head = ("t", *spreads, "drift", "diffusion", "score")
+        cells = [
+            (f"{row.t:.3g}", *(number(getattr(row, name)) for name in _COLUMNS))
+            for row in self.rows
+        ]
+        verdict = self.findings or ("The marginals are those of the forward process.",)
+        return "\n".join([aligned([head, *cells]), "", *verdict])
+
+
+_COLUMNS = ("spread", "shift", "twin_spread", "twin_shift", "drift", "diffusion", "score")
+
+
+def other_kind(kind: str) -> str:
+    """The kind of the twin: the flow of an SDE, the SDE of a flow."""
+    return "flow" if kind == "SDE" else "SDE"
+
+
+def number(value: float) -> str:
+    """Three digits, or a dash for NaN."""
+    return "–" if math.isnan(value) else f"{value:.3g}"

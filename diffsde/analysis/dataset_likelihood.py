@@ -1,0 +1,129 @@
+r"""The likelihood of a data set, computed in chunks, with a results file that can be resumed."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from diffsde.analysis.density_flow import check_flow
+from diffsde.analysis.likelihood import bits_per_dim, dequantise, log_likelihood
+from diffsde.equations.reverse import ProbabilityFlow
+from diffsde.errors import InputError
+from diffsde.system.digest import digest, digest_of_score
+from diffsde.system.tensorfile import read_tensors, write_tensors
+
+__all__ = ["LikelihoodSummary", "evaluate_likelihood"]
+
+
+@dataclass(frozen=True)
+class LikelihoodSummary:
+    """The likelihood of a data set, or of the part that is done.
+
+    Attributes:
+        log_prob: (N,) log-likelihoods in nats.
+        dims: values in an image.
+        nfe: evaluations of the score, summed over all chunks.
+    """
+
+    log_prob: Tensor
+    dims: int
+    nfe: int
+
+    @property
+    def bits_per_dim(self) -> Tensor:
+        """(N,) bits for each value."""
+        return bits_per_dim(self.log_prob, self.dims)
+
+    @property
+    def mean(self) -> float:
+        """Mean bits/dim."""
+        return float(self.bits_per_dim.mean())
+
+    @property
+    def stderr(self) -> float:
+        """Standard error of `mean`, due to the choice of images, the u and the probes together."""
+        return float(self.bits_per_dim.std()) / math.sqrt(len(self.log_prob))
+
+    def __str__(self) -> str:
+        return f"{self.mean:.4f} ± {self.stderr:.4f} bits/dim ({len(self.log_prob)} images)"
+
+
+def evaluate_likelihood(
+    flow: ProbabilityFlow,
+    images: Tensor,
+    *,
+    path: str | os.PathLike[str] | None = None,
+    chunk: int = 64,
+    seed: int = 0,
+    progress: bool = False,
+    **settings: Any,
+) -> LikelihoodSummary:
+    """The likelihood of a data set in bits/dim, with dequantised images, in chunks.
+
+    Args:
+        flow: see `log_likelihood`.
+        images: (N, C, H, W), 8-bit images scaled to [0, 1].
+        path: results file, written after every chunk. If it exists, the evaluation continues
+            from it.
+        chunk: images solved at a time. The steps of an adaptive solver depend on it, within
+            its tolerance.
+        seed: seed of the dequantisation and of the probes.
+        progress: show a progress bar with the mean so far.
+        settings: for `log_likelihood`, such as probes, rtol, method.
+
+    Raises:
+        InputError: `path` holds results of other images, another model or other settings.
+    """
+    from tqdm.auto import tqdm  # here, because no other likelihood needs it
+
+    check_flow(flow)
+    if not len(images):
+        raise InputError("images: expected at least one")
+    description = _description(flow, images, chunk=chunk, seed=seed, **settings)
+    done, nfe = _results_so_far(path, description)
+    with tqdm(total=len(images), initial=len(done), unit="image", disable=not progress) as bar:
+        while len(done) < len(images):
+            part = images[len(done) : len(done) + chunk]
+            x = dequantise(part, seed=seed, first=len(done))
+            found = log_likelihood(flow, x, seed=seed, first=len(done), **settings)
+            done, nfe = torch.cat([done, found.log_prob.double().cpu()]), nfe + found.nfe
+            if path is not None:
+                tensors = {"log_prob": done, "nfe": torch.tensor(nfe)}
+                write_tensors(path, tensors, {"likelihood": description})
+            bar.update(len(part))
+            bar.set_postfix_str(f"{bits_per_dim(done, part[0].numel()).mean():.4f} bits/dim")
+    return LikelihoodSummary(done, images[0].numel(), nfe)
+
+
+def _description(flow: ProbabilityFlow, images: Tensor, **settings: Any) -> dict[str, Any]:
+    """Everything that the results depend on, as the results file keeps it."""
+    return {
+        "images": digest([images]),
+        "score": digest_of_score(flow.score),
+        "sde": {"name": type(flow.sde).__name__, **flow.sde.config()},
+        **settings,
+    }
+
+
+def _results_so_far(
+    path: str | os.PathLike[str] | None, description: Mapping[str, Any]
+) -> tuple[Tensor, int]:
+    """The log-likelihoods and evaluations that the results file holds; none without a file."""
+    if path is None or not Path(path).exists():
+        return torch.zeros(0, dtype=torch.float64), 0
+    tensors, found = read_tensors(path)
+    before = found.get("likelihood", {})
+    different = [k for k in sorted({*before, *description}) if before.get(k) != description.get(k)]
+    if different:
+        raise InputError(
+            f"{path} holds likelihoods with other {', '.join(different)}: give another path, or "
+            "delete the file to start again"
+        )
+    return tensors["log_prob"], int(tensors["nfe"])

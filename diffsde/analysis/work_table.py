@@ -1,0 +1,83 @@
+"""The table of errors and costs that `work_precision` returns."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from diffsde.analysis.text_table import aligned
+from diffsde.errors import InputError
+from diffsde.system.files import written_whole
+
+__all__ = ["WorkPrecision", "WorkRow"]
+
+
+@dataclass(frozen=True)
+class WorkRow:
+    """One solve.
+
+    Attributes:
+        method, clock: names.
+        steps: accepted steps.
+        nfe: evaluations of the score.
+        seconds: duration of the solve, the median over repeats.
+        error: distance from the reference; infinite if the solve blew up.
+    """
+
+    method: str
+    clock: str
+    steps: int
+    nfe: int
+    seconds: float
+    error: float
+
+
+@dataclass(frozen=True)
+class WorkPrecision:
+    """The table of all solves: `print` it, `save` it, or draw it with `plot_work_precision`.
+
+    Iterating gives each row as a mapping, as the plots take it. With several clocks the name
+    of a method includes its clock, so that each method in each clock is a line of its own.
+    """
+
+    rows: tuple[WorkRow, ...]
+    measure: str
+
+    def __iter__(self) -> Iterator[Mapping[str, Any]]:
+        several = len({row.clock for row in self.rows}) > 1
+        for row in self.rows:
+            name = f"{row.method}, {row.clock}" if several else row.method
+            yield {**asdict(row), "method": name}
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def best(self, nfe: int) -> WorkRow:
+        """The row with the smallest error among those that took at most `nfe` evaluations."""
+        affordable = [row for row in self.rows if row.nfe <= nfe]
+        if not affordable:
+            raise InputError(
+                f"nfe = {nfe}: no solve took so few evaluations; the least is "
+                f"{min(row.nfe for row in self.rows)}"
+            )
+        return min(affordable, key=lambda row: row.error)
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write a CSV file, completely or not at all."""
+        with written_whole(path) as temporary, temporary.open("w", newline="") as file:
+            writer = csv.DictWriter(file, [field.name for field in fields(WorkRow)])
+            writer.writeheader()
+            writer.writerows(asdict(row) for row in self.rows)
+        return Path(path)
+
+    def __str__(self) -> str:
+        head = ("method", "clock", "steps", "nfe", "seconds", f"{self.measure} error")
+        cells = [
+            (r.method, r.clock, f"{r.steps}", f"{r.nfe}", f"{r.seconds:.3g}", f"{r.error:.3g}")
+            for r in self.rows
+        ]
+        return aligned([head, *cells], left=2)
