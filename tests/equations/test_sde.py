@@ -286,7 +286,7 @@ def test_flow_has_the_law(make: Callable[[], SDE], method: str) -> None:
 @pytest.mark.parametrize("clock", CLOCKS)
 @pytest.mark.parametrize("eta", [0.0, 0.5, 1.0, 1.5])
 def test_every_eta_keeps_the_marginals(eta: float, clock: str) -> None:
-    """At several times, for the tutorial's SDE."""
+    """Half way and at the end, for the tutorial's SDE."""
     sde = VESDE()
     score = bimodal(sde)
     rev = ReverseSDE(sde, each(score), STATES[1:], eta=eta)

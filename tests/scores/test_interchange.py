@@ -120,7 +120,7 @@ def test_our_score_in_k_diffusion_samplers() -> None:
     )  # fmt: skip
     sde = EDMSDE()
     n = 20
-    sigmas = sampling.get_sigmas_karras(n + 1, sde.eps, sde.T)[:-1].double()  # without the final zero
+    sigmas = sampling.get_sigmas_karras(n + 1, sde.eps, sde.T)[:-1].double()  # without the last, 0
     x1 = sde.prior_sample((4, 3), seed=0, dtype=torch.float64)
     model = to_denoiser(exact(sde), sde)
     flow = ProbabilityFlow(sde, exact(sde), (3,))
