@@ -1,4 +1,4 @@
-r"""Scores: what is learned or known of the data.
+r"""Scores: what is learned or known about the data.
 
 May import `equations` and the folders below it.
 

@@ -1,9 +1,9 @@
 r"""Checkpoints: a model as one safetensors file.
 
-The file holds the network's tensors, the mean image of the data if the prior has it
-(`SDE.centre`), and, in its metadata, all that is needed to
-build the model again: the names and arguments of network, SDE and preconditioning
-and the image's shape, as JSON. Nothing is pickled, so a file can hold no code.
+The file holds the network's tensors and, if the prior has one (`SDE.centre`), the mean image
+of the data. Its metadata describe how to rebuild the model, as JSON: the names and arguments
+of network, SDE and preconditioning, and the shape of an image. Nothing is pickled, so a file
+cannot contain code.
 """
 
 from __future__ import annotations
@@ -39,20 +39,26 @@ PRETRAINED = {
     "mnist-likelihood": "mnist-likelihood.safetensors",
 }
 
+_DATA_MEAN = "data_mean"
+_PARTS: dict[str, Mapping[str, type]] = {
+    "network": NETWORKS,
+    "sde": SDES,
+    "preconditioning": PRECONDITIONINGS,
+}
+
 
 def describe_model(model: ScoreModel) -> dict[str, Any]:
-    """All that builds the model again but its weights, as JSON can hold it.
+    """Everything but the weights that is needed to rebuild a model, in types that JSON can hold.
 
     Raises:
-        InputError: network, SDE or preconditioning is not one of diffsde's own classes.
+        InputError: the network, the SDE or the preconditioning is not in its registry,
+            `NETWORKS`, `SDES` or `PRECONDITIONINGS`.
     """
     return {
-        "network": _name_and_args(model.network, NETWORKS, "diffsde.scores.networks.NETWORKS"),
-        "sde": _name_and_args(model.sde, SDES, "diffsde.equations.forward.SDES"),
+        "network": _name_and_args(model.network, NETWORKS, "diffsde.scores.NETWORKS"),
+        "sde": _name_and_args(model.sde, SDES, "diffsde.equations.SDES"),
         "preconditioning": _name_and_args(
-            model.preconditioning,
-            PRECONDITIONINGS,
-            "diffsde.scores.preconditioning.PRECONDITIONINGS",
+            model.preconditioning, PRECONDITIONINGS, "diffsde.scores.PRECONDITIONINGS"
         ),
         "shape": list(model.shape),
     }
@@ -63,20 +69,20 @@ def _name_and_args(part: Any, registry: Mapping[str, type[Any]], where: str) -> 
         if type(part) is cls:
             return {"name": name, "args": part.config()}
     raise InputError(
-        f"{type(part).__name__} cannot be named in a checkpoint: add the class to {where}, with "
-        f"a config() that returns its arguments. There now: {', '.join(registry)}"
+        f"{type(part).__name__} cannot be named in a checkpoint: add the class to {where} and "
+        f"give it a config() that returns its arguments. Registered now: {', '.join(registry)}"
     )
 
 
 def build_model(description: Any, weights: Mapping[str, Tensor]) -> ScoreModel:
-    """The model of `describe_model`'s answer with its network's tensors, of float32.
+    """The model that `describe_model` described, with its network's tensors, of float32.
 
-    Nothing is believed: the description is checked before anything is built from it, and
-    memory is taken only once the tensors at hand are seen to be those of the network.
+    The input is not trusted: the description is checked before anything is built from it, and
+    memory is allocated only after the tensors have been found to fit the network.
 
     Raises:
-        ValueError, TypeError: the description is not that of a model, or the tensors are not
-            its network's.
+        ValueError, TypeError: the description is not that of a model, or the tensors do not
+            fit its network.
     """
     parts = _checked_description(description)
     sde = SDES[parts["sde"]["name"]](**parts["sde"]["args"])
@@ -91,11 +97,11 @@ def build_model(description: Any, weights: Mapping[str, Tensor]) -> ScoreModel:
 
 
 def save_model(model: ScoreModel, path: str | os.PathLike[str], **notes: Any) -> Path:
-    """Write a model to a safetensors file, whole or not at all.
+    """Write a model to a safetensors file; if this fails, no partial file is left.
 
     Args:
-        model: its network, SDE and preconditioning must be of diffsde's own classes
-            (`NETWORKS`, `SDES`, `PRECONDITIONINGS`).
+        model: its network, SDE and preconditioning must be in the registries `NETWORKS`, `SDES`
+            and `PRECONDITIONINGS`.
         path: the file.
         notes: anything JSON can hold, kept in the metadata, such as the training recipe.
     """
@@ -125,7 +131,18 @@ def load_model(path: str | os.PathLike[str]) -> ScoreModel:
     return model.eval()
 
 
-# -- checks of what a file says, before anything is built from it -------------------
+def load_pretrained(name: str = "mnist") -> ScoreModel:
+    """Load a model that ships with the package; this needs no internet access."""
+    if name not in PRETRAINED:
+        raise InputError(f"no pretrained model {name!r}: {name_list(name, PRETRAINED)}")
+    return load_model(_weights() / PRETRAINED[name])
+
+
+def _weights() -> Path:
+    return Path(str(resources.files("diffsde.scores"))) / "weights"
+
+
+# -- the checks of a file's description, before anything is built from it -------------------
 
 _LARGEST = {
     "in_channels": 64,
@@ -137,16 +154,10 @@ _LARGEST = {
 }
 _LARGEST_NUMBER = 1e12
 _MAY_BE_ZERO = {"classes"}
-_DATA_MEAN = "data_mean"
-_PARTS: dict[str, Mapping[str, type]] = {
-    "network": NETWORKS,
-    "sde": SDES,
-    "preconditioning": PRECONDITIONINGS,
-}
 
 
 def _checked_description(description: Any) -> dict[str, Any]:
-    """The description with the tutorial's preconditioning where an older file names none."""
+    """The description; the tutorial's preconditioning is added if an older file names none."""
     if not isinstance(description, dict):
         raise ValueError(f"the description is a {type(description).__name__}, not an object")
     parts = {"preconditioning": {"name": "score", "args": {}}, **description}
@@ -154,38 +165,41 @@ def _checked_description(description: Any) -> dict[str, Any]:
     if unknown:
         raise ValueError(f"unknown entries {unknown}")
     for what, registry in _PARTS.items():
-        part = parts.get(what)
-        if not isinstance(part, dict) or part.keys() != {"name", "args"}:
-            raise ValueError(f"{what}: expected a name and args, got {part!r:.80}")
-        if not isinstance(part["name"], str) or part["name"] not in registry:
-            raise ValueError(f"no {what} {part['name']!r:.40}: {', '.join(registry)}")
-        _check_args(what, part["args"])
+        _check_part(what, parts.get(what), registry)
     shape = parts.get("shape")
     if not (isinstance(shape, list) and len(shape) == 3 and all(_is_size(n, 8192) for n in shape)):
         raise ValueError(f"shape = {shape!r:.80}: expected three positive integers")
     return parts
 
 
-def _check_args(what: str, args: Any) -> None:
-    if not isinstance(args, dict):
+def _check_part(what: str, part: Any, registry: Mapping[str, type]) -> None:
+    if not isinstance(part, dict) or part.keys() != {"name", "args"}:
+        raise ValueError(f"{what}: expected a name and args, got {part!r:.80}")
+    if not isinstance(part["name"], str) or part["name"] not in registry:
+        raise ValueError(f"no {what} {part['name']!r:.40}: {', '.join(registry)}")
+    if not isinstance(part["args"], dict):
         raise ValueError(f"{what}: args is not an object")
-    for name, value in args.items():
-        if name in _LARGEST:
-            sizes = value if isinstance(value, list) else [value]
-            least = 0 if name in _MAY_BE_ZERO else 1
-            valid = all(_is_size(n, _LARGEST[name], least) for n in sizes)
-            if not (0 < len(sizes) <= 16 and valid):
-                raise ValueError(
-                    f"{what}: {name} = {value!r:.80}: expected integers, {least} to "
-                    f"{_LARGEST[name]}"
-                )
-        elif isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise ValueError(f"{what}: {name} = {value!r:.80}: expected a number")
-        elif not abs(value) <= _LARGEST_NUMBER:
-            raise ValueError(
-                f"{what}: {name} = {value!r:.80}: expected a finite number, at most "
-                f"{_LARGEST_NUMBER:g}"
-            )
+    for name, value in part["args"].items():
+        check = _check_sizes if name in _LARGEST else _check_number
+        check(what, name, value)
+
+
+def _check_sizes(what: str, name: str, value: Any) -> None:
+    sizes = value if isinstance(value, list) else [value]
+    least, largest = (0 if name in _MAY_BE_ZERO else 1), _LARGEST[name]
+    if not (0 < len(sizes) <= 16 and all(_is_size(n, largest, least) for n in sizes)):
+        raise ValueError(
+            f"{what}: {name} = {value!r:.80}: expected integers from {least} to {largest}"
+        )
+
+
+def _check_number(what: str, name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ValueError(f"{what}: {name} = {value!r:.80}: expected a number")
+    if not abs(value) <= _LARGEST_NUMBER:
+        raise ValueError(
+            f"{what}: {name} = {value!r:.80}: expected a finite number, at most {_LARGEST_NUMBER:g}"
+        )
 
 
 def _is_size(value: Any, largest: int, least: int = 1) -> bool:
@@ -198,24 +212,16 @@ def _check_weights(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
     for name in [*expected, *found]:
         if expected.get(name) != found.get(name):
             raise ValueError(
-                f"tensor {name} has shape {found.get(name)}, this network's {expected.get(name)}"
+                f"tensor {name} has shape {found.get(name)}, but this network's has shape "
+                f"{expected.get(name)}"
             )
         if not weights[name].is_floating_point():
-            raise ValueError(f"tensor {name} is of {weights[name].dtype}, expected float32")
+            raise ValueError(f"tensor {name} has {weights[name].dtype}, expected float32")
 
 
 def _checked_mean(mean: Tensor | None, shape: tuple[int, ...]) -> Tensor | None:
     if mean is not None and (mean.shape != shape or not mean.is_floating_point()):
-        raise ValueError(f"data_mean is {tuple(mean.shape)}, {mean.dtype}: expected {shape} floats")
+        raise ValueError(
+            f"data_mean has shape {tuple(mean.shape)} and {mean.dtype}: expected {shape} and floats"
+        )
     return mean
-
-
-def load_pretrained(name: str = "mnist") -> ScoreModel:
-    """A model that ships with the package; no network is needed."""
-    if name not in PRETRAINED:
-        raise InputError(f"no pretrained model {name!r}: {name_list(name, PRETRAINED)}")
-    return load_model(_weights() / PRETRAINED[name])
-
-
-def _weights() -> Path:
-    return Path(str(resources.files("diffsde.scores"))) / "weights"

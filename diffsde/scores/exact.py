@@ -1,4 +1,7 @@
-r"""Exact scores: data whose score is known in closed form, the references of every test."""
+r"""Exact scores: Gaussian data and mixtures, whose scores are known in closed form.
+
+Solvers and networks are tested against them.
+"""
 
 from __future__ import annotations
 
@@ -23,8 +26,8 @@ class GaussianScore(nn.Module):
 
     Args:
         sde: the forward process.
-        mean, std: numbers or tensors; their common shape is that of one sample
-            (a pair of numbers stands for samples of shape (1,), but scores any shape).
+        mean, std: numbers or tensors that broadcast to the shape of one sample. Two numbers
+            make samples of shape (1,), and the score of x of any shape.
     """
 
     mean: Tensor
@@ -62,7 +65,7 @@ class GaussianScore(nn.Module):
         return -0.5 * terms.flatten(1).sum(1)
 
     def sample(self, n: int, t: Tensor | float, seed: int | None = None) -> Tensor:
-        """n draws of x(t), of shape (n, *shape)."""
+        """n samples of x(t), of shape (n, *shape)."""
         z = _draws(n, self.shape, seed)
         mean, variance = self._law(z, t)
         return mean + variance.sqrt() * z
@@ -71,14 +74,14 @@ class GaussianScore(nn.Module):
 class MixtureScore(nn.Module):
     """The exact score of a mixture of isotropic Gaussians Σ wₖ N(mₖ, cₖ² I).
 
-    Every component stays Gaussian under the forward process; the score is the
-    components' scores, averaged with the posterior probability of each.
+    Every component stays Gaussian under the forward process. The score is the average of the
+    components' scores, weighted by the posterior probability of each component.
 
     Args:
         sde: the forward process.
-        means: (K, …), the centres.
-        stds: a number or (K,), the components' standard deviations.
-        weights: (K,), positive; equal if left out. They are divided by their sum.
+        means: mₖ, (K, …).
+        stds: cₖ, a number or (K,).
+        weights: wₖ, (K,), positive; equal if left out. They are divided by their sum.
     """
 
     means: Tensor
@@ -97,18 +100,12 @@ class MixtureScore(nn.Module):
         means = torch.as_tensor(means, dtype=torch.float64)
         if means.dim() < 2:
             raise InputError(f"means has shape {tuple(means.shape)}: expected (K, …)")
-        count = len(means)
         stds = torch.as_tensor(stds, dtype=torch.float64)
-        w = torch.as_tensor([1.0] * count if weights is None else weights, dtype=torch.float64)
-        if stds.shape not in ((), (count,)) or w.shape != (count,):
-            raise InputError(
-                f"{count} means, stds of shape {tuple(stds.shape)}, weights of shape "
-                f"{tuple(w.shape)}: expected one std and one weight for each mean"
-            )
-        if not ((stds > 0).all() and (w > 0).all()):
-            raise InputError("stds and weights: expected positive numbers")
+        weights = [1.0] * len(means) if weights is None else weights
+        w = torch.as_tensor(weights, dtype=torch.float64)
+        _check_components(len(means), stds, w)
         self.register_buffer("means", means)
-        self.register_buffer("stds", stds.expand(count).clone())
+        self.register_buffer("stds", stds.expand(len(means)).clone())
         self.register_buffer("log_weights", (w / w.sum()).double().log())
 
     @property
@@ -141,7 +138,7 @@ class MixtureScore(nn.Module):
         return self._components(x, t)[2].logsumexp(1)
 
     def sample(self, n: int, t: Tensor | float, seed: int | None = None) -> Tensor:
-        """n draws of x(t), of shape (n, *shape)."""
+        """n samples of x(t), of shape (n, *shape)."""
         seed = fresh_seed() if seed is None else seed
         z = _draws(n, self.shape, seed)
         chooser = torch.Generator().manual_seed(seed)
@@ -151,6 +148,16 @@ class MixtureScore(nn.Module):
         scale, std = self.sde.marginal_scale(t), self.sde.marginal_std(t)
         width = ((scale * self.stds.cpu()[which]) ** 2 + std**2).sqrt()
         return (scale * self.means.cpu()[which] + expand(width, z.double()) * z).to(z)
+
+
+def _check_components(n: int, stds: Tensor, weights: Tensor) -> None:
+    if stds.shape not in ((), (n,)) or weights.shape != (n,):
+        raise InputError(
+            f"{n} means, stds of shape {tuple(stds.shape)}, weights of shape "
+            f"{tuple(weights.shape)}: expected one std and one weight for each mean"
+        )
+    if not ((stds > 0).all() and (weights > 0).all()):
+        raise InputError("stds and weights: expected positive numbers")
 
 
 def _draws(n: int, shape: Sequence[int], seed: int | None) -> Tensor:

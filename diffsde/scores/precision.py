@@ -1,13 +1,14 @@
-r"""Ways to evaluate a network: its precision, the order of memory, compiled or not.
+r"""Ways to evaluate a network: its precision, its memory format, compiled or not.
 
-In bfloat16 a number has 8 bits. What stays in float32 is what is cheap and touches much: the
-first convolution and the last two, which make the image; 1 × 1 convolutions, through which
-everything passes from one scale to the other; the linear layers, which tell the noise level.
+A bfloat16 number has 8 significant bits. Layers that are cheap and affect much stay in
+float32: the first convolution and the last two, which make the image; 1 × 1 convolutions,
+through which everything passes from one scale to the other; and linear layers, which carry
+the noise level.
 
-What is left does its harm where an image is decided. While the noise is about as strong as
-the largest variation among the data (σ² near the first eigenvalues of their covariance), a
-path falls to one or the other kind of image, and there a small error grows (Biroli et al.,
-arXiv 2402.18491). `ByNoiseLevel` evaluates exactly there, and fast elsewhere.
+The remaining error does harm where a path commits to one kind of image or another. There
+the noise is about as strong as the largest variation among the data (σ² is near the first
+eigenvalues of their covariance), and a small error grows (Biroli et al., arXiv 2402.18491).
+`ByNoiseLevel` evaluates one network there, which can be exact, and a faster one elsewhere.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from diffsde.scores.model import ScoreModel
 
 __all__ = ["ByNoiseLevel", "Way"]
 
-# Weights become constants, cast and laid out once instead of at every evaluation.
+# The weights become constants, which are cast and laid out once, not at every evaluation.
 _COMPILER_OPTIONS: dict[str, Any] = {"freezing": True}
 
 
@@ -44,7 +45,7 @@ class Way:
         return ", ".join(parts)
 
     def of(self, model: ScoreModel) -> ScoreModel:
-        """The model, evaluated this way; plain float32 is the model itself."""
+        """The model, evaluated this way; for plain float32, the model itself."""
         if self == Way():
             return model
         faster = copy.deepcopy(model)
@@ -58,12 +59,12 @@ class Way:
 
 
 class ByNoiseLevel(nn.Module):
-    """A network that is one at some noise levels and another at all others.
+    """One network for a band of noise levels, and another for all others.
 
     Args:
         inside: called if any label of the batch is in the band.
         outside: called otherwise.
-        band: the lowest and the highest label, both in it.
+        band: the lowest and the highest label of the band, both included.
     """
 
     def __init__(self, inside: nn.Module, outside: nn.Module, band: tuple[float, float]) -> None:
@@ -71,16 +72,16 @@ class ByNoiseLevel(nn.Module):
         self.inside, self.outside, self.band = inside, outside, band
         self.classes = getattr(inside, "classes", 0)
 
-    def forward(self, x: Tensor, label: Tensor, *told: Tensor) -> Tensor:
+    def forward(self, x: Tensor, label: Tensor, *class_label: Tensor) -> Tensor:
         """The output, of x's shape (B, C, H, W), for labels of shape (B,)."""
         low, high = self.band
         in_band = bool(((low <= label) & (label <= high)).any())
-        output: Tensor = (self.inside if in_band else self.outside)(x, label, *told)
+        output: Tensor = (self.inside if in_band else self.outside)(x, label, *class_label)
         return output
 
 
 class _Network(nn.Module):
-    """A network, called in another precision or order of memory."""
+    """A network that is called in another precision or memory format."""
 
     def __init__(self, network: nn.Module, way: Way) -> None:
         super().__init__()
@@ -89,32 +90,17 @@ class _Network(nn.Module):
         if way.channels_last:
             network.to(memory_format=torch.channels_last)
 
-    def forward(self, x: Tensor, label: Tensor, *told: Tensor) -> Tensor:
+    def forward(self, x: Tensor, label: Tensor, *class_label: Tensor) -> Tensor:
         if self.way.channels_last:
             x = x.contiguous(memory_format=torch.channels_last)
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.way.bfloat16):
-            output: Tensor = self.network(x, label, *told)
+            output: Tensor = self.network(x, label, *class_label)
         return output.to(x.dtype).contiguous()
 
 
 def _keep_exact(model: ScoreModel) -> None:
-    """Take the linear layers, 1 × 1, the first and the last two convolutions out of autocast."""
-    called: list[nn.Module] = []
-
-    def note(module: nn.Module, *_: Any) -> None:
-        called.append(module)
-
-    weighted = [
-        module
-        for module in model.network.modules()
-        if isinstance(weight := getattr(module, "weight", None), Tensor) and weight.dim() > 1
-    ]
-    hooks = [module.register_forward_hook(note) for module in weighted]
-    with torch.no_grad():
-        x = model.sde.prior_sample((1, *model.shape), seed=0)
-        model(x, model.sde.T)
-    for hook in hooks:
-        hook.remove()
+    """Exclude linear layers, 1 × 1, the first and the last two convolutions from autocast."""
+    called = _weighted_layers(model)
     linear = [module for module in called if isinstance(module, nn.Linear)]
     others = [module for module in called if not isinstance(module, nn.Linear)]
     pointwise = [module for module in others if _is_pointwise(module)]
@@ -122,8 +108,27 @@ def _keep_exact(model: ScoreModel) -> None:
         module.forward = _without_autocast(module.forward)
 
 
+def _weighted_layers(model: ScoreModel) -> list[nn.Module]:
+    """The layers with a matrix of weights, in the order in which one evaluation calls them."""
+    called: list[nn.Module] = []
+
+    def note(module: nn.Module, *_: Any) -> None:
+        called.append(module)
+
+    weights = ((module, getattr(module, "weight", None)) for module in model.network.modules())
+    weighted = [module for module, w in weights if isinstance(w, Tensor) and w.dim() > 1]
+    hooks = [module.register_forward_hook(note) for module in weighted]
+    with torch.no_grad():
+        x = model.sde.prior_sample((1, *model.shape), seed=0)
+        model(x, model.sde.T)
+    for hook in hooks:
+        hook.remove()
+    return called
+
+
 def _is_pointwise(module: nn.Module) -> bool:
-    """Whether a convolution's kernel is one pixel: ours say `kernel`, torch's `kernel_size`."""
+    """Whether a convolution's kernel is one pixel."""
+    # Our layers call it `kernel`, torch's `kernel_size`.
     kernel = getattr(module, "kernel", None) or getattr(module, "kernel_size", ())
     return kernel == 1 or (isinstance(kernel, tuple) and set(kernel) == {1})
 

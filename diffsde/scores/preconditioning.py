@@ -1,19 +1,19 @@
-r"""Preconditionings: what a network's output means, apart from what the network is.
+r"""Preconditionings: what a network is given, and what its output means.
 
-A body F is any `torch.nn.Module` called as `F(input, label)`, images and one number
-for each. A preconditioning makes a denoiser and a score of it, both linear in the
-noisy image x and in F (Karras et al., arXiv 2206.00364, eq. 7, written for any
-process x(t) = a x(0) + s z, whose noise level is σ = s / a):
+A network F is any `torch.nn.Module` called as `F(input, label)`, with images and one number
+for each. A preconditioning turns it into a denoiser and a score, both linear in the noisy
+image x and in F (Karras et al., arXiv 2206.00364, eq. 7, written for any process
+x(t) = a x(0) + s z, whose noise level is σ = s / a):
 
     D(x, t)      =  d_skip x + d_out F(c_in x, c_label),
     ∇ log p_t(x) =  s_skip x + s_out F(c_in x, c_label).
 
-The two say the same, score = (a D − x) / s², but each is given its own coefficients:
-turning one into the other by numbers loses digits where s is small or large.
+The two are equivalent, score = (a D − x) / s², but each has its own coefficients: computing
+one from the other would lose digits where s is small or large.
 
 With r² = σ² + σ_data²:
 
-| name       | F stands for             | D                                        | label   |
+| name       | F predicts               | D                                        | label   |
 |------------|--------------------------|------------------------------------------|---------|
 | "score"    | the score itself         | (x + s² F) / a                           | t       |
 | "noise"    | the noise z              | x / a − σ F                              | ¼ ln σ  |
@@ -21,8 +21,8 @@ With r² = σ² + σ_data²:
 | "velocity" | v of arXiv 2202.00512    | (σ_data²/r²) x / a − (σ σ_data/r) F      | ¼ ln σ  |
 | "edm"      | F of arXiv 2206.00364    | (σ_data²/r²) x / a + (σ σ_data/r) F      | ¼ ln σ  |
 
-All but the first feed the body x / (a r), which has unit variance. For data of unit
-variance (σ_data = 1) "velocity" is the v of Salimans & Ho; it is the negative of "edm".
+All but the first give the network x / (a r), which has unit variance. For data of unit
+variance (σ_data = 1), "velocity" is the v of Salimans & Ho. It is the negative of "edm".
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ __all__ = [
 
 
 class Coefficients(NamedTuple):
-    """The linear map from (x, F) to denoised image and score; each of t's shape."""
+    """The linear maps from (x, F) to the denoised image and to the score; each of t's shape."""
 
     input: Tensor
     label: Tensor
@@ -66,7 +66,7 @@ class Preconditioning:
     """Base of the preconditionings.
 
     Attributes:
-        sigma_data: root mean square of the data, about which inputs are scaled.
+        sigma_data: σ_data, the root mean square of the data, by which inputs are scaled.
     """
 
     sigma_data: float = 0.5
@@ -80,7 +80,7 @@ class Preconditioning:
         raise NotImplementedError
 
     def config(self) -> dict[str, float]:
-        """The arguments that build this object again."""
+        """The arguments from which this object can be rebuilt."""
         return asdict(self)
 
     def _levels(self, sde: SDE, t: Tensor) -> _Levels:
@@ -101,7 +101,7 @@ class _Levels(NamedTuple):
 
 @dataclass(frozen=True)
 class ScorePrediction(Preconditioning):
-    """The body returns the score; it is called with x and t as they are (the tutorial's way)."""
+    """The network returns the score, and is called with x and t themselves, as in the tutorial."""
 
     def coefficients(self, sde: SDE, t: Tensor) -> Coefficients:
         scale, std = sde.marginal_scale(t), sde.marginal_std(t)
@@ -111,7 +111,7 @@ class ScorePrediction(Preconditioning):
 
 @dataclass(frozen=True)
 class NoisePrediction(Preconditioning):
-    """The body returns the noise z (Ho et al., arXiv 2006.11239, eq. 12)."""
+    """The network returns the noise z (Ho et al., arXiv 2006.11239, eq. 12)."""
 
     def coefficients(self, sde: SDE, t: Tensor) -> Coefficients:
         n = self._levels(sde, t)
@@ -122,7 +122,7 @@ class NoisePrediction(Preconditioning):
 
 @dataclass(frozen=True)
 class DenoisedPrediction(Preconditioning):
-    """The body returns the clean image."""
+    """The network returns the clean image."""
 
     def coefficients(self, sde: SDE, t: Tensor) -> Coefficients:
         n = self._levels(sde, t)
@@ -132,7 +132,7 @@ class DenoisedPrediction(Preconditioning):
 
 @dataclass(frozen=True)
 class EDM(Preconditioning):
-    """The body's target has unit variance at every noise level (arXiv 2206.00364, table 1)."""
+    """The network's target has unit variance at every noise level (arXiv 2206.00364, table 1)."""
 
     def coefficients(self, sde: SDE, t: Tensor) -> Coefficients:
         n = self._levels(sde, t)
@@ -148,7 +148,7 @@ class EDM(Preconditioning):
 
 @dataclass(frozen=True)
 class VelocityPrediction(EDM):
-    """The body returns v = α z − σ x(0) (Salimans & Ho, arXiv 2202.00512, appendix D)."""
+    """The network returns v = α z − σ x(0) (Salimans & Ho, arXiv 2202.00512, appendix D)."""
 
     def coefficients(self, sde: SDE, t: Tensor) -> Coefficients:
         edm = super().coefficients(sde, t)
@@ -167,7 +167,7 @@ PRECONDITIONINGS: dict[str, type[Preconditioning]] = {
 def make_preconditioning(
     preconditioning: str | Preconditioning, sigma_data: float | None = None
 ) -> Preconditioning:
-    """A preconditioning by name, or as it is."""
+    """A preconditioning by name; one that is already built is returned unchanged."""
     if isinstance(preconditioning, Preconditioning):
         return preconditioning
     if preconditioning not in PRECONDITIONINGS:

@@ -4,7 +4,7 @@ With the weight λ(t) = s(t)² (arXiv 2011.13456, eq. 7),
 
     loss  =  E ‖ s(t) score(a(t) x(0) + s(t) z, t) + z ‖²,    z ~ N(0, I),
 
-summed over pixels, t uniform.
+summed over pixels, with t uniform.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from diffsde.scores.model import ScoreModel
 
 __all__ = ["SMALLEST_TIME", "score_matching_loss"]
 
-SMALLEST_TIME = 1e-5  # of training, as in the tutorial: the loss is degenerate at t = 0
+SMALLEST_TIME = 1e-5  # in training, as in the tutorial: the loss is degenerate at t = 0
 
 
 def score_matching_loss(
@@ -24,11 +24,11 @@ def score_matching_loss(
 ) -> Tensor:
     """Denoising score-matching loss of a batch x of shape (B, C, H, W): a scalar.
 
-    Times are uniform on [1e-5, T]; the squared error is summed over pixels and
-    averaged over the batch, so a network that returns zero scores C·H·W on
-    average (784 on 28 × 28). Source: arXiv 2011.13456, eq. 7 with λ = s².
+    Times are uniform on [1e-5, T]. The squared error is summed over pixels and averaged over
+    the batch, so the expected loss of a network that returns zero is C·H·W (784 on 28 × 28).
+    Source: arXiv 2011.13456, eq. 7 with λ = s².
     """
-    # Drawn on the CPU, like all noise here, so that a seed means the same on every device.
+    # Like all noise here, this is drawn on the CPU, so a seed means the same on every device.
     share = torch.rand(len(x), generator=generator, dtype=x.dtype).to(x.device)
     t = SMALLEST_TIME + (model.sde.T - SMALLEST_TIME) * share
     z = torch.randn(x.shape, generator=generator, dtype=x.dtype).to(x.device)

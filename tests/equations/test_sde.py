@@ -1,4 +1,4 @@
-"""Every forward SDE against its own mathematics, and every solver against every SDE."""
+"""Every forward SDE against its mathematics, and many solvers on every SDE."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def cosine() -> ScheduleSDE:
 
 
 class Straight(SDE):
-    """x(t) = (1 − t) x(0) + t z, written with the three functions of a user's own SDE."""
+    """x(t) = (1 − t) x(0) + t z, defined by the three functions that a user writes."""
 
     def __init__(self) -> None:
         super().__init__(T=0.99)
@@ -49,15 +49,15 @@ class Straight(SDE):
         return (1 - t) * x0, t
 
 
-# A sample of many independent coordinates has their law for the price of one sample's noise.
+# Independent coordinates are as good as samples for a test of the law, and cheaper to draw.
 STATES = (12, 125)
 
 ALL: dict[str, Callable[[], SDE]] = {**SDES, "cosine": cosine, "straight": Straight}
 every_sde = pytest.mark.parametrize("make", ALL.values(), ids=ALL.keys())
 
 
-def times(sde: SDE, count: int = 9) -> Tensor:
-    return torch.linspace(sde.eps, sde.T, count, dtype=torch.float64)
+def times(sde: SDE, n: int = 9) -> Tensor:
+    return torch.linspace(sde.eps, sde.T, n, dtype=torch.float64)
 
 
 # -- one SDE against itself ------------------------------------------------------------
@@ -189,7 +189,7 @@ def test_forward_solve_in_other_clocks(make: Callable[[], SDE], clock: str) -> N
     x0 = torch.full(STATES, 1.5, dtype=torch.float64)
     end = min(0.7, sde.T)
     mean, std = sde.marginal_prob(x0[:1, :1], end)
-    # Karras's τ = σ^{1/7} is not smooth at σ = 0: begin where a reverse solve would end.
+    # Karras's τ = σ^{1/7} is not smooth at σ = 0: start where a reverse solve would end.
     start = 0.0 if clock == "sigma" else sde.eps
     sol = solve(sde, x0, "euler", ts=[start, end], steps=60, seed=2, clock=clock, save="last")
     law = stats.norm(float(mean), float(std))
@@ -228,7 +228,7 @@ def bimodal(sde: SDE) -> MixtureScore:
 
 
 def each(score: MixtureScore) -> Callable[[Tensor, Tensor | float], Tensor]:
-    """The score of coordinates that are independent, each with the law of a 1-D mixture."""
+    """The score of independent coordinates, each with the law of a 1-D mixture."""
 
     def of(x: Tensor, t: Tensor | float) -> Tensor:
         t = torch.as_tensor(t, dtype=x.dtype)
@@ -239,7 +239,7 @@ def each(score: MixtureScore) -> Callable[[Tensor, Tensor | float], Tensor]:
 
 
 def start_of(score: MixtureScore, seed: int) -> Tensor:
-    """Draws of x(T) from its exact law, so that the prior's own error plays no part."""
+    """Samples of x(T) from its exact law, so that the prior's error plays no part."""
     generator = torch.Generator().manual_seed(seed)
     which = (torch.rand(STATES, generator=generator) > 0.4).long()
     z = torch.randn(STATES, generator=generator).double()
@@ -286,11 +286,11 @@ def test_flow_has_the_law(make: Callable[[], SDE], method: str) -> None:
 @pytest.mark.parametrize("clock", CLOCKS)
 @pytest.mark.parametrize("eta", [0.0, 0.5, 1.0, 1.5])
 def test_every_eta_keeps_the_marginals(eta: float, clock: str) -> None:
-    """At the end and half way, for the tutorial's SDE."""
+    """Half way and at the end, for the tutorial's SDE."""
     sde = VESDE()
     score = bimodal(sde)
     rev = ReverseSDE(sde, each(score), STATES[1:], eta=eta)
-    # More steps where they fall badly: t and σ leave few near ε.
+    # The clocks t and σ put few steps near ε, so they need more of them.
     steps = {"t": 160, "sigma": 240}.get(clock, 40)
     sol = solve(rev, start_of(score, 6), "sde_dpmpp_2m", steps=steps, clock=clock, seed=7, save=3)
     for t, y in zip(sol.ts[1:].tolist(), sol.ys[1:], strict=True):
@@ -309,7 +309,7 @@ def test_every_eta_keeps_the_marginals_of_every_sde(make: Callable[[], SDE], eta
 
 
 def test_the_flow_without_its_half_would_be_seen() -> None:
-    """The law tests can fail: with η² = 1 and no noise, they do."""
+    """The tests of laws can fail: with η² = 1 and no noise, they do."""
     sde = VESDE()
     score = bimodal(sde)
     doubled = ProbabilityFlow(sde, lambda x, t: 2 * each(score)(x, t), STATES[1:])
@@ -331,7 +331,7 @@ def test_order_on_the_gaussian_flow(make: Callable[[], SDE], method: str) -> Non
     """The flow of Gaussian data is known: x(ε) = m(ε) + (x(T) − m(T)) c(ε) / c(T)."""
     sde = make()
     score = GaussianScore(sde, 0.4, 0.7)
-    # Between two noise levels, so that steps are small enough for the order to show.
+    # Between two noise levels, where steps are small enough for the order to show.
     ts = sde.time_of_noise_level(torch.tensor([2.0, 0.1], dtype=torch.float64))
 
     def law(t: float) -> tuple[Tensor, Tensor]:
@@ -349,7 +349,7 @@ def test_order_on_the_gaussian_flow(make: Callable[[], SDE], method: str) -> Non
         for n in counts
     ]
     order = math.log2(float(errors[0].abs().max() / errors[1].abs().max()))
-    # A ratio at two step counts; a vanishing next term of the error may add to it.
+    # The order is a ratio of errors at two step counts; a vanishing next term may raise it.
     assert ORDERS[method] - 0.35 < order < ORDERS[method] + 1.3
 
 

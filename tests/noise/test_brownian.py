@@ -1,4 +1,4 @@
-"""Brownian motion: its law, and that it is one path."""
+"""Brownian motion: it has its law, and a path is a function of time."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_numbers_drawn_ahead_are_those_of_each_sample(area: bool) -> None:
 
 def test_a_trajectory_keeps_no_thread() -> None:
     score = GaussianScore(VESDE(), torch.zeros(2**13), 0.3)
-    before = set(threading.enumerate())  # some of which may end meanwhile
+    before = set(threading.enumerate())  # some of these may end in the meantime
     sol = solve(ReverseSDE(score.sde, score, score.shape), torch.randn(2, 2**13), steps=3)
     ends = time.monotonic() + 10
     while set(threading.enumerate()) - before and time.monotonic() < ends:

@@ -1,4 +1,4 @@
-"""Noise by address."""
+"""Every normal number is determined by its address."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def test_numbers_are_standard_normal_and_independent() -> None:
     z = NormalTable(0, "brownian").rows(range(200), 0, (784,), F64)
     assert stats.kstest(z.flatten().numpy(), "norm").pvalue > 1e-3
     correlation = torch.corrcoef(z) - torch.eye(200, dtype=F64)
-    assert correlation.abs().max() < 6 / 784**0.5  # 20,000 pairs of rows: six deviations
+    assert correlation.abs().max() < 6 / 784**0.5  # six standard deviations, for 20,000 pairs
 
 
 @pytest.mark.parametrize("samples", [[0, 1, 2, 3], [3, 1], [2]])

@@ -1,4 +1,4 @@
-"""Files: what was saved comes back, and nothing else is believed."""
+"""Checkpoints: a saved model comes back, and no file is trusted."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def test_metadata_of_another_form(description: Any, tmp_path: Path) -> None:
 
 
 def test_damaged_bytes_raise_only_our_errors(tmp_path: Path) -> None:
-    """Mutated headers and tensors: a clear error or a model, never anything else."""
+    """A file with a mutated header gives a model or one of our errors, never anything else."""
     small = ResidualUNet(channels=(8, 32), blocks=(1, 1, 1), embed_dim=8)
     path = save_model(ScoreModel(small, VESDE(), (1, 28, 28), EDM()), tmp_path / "m")
     whole = path.read_bytes()

@@ -1,4 +1,4 @@
-"""Models and paths of other libraries, with the libraries themselves where they are installed."""
+"""Models and paths of other libraries, tested with these libraries where they are installed."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def denoise(y: Tensor, sigma: Tensor) -> Tensor:
     return MEAN + weight * (y - MEAN)
 
 
-def states(count: int = 5) -> Tensor:
-    return torch.randn(count, 3, generator=torch.Generator().manual_seed(0)).double()
+def states(n: int = 5) -> Tensor:
+    return torch.randn(n, 3, generator=torch.Generator().manual_seed(0)).double()
 
 
 # -- denoisers -------------------------------------------------------------------------------
@@ -120,7 +120,7 @@ def test_our_score_in_k_diffusion_samplers() -> None:
     )  # fmt: skip
     sde = EDMSDE()
     n = 20
-    sigmas = sampling.get_sigmas_karras(n + 1, sde.eps, sde.T)[:-1].double()  # without the zero
+    sigmas = sampling.get_sigmas_karras(n + 1, sde.eps, sde.T)[:-1].double()  # without the last, 0
     x1 = sde.prior_sample((4, 3), seed=0, dtype=torch.float64)
     model = to_denoiser(exact(sde), sde)
     flow = ProbabilityFlow(sde, exact(sde), (3,))
@@ -152,7 +152,7 @@ def discrete_alphas(steps: int = 1000) -> Tensor:
 
 
 class _EpsModel(torch.nn.Module):
-    """The exact model of a discrete schedule, at fractional steps too: it knows σ between them."""
+    """The exact model of a discrete schedule; at a fractional step it interpolates σ."""
 
     def __init__(self, alphas: Tensor, prediction: str = "epsilon") -> None:
         super().__init__()
@@ -175,7 +175,7 @@ class _EpsModel(torch.nn.Module):
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])
 def test_a_discrete_model_as_a_score(prediction: str) -> None:
-    """Without the library: a scheduler is known by its alphas and its prediction type."""
+    """This needs no library: a scheduler is its alphas and its prediction type."""
     alphas = discrete_alphas()
     scheduler = SimpleNamespace(
         alphas_cumprod=alphas, config=SimpleNamespace(prediction_type=prediction)
@@ -202,7 +202,7 @@ def test_real_diffusers_schedulers() -> None:
     scheduler.set_timesteps(100)
     for step in scheduler.timesteps:
         x = scheduler.step(model(x, step).sample, step, x).prev_sample
-    # Their last step goes to ᾱ = ᾱ_0; ours to ε: both stand a few thousandths from t = 0.
+    # Their last step goes to ᾱ = ᾱ_0, ours to ε: both are a few thousandths away from t = 0.
     flow = ProbabilityFlow(sde, exact(sde), (3,))
     ours = solve(flow, x1, "dopri5", clock="log_sigma").final
     torch.testing.assert_close(x, ours, rtol=0.05, atol=0.03)
@@ -283,7 +283,7 @@ def test_a_missing_package_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_an_sde_before_its_model_is_refused() -> None:
-    """By the functions themselves: an SDE can be called, so a solve would fail much later."""
+    """An SDE can be called, so without this check the mistake would show only in a solve."""
     sde, text = VPSDE(), r"VPSDE\(.*an SDE: expected the {0} first and the SDE second, \({0}, sde\)"
     for make in (from_denoiser, DenoiserScore):
         with pytest.raises(InputError, match=text.format("denoiser")):

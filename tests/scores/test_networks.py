@@ -1,4 +1,4 @@
-"""Networks: the tutorial's to the parameter, and the residual one at its zero start."""
+"""Networks: the parameters of the tutorial's, and the residual one, which starts at zero."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SMALL = {"channels": (16, 32), "blocks": (1, 2, 1), "embed_dim": 32}
 def test_tutorial_network_has_its_parameters() -> None:
     network = ScoreUNet()
     assert sum(p.numel() for p in network.parameters()) == 1_115_297
-    # The Fourier features are kept with the network but not trained.
+    # The Fourier features are saved with the network but not trained.
     assert "embed.0.w" in dict(network.named_buffers())
     assert network.embed[0].w.std() == pytest.approx(30, rel=0.2)
 
@@ -58,7 +58,7 @@ def test_sizes_that_do_not_fit_are_refused() -> None:
 
 
 def test_untrained_residual_network_returns_zero() -> None:
-    """So that, under EDM, it begins as the best linear denoiser of white data."""
+    """Under EDM it therefore starts as the best linear denoiser of white data."""
     network, sde = ResidualUNet(**SMALL), VESDE()
     x, t = torch.randn(3, 1, 28, 28), torch.tensor([0.01, 0.3, 1.0])
     assert not network(x, t).any()
@@ -103,7 +103,7 @@ def test_samples_of_a_batch_do_not_mix() -> None:
 
 
 def test_pixel_waves_are_what_noise_leaves_of_waves() -> None:
-    """E sin(2πf(x + σz)) = e^{−(2πfσ)²/2} sin(2πfx), whatever the preconditioning makes of x."""
+    """E sin(2πf(x + σz)) = e^{−(2πfσ)²/2} sin(2πfx), although the network sees a scaled x."""
     sde, frequencies, sigma = VESDE(), (3, 64, 1024), 0.004
     x = torch.rand(2, 3, 4, 4)
     t = sde.time_of_noise_level(torch.full((2,), sigma))
@@ -113,7 +113,7 @@ def test_pixel_waves_are_what_noise_leaves_of_waves() -> None:
     damping = torch.tensor([math.exp(-0.5 * (2 * math.pi * f * sigma) ** 2) for f in frequencies])
     damping = damping[:, None, None, None]
     expected = torch.cat([damping * angle.cos(), damping * angle.sin()], 1).flatten(1, 2)
-    # Of an angle of thousands of radians, float32 holds three decimals; that wave is damped away.
+    # float32 holds three decimals of an angle of thousands of radians; that wave is damped away.
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
 
 

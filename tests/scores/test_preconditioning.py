@@ -1,4 +1,4 @@
-"""Every preconditioning, on a body built from the exact denoiser, gives the exact score."""
+"""Every preconditioning of an exact network gives the exact score and the exact denoiser."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ SDE_CASES = [VESDE(), VPSDE()]
 
 
 class ExactBody(nn.Module):
-    """What a perfect network would return, found from the exact score and the definition of F.
+    """What a perfect network would return, by the exact score and the definition of F.
 
-    The definitions are written out here from the papers, not taken from the coefficients.
+    The definitions come from the papers, not from the coefficients under test.
     """
 
     def __init__(self, name: str, sde: SDE, sigma_data: float, t: Tensor) -> None:
@@ -81,7 +81,7 @@ class _Wave(nn.Module):
 
 
 def test_edm_target_and_input_have_unit_variance() -> None:
-    """The property that EDM is made for (arXiv 2206.00364, appendix B.6), for Gaussian data."""
+    """The property for which EDM was derived (arXiv 2206.00364, appendix B.6)."""
     sde, sd = VESDE(), 0.33
     t = torch.tensor([1e-3, 0.1, 0.5, 1.0], dtype=torch.float64)
     c = make_preconditioning("edm", sd).coefficients(sde, t)

@@ -1,4 +1,4 @@
-"""The loss's contract, the model's manners, and the exact scores against autograd."""
+"""The loss, score models and their arguments, and the exact scores against autograd."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_loss_draws_times_uniformly_from_1e_5_to_the_end() -> None:
 
 
 def test_exact_score_has_the_lowest_loss() -> None:
-    """For Gaussian data the loss at the optimum is known: E Σ v / (v + s²) with data variance v."""
+    """For Gaussian data of variance v, the lowest loss is known: E Σ v / (v + s²)."""
     sde, v = VESDE(), 0.3**2
     x = 0.13 + 0.3 * torch.randn(20_000, 1, 4, 4, generator=torch.Generator().manual_seed(1))
     times = torch.linspace(1e-5, 1, 10_001, dtype=torch.float64)
@@ -130,7 +130,7 @@ def test_a_body_is_told_the_class_of_each_image() -> None:
 
 
 class Echo(nn.Module):
-    """Says the class it was told."""
+    """Returns the class label that it is given."""
 
     classes = 4
 
