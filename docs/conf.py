@@ -25,6 +25,7 @@ extensions = [
 myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence"]
 myst_heading_anchors = 3
 exclude_patterns = ["_build", "generated", "examples/*.out"]
+highlight_language = "none"  # of docstrings, whose blocks are formulas more often than code
 html_theme = "furo"
 html_title = "diffsde"
 html_show_copyright = False  # the licence says whose it is

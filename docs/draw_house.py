@@ -74,11 +74,9 @@ def _idea(layer: str) -> str:
 def _line(axes: Axes, theme: Theme, row: int, imported_rows: list[int]) -> None:
     """Out of the folder that imports and down, with a dot at each folder that it imports."""
     x = _WIDTH + (row + 0.8) * _LANE
-    bottom = _middle(max(imported_rows))
     colour = theme.line(row)
-    axes.plot(
-        [_WIDTH, x, x], [_middle(row), _middle(row), bottom], color=colour, linewidth=1.4, zorder=2
-    )
+    corners = [_middle(row), _middle(row), _middle(max(imported_rows))]
+    axes.plot([_WIDTH, x, x], corners, color=colour, linewidth=1.4, zorder=2)
     for imported in imported_rows:
         y = _middle(imported)
         axes.plot([_WIDTH, x], [y, y], color=theme.grid, linewidth=0.8, zorder=1)

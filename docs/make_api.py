@@ -67,7 +67,8 @@ def _folder(package: str) -> str:
 
 def _modules(package: str) -> Iterator[str]:
     """The folder's modules, those of folders inside it included, as its docstring lists them."""
-    place = {name: i for i, name in enumerate(re.findall(r"\w+", make_house.docstring(package)))}
+    listed = re.findall(r"^ {4}(\w+)", make_house.docstring(package), re.MULTILINE)
+    place = {name: i for i, name in enumerate(listed)}
     path = importlib.import_module(package).__path__
     found = [info.name for info in pkgutil.walk_packages(path, f"{package}.")]
     return iter(sorted(found, key=lambda name: (place.get(name.split(".")[2], len(place)), name)))

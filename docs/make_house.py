@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import re
+import textwrap
 from collections import Counter
 from configparser import ConfigParser
 from pathlib import Path
@@ -50,10 +51,11 @@ def _place(module: str) -> str:
 def _markdown(text: str) -> str:
     """Indented blocks, such as lists of files, keep their lines."""
     blocks = re.split(r"\n\n(?= {4})|(?<=\n)\n(?! )", text + "\n")
-    return "".join(
-        f"```text\n{block.rstrip()}\n```\n\n" if block.startswith("    ") else block + "\n"
-        for block in blocks
-    )
+    return "".join(_fenced(block) if block.startswith("    ") else f"{block}\n" for block in blocks)
+
+
+def _fenced(block: str) -> str:
+    return f"\n```text\n{textwrap.dedent(block).rstrip()}\n```\n\n"
 
 
 def imports() -> Counter[tuple[str, str]]:
