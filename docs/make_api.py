@@ -89,7 +89,7 @@ def _name(package: str, name: str) -> str:
     elif callable(thing):
         rst = f".. autofunction:: {package}.{name}"
     else:
-        rst = f".. py:data:: {package}.{name}\n\n   {_value(thing)}"
+        rst = f".. py:currentmodule:: {package}\n\n.. py:data:: {name}\n\n   {_value(thing)}"
     return f"```{{eval-rst}}\n{rst}\n```\n"
 
 
