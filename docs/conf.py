@@ -1,4 +1,4 @@
-"""Sphinx: the site's settings, and the parts of it that are made from the code."""
+"""Sphinx: the settings of the site, and the parts of it that are made from the code."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from importlib import metadata
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
+import draw_house
+import make_api
+import make_house
 import make_tables
 
 project = "diffsde"
@@ -22,16 +25,18 @@ extensions = [
 myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence"]
 myst_heading_anchors = 3
 exclude_patterns = ["_build", "generated", "examples/*.out"]
+highlight_language = "none"  # of docstrings, whose blocks are formulas more often than code
 html_theme = "furo"
 html_title = "diffsde"
 html_show_copyright = False  # the licence says whose it is
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"
+default_role = "py:obj"  # backquotes in a docstring: code, and a link where the name is known
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
+napoleon_use_ivar = True  # attributes in a list; those with a docstring of their own have an entry
 
-# Of links, those to other sites are left alone unless asked for: `-t online`. A build without
-# a network checks all others.
+# Links to other sites are checked only with `-t online`; all others need no network.
 linkcheck_ignore = [] if tags.has("online") else [r"https?://"]  # type: ignore[name-defined]  # noqa: F821
 
 # The gallery runs every example and shows the pictures that it writes.
@@ -47,25 +52,50 @@ sphinx_gallery_conf = {
     "show_signature": False,
 }
 
-# The tables of solvers, of commands, and of what was measured.
-make_tables.write_tables()
+# What the pages include from the folder `generated`: tables, the API, the house and its picture.
+generated = Path(__file__).parent / "generated"
+generated.mkdir(exist_ok=True)
+make_tables.write_tables(generated)
+(generated / "api.md").write_text(make_api.api(), encoding="utf-8")
+(generated / "folders.md").write_text(make_house.folders(), encoding="utf-8")
+draw_house.draw(generated)
 
 
 def _as_text(
     app: object, what: str, name: str, obj: object, options: object, lines: list[str]
 ) -> None:
-    """Docstrings are plain text: bars and stars are mathematics, rows of bars a table."""
+    """Docstrings are plain text, which becomes reStructuredText here.
+
+    Bars and stars are mathematics; tables and indented blocks keep their lines. The first
+    sentence of a module is its heading on the page.
+    """
+    if what == "module":
+        del lines[: lines.index("") if "" in lines else len(lines)]
+    lines[:] = _restructured(lines)
+
+
+def _restructured(lines: list[str]) -> list[str]:
     shown: list[str] = []
-    table = False
-    for line in lines:
-        row = line.startswith("|")
-        if row and not table:
+    literal = sections = False
+    for before, line in zip(["", *lines], lines, strict=False):
+        sections = sections or line in _SECTIONS
+        table = line.startswith("|")
+        indented = line.startswith("    ") and not sections
+        if (table or (indented and not before)) and not literal:
             shown += ["::", ""]
-        elif table and not row:
+            literal = True
+        elif literal and line and not table and not indented:
             shown.append("")
-        table = row
-        shown.append(f"    {line}" if row else line.replace("|", r"\|").replace("*", r"\*"))
-    lines[:] = shown
+            literal = False
+        if literal:
+            shown.append(f"    {line}" if line else "")
+        else:
+            shown.append(line.replace("|", r"\|").replace("*", r"\*"))
+    return shown
+
+
+# After these lines of a docstring, indented blocks are entries of a list.
+_SECTIONS = {"Args:", "Attributes:", "Returns:", "Raises:", "Yields:"}
 
 
 def setup(app: object) -> None:

@@ -1,9 +1,8 @@
-"""The pictures of the README and the first page, from the weights that ship.
+"""Draw the pictures of the README and the first page with the weights that ship.
 
     python docs/make_pictures.py
 
-Run it again when the weights change. The gallery of examples needs no such care: the site's
-build draws it.
+Run it again when the weights change. The gallery of examples is drawn whenever the site is built.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Tables of the site that are made from the code or from measured files, so that none falls behind.
+"""The tables of the site, made from the code and from measured files so that they stay true.
 
 - the solvers, from the registry;
 - the commands and their options, from the command line's own parser;
@@ -14,17 +14,14 @@ from typing import Any
 
 from typer.main import get_command
 
-from diffsde import list_solvers
 from diffsde.cli.app import app
-from diffsde.solvers.registry import Solver
+from diffsde.solvers import Solver, list_solvers
 
 HERE = Path(__file__).parent
 
 
-def write_tables() -> None:
-    """Fill the folder `generated`, which the pages include."""
-    folder = HERE / "generated"
-    folder.mkdir(exist_ok=True)
+def write_tables(folder: Path) -> None:
+    """Write the tables into a folder, a file for each."""
     pages = {f"{kind}.md": solvers(kind) for kind in ("sde", "ode")}
     pages |= {"commands.md": commands()}
     for name in ("flow", "sde"):

@@ -1,7 +1,7 @@
-"""How sphinx-gallery runs an example, and which pictures it shows of it.
+"""How sphinx-gallery runs an example, and which of its pictures it shows.
 
-An example writes its pictures where `--out` says. Here that is a folder of its own, whose
-pictures are shown, in the order of their names; all else in it is thrown away.
+An example writes its pictures into the folder that `--out` names. Here each example has its own
+folder; its pictures are shown in the order of their names, and its other files are deleted.
 """
 
 from __future__ import annotations

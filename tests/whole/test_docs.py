@@ -1,13 +1,14 @@
-"""The words that come with the code: what they quote runs, and what they point at is there.
+"""The pages of the documentation: the code in them runs, and their links lead somewhere.
 
-Code blocks of a page run one after the other, as a reader would type them, with a small
-network and few steps in place of the shipped one and many: names, arguments and shapes are
-tested here, digits elsewhere. Command lines are parsed, not run.
+The code blocks of a page run one after the other, as a reader would type them, but with a small
+network and few steps. So names, arguments and shapes are tested here; the quality of the images
+is tested elsewhere. Command lines are parsed, not run.
 """
 
 from __future__ import annotations
 
 import functools
+import importlib
 import re
 import shlex
 from collections.abc import Callable, Iterator
@@ -30,7 +31,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 NAMES = [page.stem for page in PAGES]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
-# Trainings of an hour: their names are checked, but they do not run.
+# These train for an hour: their names are checked, but their code does not run.
 NOT_RUN = {"models", "scaling"}
 STEPS = 10
 
@@ -69,7 +70,7 @@ def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
 
 
 def given(page: str) -> dict[str, Any]:
-    """What a page speaks of as the reader's own."""
+    """What a page expects the reader to have."""
     mine = diffsde.GaussianScore(VESDE(), torch.zeros(3, 32, 32), 0.5)
     return {"my_score": mine} if page == "own" else {"diffsde": diffsde}
 
@@ -89,8 +90,19 @@ def test_code_is_python_and_names_exist(page: Path) -> None:
             assert hasattr(diffsde, name), f"diffsde.{name}"
 
 
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_names_of_folders_are_public(page: Path) -> None:
+    text = page.read_text("utf-8")
+    for folder, imported in re.findall(r"^from (diffsde[\w.]*) import (.*)$", text, re.MULTILINE):
+        names = {name.strip() for name in imported.split(",")}
+        assert names <= set(importlib.import_module(folder).__all__), f"{folder}: {names}"
+    for folder, name in re.findall(r"\bdiffsde\.([a-z]+)\.(\w+)(?=[`(])", text):
+        public = getattr(diffsde, folder).__all__
+        assert name in public, f"diffsde.{folder}.{name}"
+
+
 def command_lines(page: Path) -> Iterator[list[str]]:
-    """Calls of diffsde in the page's shell blocks and between its single backquotes."""
+    """The calls of diffsde in the shell blocks of a page and between single backquotes."""
     text = "\n".join(blocks(page, "sh"))
     text += "\n" + "\n".join(re.findall(r"`(diffsde [^`\n]+)`", page.read_text("utf-8")))
     for line in re.sub(r"\\\n", " ", text).splitlines():
@@ -114,7 +126,7 @@ def test_commands_are_understood(page: Path) -> None:
 
 
 def anchors(page: Path) -> set[str]:
-    """Of a page's headings, as GitHub and MyST make them."""
+    """The anchors of a page's headings, as GitHub and MyST make them."""
     titles = re.findall(r"^#+ (.*)$", page.read_text("utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
