@@ -27,10 +27,12 @@ from .equations.schedule import ScheduleSDE as ScheduleSDE
 from .equations.variance_exploding import EDMSDE as EDMSDE, VESDE as VESDE
 from .equations.variance_preserving import VPSDE as VPSDE, SubVPSDE as SubVPSDE
 from .errors import (
+    BlowUpError as BlowUpError,
     CheckpointError as CheckpointError,
     DataError as DataError,
     DiffSDEError as DiffSDEError,
     InputError as InputError,
+    LimitError as LimitError,
     SolveError as SolveError,
     TrainingError as TrainingError,
     UnknownSolverError as UnknownSolverError,
@@ -59,6 +61,7 @@ from .scores.score_matching import score_matching_loss as score_matching_loss
 from .scores.score_unet import ScoreUNet as ScoreUNet
 from .solvers.catalogue import list_solvers as list_solvers
 from .solvers.solving import solve as solve
+from .solvers.stop_rules import STOP as STOP
 from .solvers.trajectory import Trajectory as Trajectory
 from .training.loop import train as train
 from .views.animation import animate as animate

@@ -14,10 +14,12 @@ if TYPE_CHECKING:
     from diffsde.solvers.trajectory import Trajectory
 
 __all__ = [
+    "BlowUpError",
     "CheckpointError",
     "DataError",
     "DiffSDEError",
     "InputError",
+    "LimitError",
     "SolveError",
     "TrainingError",
     "UnknownSolverError",
@@ -50,15 +52,31 @@ class TrainingError(DiffSDEError):
 
 
 class SolveError(DiffSDEError):
-    """A solve stopped before its end.
+    """A solve stopped before its end; its cause is the exception that stopped it.
 
     Attributes:
-        trajectory: the path computed so far, a `Trajectory`.
+        trajectory: the path computed so far, a `Trajectory`; `trajectory.resume()` goes on.
     """
 
     def __init__(self, message: str, trajectory: Trajectory) -> None:
         super().__init__(message)
         self.trajectory = trajectory
+
+    def __reduce__(self) -> tuple[type[SolveError], tuple[str, Trajectory]]:
+        """As an exception with two arguments travels between processes."""
+        return type(self), (str(self), self.trajectory)
+
+
+class BlowUpError(SolveError):
+    """The numbers of a solve ran away: the method does not suit the problem or its steps.
+
+    The state or the score is no longer finite, or far too large, or no step was small enough
+    for the tolerance.
+    """
+
+
+class LimitError(SolveError):
+    """A solve reached a limit that the caller set: max_steps, max_nfe or max_seconds."""
 
 
 def name_list(unknown: str, valid: Iterable[str]) -> str:

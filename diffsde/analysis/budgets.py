@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from diffsde.analysis.work_table import WorkPrecision, WorkRow
 from diffsde.equations.dynamics import dynamics_of
 from diffsde.equations.reverse import ReverseProblem
-from diffsde.errors import InputError, SolveError, name_list
+from diffsde.errors import BlowUpError, InputError, name_list
 from diffsde.noise.brownian_path import BrownianPath
 from diffsde.solvers.catalogue import find_solver
 from diffsde.solvers.registry import Solver
@@ -166,7 +166,7 @@ class _Bench:
         """Solve, time and compare."""
         try:
             sols = [self.solve(solver.name, **trial) for _ in range(self.repeats)]
-        except SolveError as error:
+        except BlowUpError as error:
             # To blow up on a coarse grid is a result as well.
             stats, gap = error.trajectory.stats, math.inf
             seconds = stats.seconds

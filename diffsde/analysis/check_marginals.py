@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from diffsde.equations.reverse import ReverseProblem
-from diffsde.errors import InputError, SolveError
+from diffsde.errors import BlowUpError, InputError
 from diffsde.solvers.solving import solve
 
 __all__ = ["DEVIATIONS", "Forward", "Marginal", "checked_data", "marginals", "solved"]
@@ -32,7 +32,7 @@ def solved(problem: ReverseProblem, times: Tensor, n: int, seed: int) -> list[Te
     try:
         sol = solve(problem, x, method, steps=_STEPS, clock="karras", save=times, seed=seed)
         return list(sol.ys)
-    except SolveError as error:
+    except BlowUpError as error:
         reached = {
             float(t): y for t, y in zip(error.trajectory.ts, error.trajectory.ys, strict=True)
         }

@@ -22,6 +22,7 @@ from torch import Tensor
 
 __all__ = [
     "AtTime",
+    "BlowUp",
     "Counted",
     "EvaluationError",
     "Limit",
@@ -36,6 +37,10 @@ AtTime = Callable[[Tensor], Tensor]
 
 class EvaluationError(Exception):
     """The score or the drift returned something with which no solve can go on."""
+
+
+class BlowUp(EvaluationError):  # noqa: N818  (what happened, not a mistake in a call)
+    """The numbers are not finite, or far too large."""
 
 
 class Limit(Exception):  # noqa: N818  (it ends a solve as the caller asked)
@@ -111,5 +116,5 @@ class Counted:
                 "expected the shape that came in"
             )
         if not math.isfinite(largest_magnitude(value)):
-            raise EvaluationError(f"the {self.name} returned numbers that are not finite")
+            raise BlowUp(f"the {self.name} returned numbers that are not finite")
         return value

@@ -2,4 +2,5 @@ from .catalogue import find_solver as find_solver, list_solvers as list_solvers
 from .registry import Solver as Solver, register as register
 from .solving import solve as solve
 from .state import SolveState as SolveState, Step as Step
+from .stop_rules import STOP as STOP
 from .trajectory import Stats as Stats, Trajectory as Trajectory

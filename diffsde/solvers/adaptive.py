@@ -22,7 +22,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from diffsde.equations.counted import EvaluationError
+from diffsde.equations.counted import BlowUp
 from diffsde.errors import InputError
 from diffsde.solvers.registry import Solver
 from diffsde.solvers.state import SolveState, Step
@@ -143,7 +143,7 @@ def _attempt(
 
 def _refuse_hopeless(state: SolveState, control: _Control, h: Tensor, accepted: Tensor) -> None:
     if bool((~accepted & (h <= control.smallest * 1.0001)).any()):
-        raise EvaluationError(
+        raise BlowUp(
             f"the error exceeds the tolerance at the smallest step ({control.smallest:.3g}): "
             f"loosen rtol and atol (now {state.rtol:g}, {state.atol:g}), lower "
             "options['min_step'], or use another clock"

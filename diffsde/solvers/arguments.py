@@ -23,7 +23,6 @@ from diffsde.solvers.registry import Solver
 __all__ = [
     "check_state",
     "checked_adaptive",
-    "checked_count",
     "checked_denoiser",
     "checked_grad",
     "checked_noise",
@@ -71,14 +70,6 @@ def checked_adaptive(solver: Solver, wanted: bool | None) -> bool:
     if not wanted and solver.one_step is None:
         raise InputError(f"{solver.name} chooses its own steps: leave adaptive out")
     return wanted
-
-
-def checked_count(value: int | None, name: str) -> int | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise InputError(f"{name} = {value!r}: expected a whole number ≥ 1")
-    return value
 
 
 def checked_noise(noise: Any, seed: int | None, kind: str) -> BrownianPath | None:

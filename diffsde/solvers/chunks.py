@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from diffsde.errors import InputError
+from diffsde.errors import DiffSDEError, InputError, SolveError
 from diffsde.solvers.request import Request, solve_part
 from diffsde.solvers.trajectory import Stats, Trajectory
 
@@ -34,16 +34,37 @@ def solve_in_chunks(request: Request, x: Tensor, first: int, size: int) -> Traje
         raise InputError("chunk with event: every part would end at a time of its own")
     parts: list[Trajectory] = []
     for start in range(0, len(x), size):
-        part = solve_part(request, x[start : start + size], first + start)
-        if not parts:
-            ys = part.ys.new_empty((len(part), *x.shape))
-        if len(part) != len(ys):
-            raise InputError("chunk with callback: the parts were stopped at different times")
+        try:
+            part = solve_part(request, x[start : start + size], first + start)
+            if not parts:
+                ys = part.ys.new_empty((len(part), *x.shape))
+            if len(part) != len(ys):
+                raise InputError("chunk with callback: the parts were stopped at different times")
+        except (DiffSDEError, KeyboardInterrupt) as error:
+            if not parts:
+                raise
+            raise _with_finished(error, parts, ys[:, :start], first) from error
         # Only the joined states stay in memory.
         ys[:, start : start + size] = part.ys
         part.ys = ys[:, start : start + size]
         parts.append(part)
     return _joined(parts, ys)
+
+
+def _with_finished(
+    error: DiffSDEError | KeyboardInterrupt, parts: list[Trajectory], ys: Tensor, first: int
+) -> BaseException:
+    """The error again, with the samples that were finished before it."""
+    words = (
+        f"{error}. Samples {first} to {first + ys.shape[1] - 1} were finished before: they are "
+        "in this error's trajectory, and the path of the chunk that failed is in its cause's"
+    )
+    finished = _joined(parts, ys)
+    if isinstance(error, SolveError):
+        return type(error)(words, finished)
+    again = type(error)(words)
+    again.trajectory = finished  # type: ignore[union-attr]
+    return again
 
 
 def _joined(parts: list[Trajectory], ys: Tensor) -> Trajectory:

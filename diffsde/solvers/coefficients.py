@@ -21,6 +21,7 @@ __all__ = ["Row", "StageTable", "StepTable"]
 Row = tuple[Tensor, ...]
 T = TypeVar("T")
 
+_SHARES = 2**40  # places of a stage within a step that are told apart
 _DIGITS = 2**44  # two times of a grid nearer than this fraction of it are one
 _STAGES = 64  # a method that asks at more fractions of a step follows no pattern
 
@@ -55,7 +56,8 @@ class StageTable(Generic[T]):
             return self._rule(torch.tensor([u], dtype=torch.float64))[0]
         starts, lengths = self._nodes[:-1], self._nodes.diff()
         step = max(int((starts <= u).sum()) - 1, 0)
-        share = (u - float(starts[step])) / float(lengths[step])
+        # Rounded, so that a stage stands at one place in every grid that holds the step.
+        share = round((u - float(starts[step])) / float(lengths[step]) * _SHARES) / _SHARES
         places = starts + share * lengths if share else self._nodes
         values = self._rule(padded(places))[: len(places)]
         keys = [self._key(place) for place in places.tolist()]

@@ -7,14 +7,15 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
-from diffsde.equations.counted import EvaluationError, Limit, largest_magnitude
-from diffsde.errors import DiffSDEError, SolveError
+from diffsde.equations.counted import BlowUp, EvaluationError, Limit, largest_magnitude
+from diffsde.errors import BlowUpError, DiffSDEError, LimitError, SolveError
 from diffsde.solvers.events import Watch
 from diffsde.solvers.progress import step_bar
 from diffsde.solvers.recorder import Recorder
 from diffsde.solvers.registry import Solver
 from diffsde.solvers.state import Step
-from diffsde.solvers.stop_rules import StopRules
+from diffsde.solvers.stop_rules import STOP, StopRules
+from diffsde.solvers.trajectory import Trajectory
 
 __all__ = ["Driver"]
 
@@ -51,7 +52,8 @@ class Driver:
             progress: show a progress bar.
 
         Raises:
-            SolveError: the solve stopped early; the error holds the path so far.
+            SolveError: the solve stopped early; the error holds the path so far, as a
+                KeyboardInterrupt does.
         """
         try:
             with step_bar(total, shown=progress) as bar:
@@ -61,9 +63,10 @@ class Driver:
                         bar.advance(self.recorder.time(step.u))
                     if self._wants_to_stop():
                         break
-        except DiffSDEError:
+        except (DiffSDEError, KeyboardInterrupt) as error:
+            error.trajectory = self._path_so_far()  # type: ignore[union-attr]
             raise
-        except (Exception, KeyboardInterrupt) as error:
+        except Exception as error:
             raise self._failure(error) from error
         self.recorder.close()
 
@@ -79,9 +82,9 @@ class Driver:
         largest = largest_magnitude(x)
         if not math.isfinite(largest):
             self.recorder.stats.steps += 1
-            raise EvaluationError(f"the state is not finite any more. {self._advice()}")
+            raise BlowUp(f"the state is not finite any more. {self._advice()}")
         if largest > self._bound:
-            raise EvaluationError(
+            raise BlowUp(
                 f"the state has blown up (beyond {self._bound:g}, a hundred times where it "
                 f"started). {self._advice()}"
             )
@@ -106,20 +109,27 @@ class Driver:
             return False
         recorder, last = self.recorder, self.recorder.last
         x = last.x.reshape(recorder.shape)
-        return bool(self.rules.callback(recorder.time(last.u), x, recorder.stats))
+        return self.rules.callback(recorder.time(last.u), x, recorder.stats) is STOP
 
-    def _failure(self, error: BaseException) -> SolveError:
+    def _path_so_far(self) -> Trajectory:
+        self.recorder.count_cost()
+        self.recorder.close()
+        return self.recorder.trajectory()
+
+    def _failure(self, error: Exception) -> SolveError:
         recorder = self.recorder
-        recorder.count_cost()
-        recorder.close()
-        words = f"{type(error).__name__}: {error}"
-        if isinstance(error, (Limit, EvaluationError)):
-            words = str(error)
-        elif isinstance(error, KeyboardInterrupt):
-            words = "interrupted"
-        return SolveError(
+        ours = isinstance(error, (Limit, EvaluationError))
+        words = str(error) if ours else f"{type(error).__name__}: {error}"
+        return _class_of(error)(
             f"{self.solver.name} stopped after {recorder.stats.steps} steps at "
             f"t = {recorder.time(recorder.last.u):.6g}, where the state was last good: {words}. "
             "The path so far is in this error's trajectory",
-            recorder.trajectory(),
+            self._path_so_far(),
         )
+
+
+def _class_of(error: Exception) -> type[SolveError]:
+    """A limit, a blow-up, or anything else that the score or a callback raised."""
+    if isinstance(error, Limit):
+        return LimitError
+    return BlowUpError if isinstance(error, BlowUp) else SolveError

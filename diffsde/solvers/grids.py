@@ -38,6 +38,17 @@ class Grid:
     kept: Tensor
     every: bool = False
 
+    def after(self, u: Tensor, clock: Clock) -> Grid:
+        """What remains of the grid from u on, which need not be a node."""
+        later, node = self.us > u, self.us == u
+        here = self.ts[node] if bool(node.any()) else clock.time(u)
+        return Grid(
+            torch.cat([u.reshape(1), self.us[later]]),
+            torch.cat([here.reshape(1), self.ts[later]]),
+            torch.cat([self.kept.new_ones(1), self.kept[later]]),
+            self.every,
+        )
+
 
 def checked_times(
     ts: Sequence[float] | Tensor, interval: tuple[float, float] | None, name: str

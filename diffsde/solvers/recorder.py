@@ -3,6 +3,9 @@ r"""The record of a solve: the states that are kept, their times, and what they 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -52,6 +55,7 @@ class Recorder:
         grid: the nodes, and which states to keep.
         shape: of the batch, as it came in.
         denoises: whether the last state will be followed by the clean image.
+        resume: solves on from a step, given stop rules.
 
     Attributes:
         last: the newest step.
@@ -60,9 +64,17 @@ class Recorder:
     """
 
     def __init__(
-        self, method: str, state: SolveState, grid: Grid, shape: torch.Size, *, denoises: bool
+        self,
+        method: str,
+        state: SolveState,
+        grid: Grid,
+        shape: torch.Size,
+        *,
+        denoises: bool,
+        resume: Callable[[Step, dict[str, Any]], Trajectory],
     ) -> None:
         self.method, self.state, self.grid, self.shape = method, state, grid, shape
+        self._resume = resume
         self.stats, self._started = Stats(), time.perf_counter()
         self.us: list[float] = []
         self._calls: list[int] = []  # evaluations until each saved state
@@ -170,6 +182,7 @@ class Recorder:
             self._all_estimates(),
             torch.tensor(self._calls),
             _dense=dense,
+            _resume=None if self.finished else partial(self._resume, self.last),
         )
 
     def _all_estimates(self) -> Tensor | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -160,16 +160,31 @@ def _check_addresses(grid: Grid) -> None:
         )
 
 
-def solve_part(request: Request, x: Tensor, first: int) -> Trajectory:
-    """The trajectory of the samples first, …, first + B − 1, x their states at the start."""
+def solve_part(request: Request, x: Tensor, first: int, begin: Step | None = None) -> Trajectory:
+    """The trajectory of the samples first, …, first + B − 1.
+
+    Args:
+        request: what to solve.
+        x: (B, …), the states at the start; or, with `begin`, any states of this shape.
+        first: index of the first sample.
+        begin: the step from which a solve that was stopped goes on.
+    """
     dynamics = dynamics_of(request.problem)
     dynamics.counted.limit = request.rules.max_nfe
     equation = make_equation(dynamics, x, request.interval, request.clock)
     grid = request.grid(equation)
     flat = x.reshape(len(x), -1) if dynamics.flat else x
+    if begin is not None:
+        grid, flat = grid.after(begin.u, equation.clock), begin.x
     state, stepping = request.state(equation, grid, flat, first), request.stepping()
+
+    def resume(step: Step, rules: dict[str, Any]) -> Trajectory:
+        return solve_part(replace(request, rules=StopRules.checked(**rules)), x, first, step)
+
     with torch.set_grad_enabled(bool(request.grad)):
-        recorder = Recorder(request.solver.name, state, grid, x.shape, denoises=request.denoise)
+        recorder = Recorder(
+            request.solver.name, state, grid, x.shape, denoises=request.denoise, resume=resume
+        )
         watch = _watch(request.rules.event, request.solver, stepping, state, x.shape)
         total = None if request.adaptive else len(grid.us) - 1
         driver = Driver(request.solver, recorder, request.rules, watch)

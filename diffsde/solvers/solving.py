@@ -18,7 +18,6 @@ from diffsde.noise.seeds import checked_seed
 from diffsde.solvers.arguments import (
     check_state,
     checked_adaptive,
-    checked_count,
     checked_denoiser,
     checked_grad,
     checked_noise,
@@ -27,6 +26,7 @@ from diffsde.solvers.arguments import (
 )
 from diffsde.solvers.catalogue import find_solver
 from diffsde.solvers.chunks import solve_in_chunks
+from diffsde.solvers.counts import checked_count
 from diffsde.solvers.grids import Save, checked_times
 from diffsde.solvers.request import Request, solve_part
 from diffsde.solvers.stop_rules import Callback, Event, StopRules
@@ -91,8 +91,8 @@ def solve(
             are stepped on, never interpolated.
         chunk: solve so many samples at a time, to bound memory; the samples are the same.
         first: index of the first sample, where the batch is part of a larger one.
-        callback: called as (t, x, stats) after each step, the last one too; a true answer
-            ends the solve.
+        callback: called as (t, x, stats) after each step, the last one too; it ends the
+            solve by returning `diffsde.STOP`.
         event: called as (t, x) once for each state, gives a number; the solve ends where it
             crosses zero, to 1e-6 of the step in which it changes sign. The state there is a
             shorter step of the same solver, so it has its order; after a multistep method,
@@ -136,12 +136,12 @@ def solve(
         rtol=checked_tolerance(rtol, kind, "rtol"),
         atol=checked_tolerance(atol, kind, "atol"),
         save=save,
-        rules=StopRules(
-            checked_count(max_steps, "max_steps"),
-            checked_count(max_nfe, "max_nfe"),
-            max_seconds,
-            callback,
-            event,
+        rules=StopRules.checked(
+            max_steps=max_steps,
+            max_nfe=max_nfe,
+            max_seconds=max_seconds,
+            callback=callback,
+            event=event,
         ),
         denoise=checked_denoiser(denoise, "denoise", dynamics),
         estimates=checked_denoiser(estimates, "estimates", dynamics),

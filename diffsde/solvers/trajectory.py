@@ -73,6 +73,10 @@ class Trajectory:
         default=None, repr=False, compare=False
     )
 
+    _resume: Callable[[dict[str, Any]], Trajectory] | None = field(
+        default=None, repr=False, compare=False
+    )
+
     @property
     def final(self) -> Tensor:
         """The last state, (B, …)."""
@@ -100,6 +104,31 @@ class Trajectory:
         if not low <= t <= high:
             raise InputError(f"t = {t}: expected a time between {low:g} and {high:g}")
         return self._dense(self.ys, float(t))
+
+    def resume(self, **rules: Any) -> Trajectory:
+        """Solve on, from the last state to the end that was asked for.
+
+        The method, the noise and the nodes that remain are those of the solve, so on a fixed
+        grid the states are, bit for bit, those of a solve that was never stopped. A method of
+        several steps (`sde_dpmpp_2m`, `unipc`, the Adams methods, `reversible_heun`) begins
+        anew and loses what it knew of the steps before.
+
+        Args:
+            rules: max_steps, max_nfe, max_seconds, callback, event, as `solve` takes them; the
+                old ones no longer hold.
+
+        Returns:
+            The rest of the path; its first state is the last one of this path.
+
+        Raises:
+            InputError: the solve has reached its end, or this trajectory was read from a file.
+        """
+        if self._resume is None:
+            raise InputError(
+                "nothing to resume: this solve has reached its end, was solved in chunks, or was "
+                "read from a file. Solve from `final`, with the times that remain as ts="
+            )
+        return self._resume(rules)
 
     def images(self, frame: int = -1) -> Tensor:
         """One frame as images in [0, 1], (B, C, H, W); the last frame by default."""

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffsde.equations.counted import EvaluationError
+from diffsde.equations.counted import BlowUp
 from diffsde.errors import InputError, name_list
 from diffsde.solvers.equation import Equation
 from diffsde.solvers.methods.torchdiffeq_parts import (
@@ -161,7 +161,7 @@ def _walk_adaptive(name: str, state: SolveState) -> Iterator[Step]:
         try:
             solver.rk_state = solver._adaptive_step(solver.rk_state)
         except AssertionError as error:  # torchdiffeq's word for a step that became too small
-            raise EvaluationError(
+            raise BlowUp(
                 f"the step became too small ({error}): loosen rtol and atol "
                 f"(now {state.rtol:g}, {state.atol:g}), or use another clock or float64"
             ) from error
@@ -192,7 +192,7 @@ def _walk_scipy(state: SolveState) -> Iterator[Step]:
         while stepper.status == "running":
             message = stepper.step()
             if stepper.status == "failed":
-                raise EvaluationError(f"SciPy's {cls.__name__} gave up: {message}")
+                raise BlowUp(f"SciPy's {cls.__name__} gave up: {message}")
             x = torch.from_numpy(stepper.y).to(like).reshape(shape)
             yield Step(torch.tensor(stepper.t, dtype=torch.float64), x)
         first_step = stepper.step_size
