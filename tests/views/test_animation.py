@@ -15,7 +15,7 @@ from PIL import Image
 
 from diffsde.errors import InputError
 from diffsde.solvers.trajectory import Trajectory
-from diffsde.views import animation
+from diffsde.views import film_parts
 from diffsde.views.animation import animate
 from diffsde.views.display import reached, shade_limits
 from diffsde.views.style import DARK, LIGHT
@@ -253,13 +253,13 @@ def test_the_histogram_counts_the_frame_s_pixels(tmp_path: Path) -> None:
 def test_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The time, the noise, and each solver's cost so far, frame by frame."""
     said: list[str] = []
-    letters = animation._letters
+    letters = film_parts._letters
 
     def heard(text: str, *size: int) -> np.ndarray:
         said.append(text)
         return letters(text, *size)
 
-    monkeypatch.setattr(animation, "_letters", heard)
+    monkeypatch.setattr(film_parts, "_letters", heard)
     sol, path = noisy(images(1), 3), tmp_path / "film.png"
     first, _, last = frames_of(animate(sol, path))[0]
     assert said == [
