@@ -431,7 +431,7 @@ def test_images_are_drawn_pixel_by_pixel(tmp_path: Path) -> None:
 
 def test_film_strip_shows_what_was_asked_for() -> None:
     sol = noisy(images(3))
-    figure = plots.film_strip(sol, times=(1.0, 0.5, 0.0), images=2)
+    figure = plots.film_strip(sol, times=(1.0, 0.5, 0.0), n=2)
     (sheet,) = [image.get_array() for image in figure.axes[0].images]
     assert sheet.shape == (2 * 28 + 1, 3 * 28 + 2, 3)
     labels = [label.get_text() for label in figure.axes[0].get_xticklabels()]
