@@ -21,8 +21,9 @@ from diffsde.solvers.catalogue import find_solver
 from diffsde.solvers.solving import solve
 from diffsde.solvers.trajectory import Trajectory
 from diffsde.system.files import written_whole
-from diffsde.views import plot_images, plot_paths
 from diffsde.views.animation import animate
+from diffsde.views.images import plot_images
+from diffsde.views.paths import plot_paths
 
 __all__ = ["SHOWN", "Shown", "write_gallery"]
 
