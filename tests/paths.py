@@ -1,4 +1,4 @@
-"""Trajectories with a known answer, for the tests of views: no solver takes part."""
+"""Trajectories with known marginals, made without a solver, for the tests of views."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ def marginal_std(ts: Tensor) -> Tensor:
     return torch.sqrt(torch.expm1(2 * math.log(SIGMA) * ts) / (2 * math.log(SIGMA)))
 
 
-def images(count: int, channels: int = 1, side: int = 28) -> Tensor:
-    """Discs in [0, 1], one larger than the other: (count, channels, side, side)."""
+def images(n: int, channels: int = 1, side: int = 28) -> Tensor:
+    """Discs of increasing size with values in [0, 1]: (n, channels, side, side)."""
     y, x = torch.meshgrid(*[torch.linspace(-1, 1, side)] * 2, indexing="ij")
-    radii = torch.linspace(0.2, 0.8, count)
+    radii = torch.linspace(0.2, 0.8, n)
     discs = torch.sigmoid(20 * (radii[:, None, None] - (x**2 + y**2).sqrt()))
     return torch.stack([discs * (1 - 0.3 * c) for c in range(channels)], 1)
 
@@ -30,7 +30,7 @@ def noisy(
 ) -> Trajectory:
     """A path from noise to x0 with the exact marginals x(t) ~ N(x0, s(t)²), t from 1 to ε.
 
-    With `flow`, the path of the probability flow of that point mass: the noise shrinks.
+    With `flow` it is the path of the probability flow for that point mass: the noise shrinks.
     """
     ts = torch.linspace(1, EPS, frames, dtype=torch.float64)
     std = marginal_std(ts)

@@ -31,7 +31,7 @@ from diffsde.training.recipes import RECIPES, Recipe
 from diffsde.views import plot_images, plot_paths, plot_work_precision
 from diffsde.views.animation import animate
 from diffsde.views.explorer import write_html
-from diffsde.views.gallery import gallery as write_gallery
+from diffsde.views.gallery import write_gallery
 
 __all__ = ["app", "main"]
 

@@ -1,6 +1,6 @@
-r"""Pictures of an evaluation: quality against cost, and copies of the training images.
+r"""Plots of an evaluation: quality against cost, and samples beside their nearest training images.
 
-As all plots here, each returns its figure, and writes it where `path` is given.
+Like all plots, each returns its figure, and also writes it if `path` is given.
 """
 
 from __future__ import annotations
@@ -25,28 +25,25 @@ from diffsde.views.style import Theme, theme
 __all__ = ["plot_evaluation", "plot_neighbours"]
 
 _MARKERS = "osD^vPX"
-_PAIRS = 12  # images shown beside their neighbours
-_MOST = 1000  # images whose neighbours are sought
+_PAIRS = 12  # generated images shown with their neighbours
+_PAIR_COLUMNS = 6
+_MOST = 1000  # images of each kind whose neighbours are searched for
 
 
 def plot_evaluation(table: EvaluationTable, path: PathLike = None, *, dark: bool = False) -> Figure:
     """FID over its floor, and the share of confident digits, against evaluations of the score.
 
-    A line for each solver and clock, with bootstrap standard errors; the dashed lines are real
-    training images.
+    There is a line for each solver and clock, with bootstrap standard errors; the dashed lines
+    are those of real training images.
 
     Args:
-        table: what `evaluate_samplers` returns.
-        path: where to write the figure, too.
+        table: the result of `evaluate_samplers`.
+        path: where to write the figure, if anywhere.
     """
     look = theme(dark)
     figure = look.figure(10, 4.2)
     ratio, confident = (look.dress(axes) for axes in figure.subplots(1, 2))
-    lines: dict[str, list[EvaluationRow]] = {}
-    for row in table.rows:
-        lines.setdefault(row.sampler.line, []).append(row)
-    for number, (name, rows) in enumerate(lines.items()):
-        rows.sort(key=lambda row: row.nfe)
+    for number, (name, rows) in enumerate(_lines(table).items()):
         nfe, scores = [row.nfe for row in rows], [row.score for row in rows]
         style: dict[str, Any] = {
             "color": look.line(number),
@@ -62,12 +59,24 @@ def plot_evaluation(table: EvaluationTable, path: PathLike = None, *, dark: bool
     ratio.set(yscale="log", ylabel="FID / FID of real images")
     confident.set(ylabel="digits classified with > 95 % confidence [%]")
     for axes in (ratio, confident):
-        axes.set(xscale="log", xlabel="score evaluations (NFE)")
-        costs = sorted({row.nfe for row in table.rows})
-        axes.set_xticks(costs, [str(n) for n in costs])
-        axes.set_xticks([], minor=True)
+        _set_cost_axis(axes, table)
     look.legend(ratio)
     return written(figure, path)
+
+
+def _lines(table: EvaluationTable) -> dict[str, list[EvaluationRow]]:
+    """The rows of each solver and clock, sorted by cost."""
+    lines: dict[str, list[EvaluationRow]] = {}
+    for row in table.rows:
+        lines.setdefault(row.sampler.line, []).append(row)
+    return {name: sorted(rows, key=lambda row: row.nfe) for name, rows in lines.items()}
+
+
+def _set_cost_axis(axes: Axes, table: EvaluationTable) -> None:
+    costs = sorted({row.nfe for row in table.rows})
+    axes.set(xscale="log", xlabel="score evaluations (NFE)")
+    axes.set_xticks(costs, [str(nfe) for nfe in costs])
+    axes.set_xticks([], minor=True)
 
 
 def plot_neighbours(
@@ -78,27 +87,28 @@ def plot_neighbours(
     *,
     dark: bool = False,
 ) -> Figure:
-    """Generated images beside the training images nearest to them, the nearest pairs first, and
-    how near they are, against real images that were never trained on.
+    """Generated images with their nearest training images, and how near these are.
 
-    Copies would show as equal pairs, and as a peak at zero. Distances are Euclidean, in pixels,
-    of as many images of each kind, at most the first 1,000.
+    The twelve nearest pairs are shown beside a histogram of the distances, which has those of
+    real images outside the training data for comparison. Copies would show as equal pairs and
+    as a peak at zero. Distances are Euclidean, over pixel values, from the same number of
+    images of each kind, at most the first 1,000.
 
     Args:
         samples: generated images, (N, C, H, W) in [0, 1], by the name of their sampler.
         references: training images, (M, C, H, W) in [0, 1].
-        real: images that were not trained on, (K, C, H, W) in [0, 1].
-        path: where to write the figure, too.
+        real: images outside the training data, (K, C, H, W) in [0, 1].
+        path: where to write the figure, if anywhere.
 
     Raises:
-        InputError: no images, or of several shapes.
+        InputError: there are no samples, or the images do not all have the same shape.
     """
     kinds = {**samples, "real, unseen": real}
     shapes = {tuple(images.shape[1:]) for images in (*kinds.values(), references)}
     if not samples or len(shapes) > 1:
         raise InputError(
             f"samples of {len(samples)} samplers, images of shapes "
-            f"{', '.join(map(str, sorted(shapes)))}: expected some, and one shape"
+            f"{', '.join(map(str, sorted(shapes)))}: expected at least one sampler, and one shape"
         )
     most = min(_MOST, *map(len, kinds.values()))
     found = {name: nearest_neighbours(x[:most], references) for name, x in kinds.items()}
@@ -109,32 +119,37 @@ def plot_neighbours(
     figure = look.figure(10, 4.2)
     pairs, histogram = (look.dress(axes) for axes in figure.subplots(1, 2))
     _draw_pairs(pairs, generated[nearest], references[index[nearest]], look)
-    farthest = max(float(d.max()) for d, _ in found.values())
-    edges = np.linspace(0, max(farthest, 1.0), 41).tolist()
-    for number, (name, (d, _)) in enumerate(found.items()):
-        last = name not in samples
-        histogram.hist(
-            d.numpy(), edges, weights=np.full(most, 100 / most), histtype="step", linewidth=1.5,
-            color=look.ink if last else look.line(number), linestyle="--" if last else "-",
-            label=f"{name}: median {float(d.median()):.2f}, least {float(d.min()):.2f}",
-        )  # fmt: skip
-    histogram.set(xlabel="distance to the nearest training image", ylabel="share of images [%]")
-    histogram.set_ylim(top=(1.15 + 0.08 * len(found)) * histogram.get_ylim()[1])  # the legend's
-    look.legend(histogram, loc="upper left")
+    _draw_distances(histogram, {name: d for name, (d, _) in found.items()}, look)
     return written(figure, path)
 
 
+def _draw_distances(axes: Axes, distances: Mapping[str, Tensor], look: Theme) -> None:
+    """A histogram of each kind's distances, the last kind being the real images."""
+    farthest = max(float(d.max()) for d in distances.values())
+    edges = np.linspace(0, max(farthest, 1.0), 41).tolist()
+    for number, (name, d) in enumerate(distances.items()):
+        real = number == len(distances) - 1
+        axes.hist(
+            d.numpy(), edges, weights=np.full(len(d), 100 / len(d)), histtype="step", linewidth=1.5,
+            color=look.ink if real else look.line(number), linestyle="--" if real else "-",
+            label=f"{name}: median {float(d.median()):.2f}, least {float(d.min()):.2f}",
+        )  # fmt: skip
+    axes.set(xlabel="distance to the nearest training image", ylabel="share of images [%]")
+    # The legend needs room above the curves.
+    axes.set_ylim(top=(1.15 + 0.08 * len(distances)) * axes.get_ylim()[1])
+    look.legend(axes, loc="upper left")
+
+
 def _draw_pairs(axes: Axes, images: Tensor, neighbours: Tensor, look: Theme) -> None:
-    """Six columns of images, each above its neighbour."""
-    columns = 6
+    """Rows of images, each image above its neighbour."""
     rows = [
-        part
-        for start in range(0, len(images), columns)
-        for part in (images[start : start + columns], neighbours[start : start + columns])
+        row
+        for pair in zip(images.split(_PAIR_COLUMNS), neighbours.split(_PAIR_COLUMNS), strict=True)
+        for row in pair
     ]
     pixels = np.moveaxis(as_images(torch.cat(rows).clamp(0, 1), ()), 1, -1)
     tiles = np.broadcast_to(pixels, (*pixels.shape[:3], 3))  # grey as red, green and blue
-    axes.imshow(mosaic(tiles, columns, 1, to_rgb(look.paper)), interpolation="nearest")
+    axes.imshow(mosaic(tiles, _PAIR_COLUMNS, 1, to_rgb(look.paper)), interpolation="nearest")
     axes.set(xticks=[], yticks=[])
     axes.set_title("generated, and below each its nearest training image", fontsize=9)
     axes.title.set_color(look.ink)

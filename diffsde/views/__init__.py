@@ -1,18 +1,23 @@
-r"""Views: from a trajectory to something one looks at.
+r"""Views: trajectories as plots, films, pages and arrays.
 
-May import `solvers` and what lies below it. Every plot returns its matplotlib figure; with
-`path` it also writes it, in the format that the suffix names, and with `ax` it draws into the
-caller's axes instead of a figure of its own.
+May import `solvers` and the folders below it. Every plot returns its matplotlib figure. With
+`path` it also writes the figure, in the format of the path's suffix; with `ax` it draws into
+the caller's axes instead of a figure of its own; with `dark` it uses the dark theme.
 
     images        plot_images, film_strip
-    paths         plot_paths
-    laws          plot_bands, plot_marginals
+    paths         plot_paths: every coordinate against t
+    laws          plot_bands, plot_marginals: the distribution at every t
     comparisons   plot_steps, plot_work_precision, plot_convergence, plot_losses
-    animation     animate: films
+    animation     animate: a path as a film
+    film_layout   which parts a film has, and where they stand
+    film_parts    grids of images, lines of text, histograms
+    movies        GIF, animated PNG, MP4 and WebM files
     arrays        to_numpy, to_xarray, from_xarray
-    explorer      write_html: a page to look at paths in
-    gallery       every picture of the tutorial on one page
-    style         the light theme and the dark one
+    explorer      write_html: an interactive page for exploring paths
+    gallery       write_gallery: every picture of the tutorial on one page
+    display       the shades, grids and frames that all views share
+    figures       the axes and files that all plots share
+    style         the light and the dark theme
 """
 
 import lazy_loader

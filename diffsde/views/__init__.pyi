@@ -7,7 +7,7 @@ from .comparisons import (
     plot_work_precision as plot_work_precision,
 )
 from .explorer import write_html as write_html
-from .gallery import gallery as gallery
+from .gallery import write_gallery as write_gallery
 from .images import film_strip as film_strip, plot_images as plot_images
 from .laws import plot_bands as plot_bands, plot_marginals as plot_marginals
 from .paths import plot_paths as plot_paths

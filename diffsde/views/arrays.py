@@ -1,6 +1,6 @@
 r"""Arrays: a trajectory as NumPy arrays or as an `xarray.Dataset`, and back.
 
-xarray comes with `pip install 'diffsde[xarray]'`.
+xarray is the extra of that name: `pip install 'diffsde[xarray]'`.
 """
 
 from __future__ import annotations
@@ -26,17 +26,21 @@ _IMAGE_AXES = ("channel", "row", "column")
 
 
 def to_numpy(sol: Trajectory) -> dict[str, NDArray[Any]]:
-    """The arrays of a trajectory by name, as `numpy.savez(path, **to_numpy(sol))` takes them."""
+    """The arrays of a trajectory by name, ready for `numpy.savez(path, **to_numpy(sol))`."""
     named = {"ts": sol.ts, "ys": sol.ys, "diffusion": sol.diffusion, "std": sol.std}
     named |= {"denoised": sol.denoised, "evaluations": sol.evaluations}
     return {k: v.detach().cpu().numpy() for k, v in named.items() if v is not None}
 
 
 def to_xarray(sol: Trajectory) -> xarray.Dataset:
-    """A trajectory as a dataset: `states` over (t, sample, channel, row, column).
+    """A trajectory as a dataset: `states` with dimensions (t, sample, channel, row, column).
 
-    States that are no images have the axes axis_0, axis_1, … after t and sample. `diffusion`,
-    `std` and `evaluations` lie over t; the method, the costs and the shape are attributes.
+    States that are not images have the dimensions axis_0, axis_1, … after t and sample.
+    `diffusion`, `std` and `evaluations` have the dimension t; the method, the costs and the
+    shape are attributes.
+
+    Raises:
+        InputError: xarray is not installed.
     """
     xr = optional_package("xarray", "xarray")
     arrays = to_numpy(sol)
@@ -55,10 +59,10 @@ def to_xarray(sol: Trajectory) -> xarray.Dataset:
 
 
 def from_xarray(dataset: xarray.Dataset) -> Trajectory:
-    """The trajectory of a dataset that `to_xarray` made, also after a journey through a file.
+    """The trajectory in a dataset made by `to_xarray`, or read back from a file of one.
 
     Raises:
-        InputError: it lacks what `to_xarray` writes.
+        InputError: the dataset lacks something that `to_xarray` writes.
     """
     missing = [k for k in ("t", "states") if k not in dataset]
     missing += [k for k in ("method", "shape", "nfe") if k not in dataset.attrs]

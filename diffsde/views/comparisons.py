@@ -1,4 +1,4 @@
-r"""Comparisons: solvers and runs against each other, in steps, evaluations, errors and losses."""
+r"""Comparisons: the steps, evaluations, errors and losses of solvers and of training runs."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from diffsde.views.style import Theme, theme
 
 __all__ = ["plot_convergence", "plot_losses", "plot_steps", "plot_work_precision"]
 
-_INSIDE = 12  # lines whose legend fits inside the axes
-_COLUMN = 20  # lines of a legend beside them
+_INSIDE = 12  # lines that a legend inside the axes has room for
+_COLUMN = 20  # lines in a column of a legend beside the axes
 
 
 def plot_steps(
@@ -30,11 +30,15 @@ def plot_steps(
     ax: Axes | None = None,
     dark: bool = False,
 ) -> Figure:
-    """The step size |Δt| against t, and the evaluations of the score by then, NFE (dashed).
+    """The step size |Δt| against t, and the number of score evaluations (NFE) by then, dashed.
 
-    It reads the saved times: with everything saved, those are the solver's steps. A step that
-    was rejected shows as a jump of the evaluations. Of trajectories that hold no count of them,
-    a user's own, the dashed lines count steps.
+    The steps are those between saved times, which are the solver's own if every state was
+    saved. A rejected step shows as a jump in the NFE. If one of the trajectories, such as a
+    user's own, has no count of its evaluations, the dashed lines count steps instead.
+
+    Args:
+        sol: a trajectory of any states, or several.
+        path: where to write the figure, if anywhere.
     """
     sols, look = trajectories(sol), theme(dark)
     figure, axes = axes_for(ax, look, 8, 4)
@@ -44,15 +48,9 @@ def plot_steps(
     counts = [one.evaluations for one in sols if one.evaluations is not None]
     counted = len(counts) == len(sols)
     for number, one in enumerate(sols):
-        ts, colour, stats = times_of(one), look.line(number), one.stats
-        rejected = f", {stats.rejected} rejected" if stats.rejected else ""
-        label = f"{one.method}: {stats.steps} steps{rejected}, {stats.nfe} NFE"
-        # The step that leads away from each time; the last one is repeated to its end.
-        sizes = np.abs(np.diff(ts))
-        sizes = np.append(sizes, sizes[-1:])
-        axes.step(ts[: len(sizes)], sizes, where="post", color=colour, linewidth=1.5, label=label)
-        dashed = counts[number].numpy() if counted else np.arange(len(ts))
-        spent.plot(ts, dashed, "--", color=colour, linewidth=1)
+        _draw_step_sizes(axes, one, look.line(number))
+        dashed = counts[number].numpy() if counted else np.arange(len(one))
+        spent.plot(times_of(one), dashed, "--", color=look.line(number), linewidth=1)
     time_axis(axes, sols[0])
     axes.set_yscale("log")
     axes.set_ylabel("step size |Δt|")
@@ -71,14 +69,14 @@ def plot_work_precision(
     ax: Axes | None = None,
     dark: bool = False,
 ) -> Figure:
-    """Error against work, a line per method, both axes logarithmic: lower left is better.
+    """Error against work on logarithmic axes, a line per method: further down and left is better.
 
-    The legend of more than a dozen lines stands beside the axes, and the figure is as much wider.
+    With more than a dozen lines the legend stands beside the axes and the figure is wider.
 
     Args:
-        table: rows with `method`, `x` and `y`.
-        path: where to write the figure, too.
-        x, y: the columns to plot.
+        table: rows with the columns `method`, `x` and `y`.
+        path: where to write the figure, if anywhere.
+        x, y: the names of the columns to plot.
 
     Raises:
         InputError: a row lacks a column.
@@ -104,16 +102,16 @@ def plot_convergence(
     ax: Axes | None = None,
     dark: bool = False,
 ) -> Figure:
-    """Error against the number of steps, both logarithmic, with slopes.
+    """Error against the number of steps on logarithmic axes, with orders of convergence.
 
-    The legend gives each method's order as fitted to all of its points; a dotted line of
-    the order in `orders` begins at its first point.
+    The legend gives each method's order, fitted to all of its points; a dotted line with the
+    slope that `orders` gives for a method starts at its first point.
 
     Args:
-        table: rows with `method`, `x` and `y`.
-        path: where to write the figure, too.
-        x, y: the columns to plot; x counts steps.
-        orders: the orders that methods should have, by name.
+        table: rows with the columns `method`, `x` and `y`.
+        path: where to write the figure, if anywhere.
+        x, y: the names of the columns to plot; x counts steps.
+        orders: the expected orders by the methods' names.
 
     Raises:
         InputError: a row lacks a column.
@@ -144,8 +142,8 @@ def plot_losses(
     """The training loss against the number of updates.
 
     Args:
-        losses: pairs of update and loss.
-        path: where to write the figure, too.
+        losses: pairs of an update's number and its loss.
+        path: where to write the figure, if anywhere.
     """
     look = theme(dark)
     figure, axes = axes_for(ax, look, 6, 4)
@@ -155,6 +153,16 @@ def plot_losses(
     axes.yaxis.set_major_formatter(_plain())
     axes.yaxis.set_minor_formatter(_plain())
     return written(figure, path)
+
+
+def _draw_step_sizes(axes: Axes, sol: Trajectory, colour: str) -> None:
+    ts, stats = times_of(sol), sol.stats
+    rejected = f", {stats.rejected} rejected" if stats.rejected else ""
+    label = f"{sol.method}: {stats.steps} steps{rejected}, {stats.nfe} NFE"
+    # Each time has the size of the step that starts there; the last time repeats the last size.
+    sizes = np.abs(np.diff(ts))
+    sizes = np.append(sizes, sizes[-1:])
+    axes.step(ts[: len(sizes)], sizes, where="post", color=colour, linewidth=1.5, label=label)
 
 
 def _lines(table: Iterable[Mapping[str, Any]], x: str, y: str) -> dict[str, tuple[Array, Array]]:
@@ -172,7 +180,7 @@ def _lines(table: Iterable[Mapping[str, Any]], x: str, y: str) -> dict[str, tupl
 
 
 def _slope(line: tuple[Array, Array]) -> float:
-    """The order p of errors ~ steps⁻ᵖ, by least squares of the logarithms."""
+    """The order p in error ~ steps⁻ᵖ, by least squares on the logarithms."""
     steps, errors = line
     good = (errors > 0) & np.isfinite(errors)
     if good.sum() < 2:
@@ -198,5 +206,5 @@ def _log_lines(axes: Axes, lines: Mapping[str, tuple[Array, Array]], look: Theme
 
 
 def _plain() -> LogFormatter:
-    """10, 20, 50 instead of powers, where an axis spans few of them."""
+    """Labels such as 10, 20, 50 instead of powers of ten, for an axis that spans few of them."""
     return LogFormatter(minor_thresholds=(1.5, 0.5))

@@ -1,15 +1,15 @@
-r"""From states to pictures: what every view shares.
+r"""From states to pictures: the steps that all views share.
 
-A state of a variance-exploding SDE begins with a standard deviation near 10 and ends as an
-image in [0, 1]. No fixed scale shows both: on [0, 1] the beginning is a black-and-white
-flicker, on ±20 the digits are grey on grey. So, unless told otherwise, views shade frame t
-over the interval
+The state of a variance-exploding SDE starts with a standard deviation near 10 and ends as an
+image in [0, 1]. No fixed scale shows both: on [0, 1] the start is a black-and-white flicker,
+and on ±20 the digits are grey on grey. By default, therefore, views map the shades of frame t
+to the interval
 
     ½ ± (½ + 2 s(t)),
 
-which is two standard deviations of the noise around the data's range: noise fills the
-shades from the first frame on, a digit rises out of it as its contrast passes the noise's,
-and the last frame is shown on [0, 1], as any image is.
+which adds two standard deviations of the noise to either side of the data's range. The noise
+fills the shades from the first frame on, a digit emerges when its contrast exceeds that of
+the noise, and the last frame is shown on [0, 1], like any image.
 """
 
 from __future__ import annotations
@@ -38,33 +38,33 @@ __all__ = [
 ]
 
 Shading = str | tuple[float, float]
-"""How states become shades: "envelope" (see above), "data" for [0, 1], or an interval."""
+"""The values that the shades span: "envelope" (see above), "data" for [0, 1], or an interval."""
 
-_NOISE_STDS = 2.0  # of the noise, on either side of the data's range
-_ROW = 6  # images that still stand in one row
+_NOISE_STDS = 2.0  # standard deviations of the noise on either side of the data's range
+_ROW = 6  # up to so many images form a single row
 
 
 def trajectories(sol: Trajectory | Sequence[Trajectory]) -> list[Trajectory]:
     """One trajectory or several, as a list.
 
     Raises:
-        InputError: it is neither, or there is none.
+        InputError: the list is empty, or holds something else.
     """
     sols = [sol] if isinstance(sol, Trajectory) else list(sol)
     wrong = [type(s).__name__ for s in sols if not isinstance(s, Trajectory)]
     if wrong or not sols:
         raise InputError(
-            f"{wrong[0] if wrong else 'no trajectory at all'}: expected a Trajectory, as solve "
-            "returns it, or a list of them"
+            f"{wrong[0] if wrong else 'an empty list'}: expected a Trajectory, the result of "
+            "solve, or a list of them"
         )
     return sols
 
 
 def as_images(states: Tensor, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """States (B, …) of samples of `shape` as images (B, C, H, W), not clamped.
+    """States (B, …) as images (B, C, H, W), not clamped; flat ones are given `shape`.
 
     Raises:
-        InputError: they are not images of one or three channels.
+        InputError: the states are not images with one or three channels.
     """
     if states.dim() == 2 and len(shape) == 3:
         states = states.reshape(-1, *shape)
@@ -78,10 +78,13 @@ def as_images(states: Tensor, shape: tuple[int, ...]) -> NDArray[np.float32]:
 
 
 def shade_limits(sol: Trajectory, shading: Shading) -> NDArray[np.float64]:
-    """The values shown as the darkest and the lightest shade, per frame: (T, 2).
+    """The values shown as the darkest and the lightest shade of each frame: (T, 2).
 
-    Without a marginal std s(t), as for a user's own equations, the spread of the frame's
-    own values beyond that of black and white stands in for it.
+    A user's own equation may have no marginal standard deviation s(t). It is then estimated
+    from the frame's values, as their spread beyond that of black and white pixels.
+
+    Raises:
+        InputError: `shading` is neither a known name nor an interval.
     """
     if isinstance(shading, str):
         if shading == "envelope":
@@ -108,9 +111,9 @@ def _noise_std(sol: Trajectory) -> NDArray[np.float64]:
 
 
 def reached(ts: Tensor, t: float) -> int:
-    """Which saved state a solve has reached at time t: the last whose time is not beyond t.
+    """The index of the last saved state that a solve has reached by time t.
 
-    `ts` is in the order solved, rising or falling. Before the first time it is the first.
+    `ts` is in the order of the solve, rising or falling. Before its first time the answer is 0.
     """
     times = ts.detach().double().cpu().numpy()
     falling = times[-1] < times[0]
@@ -119,16 +122,16 @@ def reached(ts: Tensor, t: float) -> int:
     return max(int(passed.sum()) - 1, 0)
 
 
-def default_columns(count: int) -> int:
-    """A few images stand in a row; more make the squarest block that leaves the least empty."""
-    side = math.ceil(math.sqrt(count))
-    return count if count <= _ROW else min(range(side, side + 3), key=lambda c: -count % c)
+def default_columns(n: int) -> int:
+    """A few images form a row; more form a nearly square block with few empty places."""
+    side = math.ceil(math.sqrt(n))
+    return n if n <= _ROW else min(range(side, side + 3), key=lambda c: -n % c)
 
 
 def mosaic(images: NDArray[Any], columns: int, gap: int, fill: Any) -> NDArray[Any]:
-    """Images (B, H, W) or (B, H, W, 3) in rows of `columns`, `gap` pixels of `fill` between."""
-    count, height, width, *colour = images.shape
-    rows = -(-count // columns)
+    """Images (B, H, W) or (B, H, W, 3) in rows, with `gap` pixels of `fill` between."""
+    n, height, width, *colour = images.shape
+    rows = -(-n // columns)
     sheet = np.empty(
         (rows * (height + gap) - gap, columns * (width + gap) - gap, *colour), images.dtype
     )
@@ -140,7 +143,7 @@ def mosaic(images: NDArray[Any], columns: int, gap: int, fill: Any) -> NDArray[A
 
 
 def base_of_diffusion(sol: Trajectory) -> float | None:
-    """σ, if the diffusion is σᵗ at every saved time; None for any other equation."""
+    """σ if the diffusion is σᵗ at every saved time; None for any other diffusion."""
     if sol.diffusion is None:
         return None
     ts, g = sol.ts.detach().double().cpu(), sol.diffusion.detach().double().cpu()

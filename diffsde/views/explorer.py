@@ -1,8 +1,9 @@
-r"""The explorer: a trajectory as one HTML file, to be looked at in any browser.
+r"""The explorer: a trajectory as one HTML file to explore in any browser.
 
-The file needs no network and no server: states are stored inside it, one byte a value on
-the interval that their frame spans, and its script draws them. One can scrub and play over
-t, choose a pixel, and see its path against ±σᵗ and ±s(t), for several solvers side by side.
+The file needs no network and no server. It contains the states, one byte per value on the
+interval that their frame spans, and a script that draws them. One can play the path or scrub
+over t, choose a pixel, and see its path against ±σᵗ and ±s(t), for several solvers side by
+side. The page is put together from `explorer.html`, `explorer.css` and `explorer.js`.
 """
 
 from __future__ import annotations
@@ -33,8 +34,7 @@ from diffsde.views.display import (
 
 __all__ = ["write_html"]
 
-_TEMPLATE = "explorer.html"
-_TEXT_BYTES = 100.0  # a frame's numbers in the file: times, envelopes and intervals
+_TEXT_BYTES = 100.0  # of a frame's numbers in the file: time, envelopes and intervals
 
 
 def write_html(
@@ -47,36 +47,33 @@ def write_html(
     """Write an explorer of one trajectory or several as one self-contained HTML file.
 
     Args:
-        sol: a trajectory of images, or several of equal shape, best from the same noise.
+        sol: a trajectory of images, or several of the same shape, preferably from the same
+            noise.
         path: the file to write.
         title: the page's heading; by default the solvers' names.
-        megabytes: the file's largest size. Of a longer trajectory, frames are left out
-            evenly, the first and the last stay; 5 MB hold 290 frames of 16 images 28×28.
+        megabytes: the largest size of the file. If a trajectory needs more, frames are left
+            out evenly, but never the first and the last; 5 MB hold 290 frames of 16 images of
+            28×28 pixels.
 
     Returns:
-        The path written.
+        The path of the file.
 
     Raises:
-        InputError: the states are no images, their shapes differ, or not even two frames
+        InputError: the states are not images, their shapes differ, or not even two frames
             fit.
     """
     sols = trajectories(sol)
-    shapes = [as_images(s.ys[0], s.shape).shape for s in sols]
-    if len(set(shapes)) > 1:
-        raise InputError(
-            f"states of shapes {' and '.join(map(str, shapes))}: expected one shape, because "
-            "the explorer shows the same pixel of all trajectories"
-        )
-    template = resources.files("diffsde.views").joinpath(_TEMPLATE).read_text(encoding="utf-8")
-    frames = _frames_that_fit(sols, shapes[0], 1e6 * megabytes - len(template.encode()))
+    shape = _common_shape(sols)
+    template = _template()
+    frames = _frames_that_fit(sols, shape, 1e6 * megabytes - len(template.encode()))
     heading = title or " and ".join(s.method for s in sols)
     page = {
         "sigma": base_of_diffusion(sols[0]),
-        "shape": list(shapes[0]),
-        "columns": default_columns(shapes[0][0]),
+        "shape": list(shape),
+        "columns": default_columns(shape[0]),
         "runs": [_run(s, frames) for s in sols],
     }
-    # "<" may not stand in a script: "</script>" inside a solver's name would end it.
+    # A solver's name may contain "</script>", which would end the script if it had a "<".
     data = json.dumps(page, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
     text = template.replace("{{title}}", html.escape(heading)).replace("{{data}}", data)
     with written_whole(path) as temporary:
@@ -84,21 +81,43 @@ def write_html(
     return Path(path)
 
 
+def _common_shape(sols: list[Trajectory]) -> tuple[int, ...]:
+    """The shape (B, C, H, W) of the images in all trajectories."""
+    shapes = [as_images(s.ys[0], s.shape).shape for s in sols]
+    if len(set(shapes)) > 1:
+        raise InputError(
+            f"states of shapes {' and '.join(map(str, shapes))}: expected one shape, because "
+            "the explorer shows the same pixel of all trajectories"
+        )
+    return shapes[0]
+
+
+def _template() -> str:
+    """The page with its style and script, but without title and data."""
+    folder = resources.files("diffsde.views")
+    page, style, script = (
+        folder.joinpath(f"explorer.{suffix}").read_text(encoding="utf-8")
+        for suffix in ("html", "css", "js")
+    )
+    return page.replace("{{style}}", style).replace("{{script}}", script)
+
+
 def _frames_that_fit(sols: list[Trajectory], shape: tuple[int, ...], room: float) -> int:
-    """How many frames of each trajectory `room` bytes hold."""
+    """How many frames of each trajectory fit in `room` bytes."""
     states = sum(1 if s.denoised is None else 2 for s in sols)
-    frame = states * np.prod(shape) * 4 / 3 + len(sols) * _TEXT_BYTES  # base64: 4 for 3
+    # Base64 stores three bytes as four characters.
+    frame = states * np.prod(shape) * 4 / 3 + len(sols) * _TEXT_BYTES
     frames = int(room / frame)
     if frames < 2:
         raise InputError(
-            f"{len(sols)} × {shape[0]} images of {shape[1:]} take {frame / 1e6:.2g} MB a frame: "
-            "two frames do not fit. Raise megabytes, or pass fewer images"
+            f"{len(sols)} × {shape[0]} images of shape {shape[1:]} take {frame / 1e6:.2g} MB per "
+            "frame: two frames do not fit. Raise megabytes, or pass fewer images"
         )
     return frames
 
 
 def _run(sol: Trajectory, frames: int) -> dict[str, Any]:
-    """One trajectory as the page's script reads it."""
+    """One trajectory in the form that the page's script reads."""
     kept = np.unique(np.linspace(0, len(sol) - 1, min(frames, len(sol))).round().astype(int))
     states = [as_images(sol.ys[k], sol.shape) for k in kept.tolist()]
     spans = [_span(state) for state in states]
@@ -124,7 +143,7 @@ def _run(sol: Trajectory, frames: int) -> dict[str, Any]:
 
 
 def _span(state: NDArray[np.float32]) -> tuple[float, float]:
-    """The interval of a frame's values, wide enough to divide by."""
+    """The interval that a frame's finite values span, never empty."""
     finite = state[np.isfinite(state)]
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
     return low, max(high, low + 1e-6)
@@ -144,5 +163,5 @@ def _numbers(values: Tensor) -> Any:
 
 
 def _rounded(values: NDArray[np.float64]) -> Any:
-    """Numbers with the six digits that a picture can show."""
+    """Numbers rounded to six digits, as many as a picture can show."""
     return np.vectorize(lambda value: float(f"{value:.6g}"), otypes=[float])(values).tolist()

@@ -1,8 +1,9 @@
-r"""Figures: what every plot begins and ends with.
+r"""Figures: the steps that every plot begins and ends with.
 
 A plot draws into the caller's axes as they are, or into a figure of its own in our style; it
-is written if a path is given. Figures belong to no global state: nothing stays open, and
-threads may plot. The time axis runs as the solve did: from 1 down to ε for a reverse one.
+is written to a file if a path is given. Figures are not registered with pyplot, so none stays
+open and plots may be made in threads. The time axis runs in the direction of the solve: from
+1 down to ε for a reverse problem.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ Array = NDArray[np.float64]
 
 
 def axes_for(ax: Axes | None, look: Theme, width: float, height: float) -> tuple[Figure, Axes]:
-    """The caller's axes as they are, or our own in our style."""
+    """The caller's axes as they are, or new ones in our style, with their figure."""
     if ax is None:
         figure = look.figure(width, height)
         return figure, look.dress(figure.add_subplot())
@@ -45,12 +46,13 @@ def axes_for(ax: Axes | None, look: Theme, width: float, height: float) -> tuple
 
 def figure_of(ax: Axes) -> Figure:
     figure: Any = ax.figure
-    while not isinstance(figure, Figure):  # axes may lie in a subfigure
+    while not isinstance(figure, Figure):  # the axes may belong to a subfigure
         figure = figure.figure
     return figure
 
 
 def written(figure: Figure, path: PathLike) -> Figure:
+    """The figure, after writing it to `path` if there is one."""
     if path is not None:
         with written_whole(path) as temporary:
             figure.savefig(temporary)
@@ -58,7 +60,7 @@ def written(figure: Figure, path: PathLike) -> Figure:
 
 
 def time_axis(axes: Axes, sol: Trajectory) -> None:
-    """t from left to right as it was solved."""
+    """Let t run from left to right in the direction of the solve."""
     first, last = float(sol.ts[0]), float(sol.ts[-1])
     if first != last:
         axes.set_xlim(first, last)
@@ -71,10 +73,11 @@ def times_of(sol: Trajectory) -> Array:
 
 
 def values_of(sol: Trajectory) -> NDArray[np.float32]:
-    """All values of all samples: (T, P)."""
+    """Every coordinate of every sample, P in all: (T, P)."""
     values: NDArray[np.float32] = sol.ys.detach().float().cpu().reshape(len(sol), -1).numpy()
     return values
 
 
 def name_of(sol: Trajectory, what: str) -> str:
+    """The name of one of a trajectory's curves in a legend."""
     return f"{sol.method}, {what}" if sol.method else what

@@ -1,8 +1,8 @@
 r"""The gallery: everything that the tutorial and the Julia model zoo show, in one folder.
 
-From one noise, by each sampler: the images, the film of the whole path, and every pixel's
-path against ±σᵗ; then the reverse SDE and the flow over each other, which fill the same
-band at every t.
+For each sampler, started from the same noise, it has the images, the film of the whole path,
+and every pixel's path against ±σᵗ; then the paths of the reverse SDE and of the flow on top of
+each other, which fill the same band at every t.
 """
 
 from __future__ import annotations
@@ -21,21 +21,22 @@ from diffsde.solvers.catalogue import find_solver
 from diffsde.solvers.solving import solve
 from diffsde.solvers.trajectory import Trajectory
 from diffsde.system.files import written_whole
-from diffsde.views import plot_images, plot_paths
 from diffsde.views.animation import animate
+from diffsde.views.images import plot_images
+from diffsde.views.paths import plot_paths
 
-__all__ = ["SHOWN", "Shown", "gallery"]
+__all__ = ["SHOWN", "Shown", "write_gallery"]
 
 
 @dataclass(frozen=True)
 class Shown:
-    """One row of the gallery: a solver and where its pictures go.
+    """One row of the gallery.
 
     Attributes:
-        title: above its pictures.
-        name: of the files.
+        title: the heading above its pictures.
+        name: the start of its files' names.
         method: the solver's name.
-        flow: whether it solves the flow, or the reverse SDE.
+        flow: whether it solves the probability flow instead of the reverse SDE.
     """
 
     title: str
@@ -67,7 +68,7 @@ _PAGE = """<!doctype html>
 """
 
 
-def gallery(
+def write_gallery(
     out: str | os.PathLike[str],
     model: ScoreModel,
     *,
@@ -76,19 +77,19 @@ def gallery(
     seed: int = 0,
     progress: bool = False,
 ) -> list[Path]:
-    """Solve by every sampler shown and write its pictures.
+    """Solve with every sampler of the gallery and write its pictures.
 
     Args:
-        out: the folder, made if need be.
+        out: the folder; it is created if necessary.
         model: the score and its SDE.
-        steps: of every fixed-step sampler, and frames of its film; an adaptive one shows
-            the steps that it chooses.
-        n: how many images.
-        seed: of the noise: all samplers start from the same x(T).
+        steps: the number of steps of every fixed-step sampler, and so of frames in its film;
+            an adaptive sampler shows the steps that it chooses.
+        n: how many images to sample.
+        seed: the seed of the noise; all samplers start from the same x(T).
         progress: show progress bars.
 
     Returns:
-        The files written.
+        The files that were written.
     """
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
@@ -109,12 +110,12 @@ def _solved(
 ) -> Trajectory:
     kind = "ode" if shown.flow else "sde"
     problem = PROBLEMS[kind](model.sde, model, model.shape)
-    own = find_solver(shown.method, kind).adaptive
+    chooses = find_solver(shown.method, kind).adaptive
     return solve(
         problem,
         x1,
         shown.method,
-        steps=None if own else steps,
+        steps=None if chooses else steps,
         seed=seed,
         denoise=True,
         progress=progress,
@@ -130,7 +131,7 @@ def _pictures(sol: Trajectory, folder: Path, name: str) -> list[Path]:
 
 
 def _write_page(folder: Path, sols: Mapping[str, Trajectory]) -> Path:
-    """All of it side by side in a page."""
+    """A page with all the pictures."""
     rows = [_row(shown, sols[shown.name]) for shown in SHOWN]
     page = folder / "index.html"
     with written_whole(page) as temporary:

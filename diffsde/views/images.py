@@ -1,4 +1,4 @@
-r"""Images on a sheet: a batch, or a batch at a few times."""
+r"""Images on a sheet: a batch in a grid, or the path of a batch at a few times."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ from diffsde.views.style import Theme, theme
 
 __all__ = ["film_strip", "plot_images"]
 
-_SHEET_SIDE = 900  # screen pixels that a sheet of images does not exceed
+_SHEET_SIDE = 900  # screen pixels that a sheet of images does not exceed, unless unmagnified
+_LARGEST_ZOOM = 8
+_DPI = 100
 
 
 def plot_images(
@@ -41,11 +43,11 @@ def plot_images(
 
     Args:
         x: (B, C, H, W) with C = 1 or 3, shown on [0, 1].
-        path: where to write the figure, too.
-        columns: images in a row; by default up to six stand in one row, more in a block.
+        path: where to write the figure, if anywhere.
+        columns: images per row; by default up to six images form one row, more form a block.
 
     Raises:
-        InputError: x is not such a batch.
+        InputError: x does not have such a shape.
     """
     states = as_images(x, ())
     across = columns or default_columns(len(states))
@@ -59,25 +61,26 @@ def film_strip(
     *,
     frames: int = 9,
     times: Sequence[float] | None = None,
-    images: int = 4,
+    n: int = 4,
     denoised: bool = False,
     shading: Shading = "envelope",
     ax: Axes | None = None,
     dark: bool = False,
 ) -> Figure:
-    """The first images of a batch, a row each, at a few times from left to right.
+    """The first images of a batch, one per row, at a few times from left to right.
 
     Args:
         sol: a trajectory of images.
-        path: where to write the figure, too.
+        path: where to write the figure, if anywhere.
         frames: how many saved states to show, spread evenly from the first to the last.
-        times: show these times instead: the states reached by then.
-        images: how many samples.
-        denoised: below each row, a row of the estimates E[x(0) | x(t)], on [0, 1].
-        shading: which values the shades span, as in `animate`.
+        times: instead of those, show the states that the solve has reached by these times.
+        n: how many images to show.
+        denoised: show a row of the estimates E[x(0) | x(t)], on [0, 1], below each row.
+        shading: the values that the shades span, as in `animate`.
 
     Raises:
-        InputError: the states are no images, or `denoised` is asked for and not there.
+        InputError: the states are not images, or `denoised` is asked for and the trajectory
+            has no estimates.
     """
     if denoised and sol.denoised is None:
         raise InputError(
@@ -87,14 +90,9 @@ def film_strip(
         shown = np.linspace(0, len(sol) - 1, min(frames, len(sol))).round().astype(int).tolist()
     else:
         shown = [reached(sol.ts, t) for t in times]
+    estimates = sol.denoised if denoised else None
     limits = shade_limits(sol, shading)
-    columns = []
-    for k in shown:
-        rows = [_pixels(as_images(sol.ys[k], sol.shape)[:images], *limits[k])]
-        if denoised and sol.denoised is not None:
-            rows.append(_pixels(as_images(sol.denoised[k], sol.shape)[:images], 0, 1))
-        columns.append(np.stack(rows, 1).reshape(-1, *rows[0].shape[1:]))
-    tiles = np.stack(columns, 1)
+    tiles = np.stack([_strip_column(sol, estimates, k, limits[k], n) for k in shown], 1)
     width = tiles.shape[3]
     sheet = tiles.reshape(-1, *tiles.shape[2:])
     figure, axes = _sheet(sheet, len(shown), ax, theme(dark), heading=0.25)
@@ -102,6 +100,16 @@ def film_strip(
     axes.set_xticks(np.arange(len(shown)) * (width + 1) + (width - 1) / 2, labels)
     axes.tick_params(length=0, top=True, labeltop=True, labelbottom=False)
     return written(figure, path)
+
+
+def _strip_column(
+    sol: Trajectory, estimates: Tensor | None, k: int, limits: NDArray[np.float64], n: int
+) -> NDArray[np.float32]:
+    """The first n images of frame k, each above its estimate if there are any: (N, H, W, 3)."""
+    rows = [_pixels(as_images(sol.ys[k], sol.shape)[:n], *limits)]
+    if estimates is not None:
+        rows.append(_pixels(as_images(estimates[k], sol.shape)[:n], 0, 1))
+    return np.stack(rows, 1).reshape(-1, *rows[0].shape[1:])
 
 
 def _pixels(states: NDArray[np.float32], low: float, high: float) -> NDArray[np.float32]:
@@ -114,19 +122,11 @@ def _pixels(states: NDArray[np.float32], low: float, high: float) -> NDArray[np.
 def _sheet(
     tiles: NDArray[np.float32], columns: int, ax: Axes | None, look: Theme, heading: float = 0.0
 ) -> tuple[Figure, Axes]:
-    """Tiles (N, H, W, 3) in rows: in a figure of their own, a whole number of screen pixels
-    per pixel, with `heading` inches above; or in the caller's axes."""
+    """Tiles (N, H, W, 3) in rows, in the caller's axes or in a figure of their own size."""
     sheet = mosaic(tiles, columns, 1, to_rgb(look.paper))
-    height, width = sheet.shape[:2]
     if ax is None:
-        zoom = min(max(_SHEET_SIDE // max(height, width), 1), 8)
-        # A little more than whole pixels, which matplotlib would else cut off.
-        inches = [(side * zoom + 0.01) / 100 for side in (width, height)]
-        figure = look.figure(inches[0], inches[1] + heading)
-        figure.set_layout_engine("none")
-        figure.set_dpi(100)
-        filled = height * zoom / (height * zoom + 100 * heading)
-        axes = look.dress(figure.add_axes((0.0, 0.0, 1.0, filled)))
+        height, width = sheet.shape[:2]
+        figure, axes = _fitting_figure(height, width, look, heading)
     else:
         figure, axes = figure_of(ax), ax
     axes.imshow(sheet, interpolation="nearest", aspect="equal")
@@ -134,3 +134,15 @@ def _sheet(
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
     return figure, axes
+
+
+def _fitting_figure(height: int, width: int, look: Theme, heading: float) -> tuple[Figure, Axes]:
+    """A figure with a whole number of screen pixels per pixel, and `heading` inches on top."""
+    zoom = min(max(_SHEET_SIDE // max(height, width), 1), _LARGEST_ZOOM)
+    # A little more than whole pixels, because matplotlib would cut off the last one otherwise.
+    inches = [(side * zoom + 0.01) / _DPI for side in (width, height)]
+    figure = look.figure(inches[0], inches[1] + heading)
+    figure.set_layout_engine("none")
+    figure.set_dpi(_DPI)
+    filled = height * zoom / (height * zoom + _DPI * heading)
+    return figure, look.dress(figure.add_axes((0.0, 0.0, 1.0, filled)))

@@ -1,12 +1,13 @@
-r"""The law of all values over t: bands of quantiles, and densities as a heat map.
+r"""The law of all values at every t: bands of quantiles, and densities as a heat map.
 
-What a solver samples has the right marginals if these meet the exact ones, or those of the
-forward process, or another solver's, at every t.
+A solver's samples have the right marginals if these agree at every t with the exact ones, with
+those of the forward process, or with another solver's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -28,13 +29,13 @@ from diffsde.views.figures import (
     written,
 )
 from diffsde.views.paths import draw_envelopes, envelopes
-from diffsde.views.style import theme
+from diffsde.views.style import Theme, theme
 
 __all__ = ["plot_bands", "plot_marginals"]
 
 Density = Callable[[Tensor, float], Tensor]
 
-_LINEAR = 0.5  # half the data's range: where the value axis of marginals turns logarithmic
+_LINEAR = 0.5  # half the data's range, beyond which the marginals' value axis is logarithmic
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
@@ -47,19 +48,19 @@ def plot_bands(
     ax: Axes | None = None,
     dark: bool = False,
 ) -> Figure:
-    """Quantiles of all values over t: the median, and bands around it.
+    """Quantiles of all values against t: the median, and bands around it.
 
-    The first trajectory's bands are filled, those of others drawn as dashed edges: equal
-    marginals show as edges that meet.
+    The first trajectory's bands are filled; those of the others are drawn as dashed edges, so
+    where marginals are equal the edges coincide.
 
     Args:
         sol: a trajectory of any states, or several.
-        path: where to write the figure, too.
+        path: where to write the figure, if anywhere.
         envelope: as in `plot_paths`.
         coverage: the share of values in each band, between 0 and 1.
 
     Raises:
-        InputError: no trajectory, an unknown envelope, a share out of range.
+        InputError: there is no trajectory, the envelope is unknown, or a share is out of range.
     """
     wrong = [c for c in coverage if not 0 < c < 1]
     if wrong:
@@ -85,48 +86,36 @@ def plot_marginals(
     ax: Axes | None = None,
     dark: bool = False,
 ) -> Figure:
-    """The density of all values at every t, as a heat map, with quantiles over it.
+    """The density of all values at every t as a heat map, with quantiles drawn over it.
 
-    The value axis is linear near zero and logarithmic far out (asinh), so that the noise of
-    the first times and the data of the last are both seen. Each time's density is drawn
-    relative to its own peak. The lines are the quantiles 5, 25, 50, 75 and 95 %, dashed
-    those of `exact`: equal marginals show as dashes that lie on lines.
+    The value axis is linear near zero and logarithmic far out (asinh), so that both the noise
+    of the first times and the data of the last are visible. The density at each time is drawn
+    relative to its own peak. The lines are the 5, 25, 50, 75 and 95 % quantiles, and those of
+    `exact` are dashed: where marginals are equal the dashes lie on the lines.
 
     Args:
         sol: a trajectory of any states.
-        path: where to write the figure, too.
-        exact: what to compare with: a density `(x, t) -> p(x)` of one value, x of shape
+        path: where to write the figure, if anywhere.
+        exact: what to compare with: a density `(x, t) -> p(x)` of one value, with x of shape
             (N,), or another trajectory, such as the forward process or another solver's.
-        bins: of the values.
+        bins: the number of bins on the value axis.
+
+    Raises:
+        InputError: `exact` is neither, or does not give one density per value.
     """
     look = theme(dark)
     figure, axes = axes_for(ax, look, 8, 4.5)
-    others = [] if exact is None else _other_quantiles(exact, sol)
-    quantiles = quantiles_of(sol, _QUANTILES)
-    top = 1.6 * max(np.nanmax(np.abs(q)) for q in [quantiles, *(q for _, q in others)])
-    edges = np.sinh(np.linspace(-1, 1, bins + 1) * np.arcsinh(top / _LINEAR)) * _LINEAR
-    counts = np.stack([np.histogram(frame, edges, density=True)[0] for frame in values_of(sol)])
-    density = counts / counts.max(1, keepdims=True)
-    times = times_of(sol)
+    curves = [_Quantiles(name_of(sol, "quantiles"), times_of(sol), quantiles_of(sol, _QUANTILES))]
+    if exact is not None:
+        curves.append(_quantiles_to_meet(exact, sol))
+    top = 1.6 * max(np.nanmax(np.abs(curve.values)) for curve in curves)
     axes.set_yscale("asinh", linear_width=_LINEAR)
     axes.set_yticks(_asinh_ticks(top))
     axes.yaxis.set_major_formatter("{x:g}")
-    axes.pcolormesh(
-        times,
-        (edges[1:] + edges[:-1]) / 2,
-        density.T,
-        cmap=look.density_map(),
-        shading="nearest",
-        rasterized=True,
-    )
-    for number, line in enumerate(quantiles):
-        label = name_of(sol, "quantiles") if number == 0 else None
-        axes.plot(times, line, color=look.ink, linewidth=0.9, label=label)
-    for ts, lines in others:
-        name = name_of(exact, "quantiles") if isinstance(exact, Trajectory) else "exact quantiles"
-        for number, line in enumerate(lines):
-            label = name if number == 0 else None
-            axes.plot(ts, line, "--", color=look.line(1), linewidth=1.8, label=label)
+    _draw_density(axes, sol, top, bins, look)
+    _draw_quantiles(axes, curves[0], color=look.ink, linewidth=0.9)
+    for curve in curves[1:]:
+        _draw_quantiles(axes, curve, linestyle="--", color=look.line(1), linewidth=1.8)
     time_axis(axes, sol)
     axes.grid(False)
     axes.set_ylabel("x(t)")
@@ -137,7 +126,7 @@ def plot_marginals(
 def _draw_bands(
     axes: Axes, sol: Trajectory, coverage: Sequence[float], colour: str, filled: bool
 ) -> None:
-    """The median and central bands: filled, or, to lie over filled ones, their edges."""
+    """The median and the central bands, either filled or, on top of filled ones, as edges."""
     ts, style = times_of(sol), "-" if filled else "--"
     for share in sorted(coverage, reverse=True):
         low, high = quantiles_of(sol, (0.5 - share / 2, 0.5 + share / 2))
@@ -156,18 +145,46 @@ def quantiles_of(sol: Trajectory, shares: Sequence[float]) -> Array:
     return np.stack([np.quantile(frame, shares) for frame in values_of(sol)], 1)
 
 
-def _other_quantiles(exact: Density | Trajectory, sol: Trajectory) -> list[tuple[Array, Array]]:
+class _Quantiles(NamedTuple):
+    """The quantiles (Q, T) of a law at times (T,)."""
+
+    name: str
+    ts: Array
+    values: Array
+
+
+def _draw_quantiles(axes: Axes, curve: _Quantiles, **style: Any) -> None:
+    for number, line in enumerate(curve.values):
+        axes.plot(curve.ts, line, label=curve.name if number == 0 else None, **style)
+
+
+def _draw_density(axes: Axes, sol: Trajectory, top: float, bins: int, look: Theme) -> None:
+    """Histograms of all values at every time, in bins of equal height on the asinh axis."""
+    edges = np.sinh(np.linspace(-1, 1, bins + 1) * np.arcsinh(top / _LINEAR)) * _LINEAR
+    counts = np.stack([np.histogram(frame, edges, density=True)[0] for frame in values_of(sol)])
+    axes.pcolormesh(
+        times_of(sol),
+        (edges[1:] + edges[:-1]) / 2,
+        (counts / counts.max(1, keepdims=True)).T,
+        cmap=look.density_map(),
+        shading="nearest",
+        rasterized=True,
+    )
+
+
+def _quantiles_to_meet(exact: Density | Trajectory, sol: Trajectory) -> _Quantiles:
     if isinstance(exact, Trajectory):
-        return [(times_of(exact), quantiles_of(exact, _QUANTILES))]
+        name = name_of(exact, "quantiles")
+        return _Quantiles(name, times_of(exact), quantiles_of(exact, _QUANTILES))
     if not callable(exact):
         raise InputError(
             f"exact = {type(exact).__name__}: expected a density (x, t) -> p(x), or a Trajectory"
         )
-    return [(times_of(sol), _exact_quantiles(exact, sol))]
+    return _Quantiles("exact quantiles", times_of(sol), _exact_quantiles(exact, sol))
 
 
 def _exact_quantiles(density: Density, sol: Trajectory) -> Array:
-    """Quantiles of a density, summed up on a fine grid around the values seen at each time."""
+    """Quantiles of a density, integrated on a fine grid around the values seen at each time."""
     columns = []
     for t, frame in zip(times_of(sol), values_of(sol), strict=True):
         low, high = float(frame.min()), float(frame.max())
@@ -176,8 +193,8 @@ def _exact_quantiles(density: Density, sol: Trajectory) -> Array:
         mass = torch.as_tensor(density(grid, float(t))).detach().double().reshape(-1)
         if mass.shape != grid.shape:
             raise InputError(
-                f"exact gave {tuple(mass.shape)} for {tuple(grid.shape)} values: expected one "
-                "density for each"
+                f"exact returned shape {tuple(mass.shape)} for values of shape "
+                f"{tuple(grid.shape)}: expected one density for each"
             )
         total = mass.cumsum(0)
         columns.append(np.interp(_QUANTILES, (total / total[-1]).numpy(), grid.numpy()))
@@ -185,7 +202,7 @@ def _exact_quantiles(density: Density, sol: Trajectory) -> Array:
 
 
 def _asinh_ticks(top: float) -> list[float]:
-    """0 and ±1, ±3, ±10, … in the two decades below `top`."""
+    """0 and those of ±1, ±3, ±10, … in the two decades below `top`."""
     decade = int(np.floor(np.log10(top)))
     ticks = [m * 10.0**k for k in (decade - 1, decade) for m in (1, 3) if m * 10.0**k < top]
     return [*(-t for t in reversed(ticks)), 0.0, *ticks]

@@ -1,13 +1,14 @@
-r"""Files of moving pictures, written frame by frame.
+r"""Movie files, written frame by frame.
 
-A writer takes a frame and how many ticks it stays, a tick being 1 / fps seconds, and
-forgets the frame: memory does not grow with the length. A frame is (H, W) indices into one
-palette of the whole film, or (H, W, 3) colours.
+A writer takes a frame and the number of ticks for which it is shown, where a tick lasts
+1 / fps seconds. It does not keep the frame, so memory does not grow with the film's length.
+A frame is an array of (H, W) indices into one palette for the whole film, or of (H, W, 3)
+colours.
 
-GIF and animated PNG are written here, around Pillow's LZW and Python's zlib, because
-Pillow's own writers keep every frame until the end and give each its palette. Sources: the
-GIF89a specification, and https://www.w3.org/TR/png-3/ for APNG. MP4 and WebM go through
-imageio and PyAV, the extra `video`.
+GIF and animated PNG are written here with Pillow's LZW encoder and Python's zlib, because
+Pillow's own writers keep every frame until the end and give each frame its own palette.
+Sources: the GIF89a specification, and https://www.w3.org/TR/png-3/ for APNG. MP4 and WebM
+are written by imageio and PyAV, the extra `video`.
 """
 
 from __future__ import annotations
@@ -21,7 +22,6 @@ from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from diffsde.errors import InputError, name_list
 from diffsde.system.files import written_whole
@@ -33,9 +33,9 @@ Palette = NDArray[np.uint8]
 
 
 class Write(Protocol):
-    """Append a frame that stays for a number of ticks; `exact` if it will be looked at.
+    """Append a frame that is shown for a number of ticks.
 
-    Formats that are exact always do not ask.
+    With `exact`, no pixel may differ from the frame. Formats that are always exact ignore it.
     """
 
     def __call__(self, frame: Frame, ticks: int, *, exact: bool) -> None: ...
@@ -44,37 +44,43 @@ class Write(Protocol):
 _CODECS = {".mp4": "libx264", ".webm": "libvpx-vp9"}
 SUFFIXES = (".gif", ".png", ".apng", *_CODECS)
 
-_GIF_FPS = 50.0  # players slow down what asks for more
+_GIF_FPS = 50.0  # players slow down files that ask for more
 _LONGEST = 65535  # a delay is 16 bits wide
 _LZW_BITS = 8
-_MOST_COLOURS = 255  # and one index for no colour
-_LAG = 2  # shades by which a pixel of a GIF may differ from its state before it is drawn anew
-_PNG_UP = 2  # the filter that subtracts the row above: magnified rows repeat, so they vanish
+_MOST_COLOURS = 255  # which leaves one index for transparent pixels
+_LAG = 2  # shades by which a pixel of a GIF may differ from its state before it is redrawn
+_PNG_UP = 2  # the filter that subtracts the row above: magnified rows repeat, so they become 0
 
 
 def check_movie(path: Path, fps: float) -> None:
-    """Refuse what `open_movie` cannot write.
+    """Check that `open_movie` can write this file.
 
     Raises:
-        InputError: an unknown suffix, a speed that the format cannot play, or no PyAV.
+        InputError: the suffix is unknown, the format cannot be played at this speed, or PyAV
+            is missing.
     """
-    if path.suffix.lower() not in SUFFIXES:
-        raise InputError(f"{path}: no animation format. {name_list(path.suffix.lower(), SUFFIXES)}")
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise InputError(f"{path}: not an animation format. {name_list(suffix, SUFFIXES)}")
     if not 0 < fps < 1000:
         raise InputError(f"fps = {fps}: expected frames per second between 0 and 1000")
-    if path.suffix.lower() == ".gif" and fps > _GIF_FPS:
+    if suffix == ".gif" and fps > _GIF_FPS:
         raise InputError(
-            f"fps = {fps}: GIF players show at most 50 frames a second. Lower fps, skip frames "
+            f"fps = {fps}: GIF players show at most 50 frames per second. Lower fps, skip frames "
             "with speed=, or write .png, .mp4 or .webm"
         )
-    if path.suffix.lower() in _CODECS:
-        try:
-            import av  # noqa: F401
-        except ImportError as error:
-            raise InputError(
-                f"{path}: writing {path.suffix} needs PyAV: pip install 'diffsde[video]'; "
-                ".gif and .png need nothing more"
-            ) from error
+    if suffix in _CODECS:
+        _check_pyav(path)
+
+
+def _check_pyav(path: Path) -> None:
+    try:
+        import av  # noqa: F401
+    except ImportError as error:
+        raise InputError(
+            f"{path}: writing {path.suffix} needs PyAV: pip install 'diffsde[video]'; "
+            ".gif and .png need no extra"
+        ) from error
 
 
 @contextmanager
@@ -86,17 +92,16 @@ def open_movie(
     shades: int,
     samples: Callable[[], list[Frame]],
 ) -> Iterator[Write]:
-    """Give a function that appends frames to `path`, which appears once all are written.
+    """Yield a function that appends frames to `path`, which appears once all are written.
 
     Args:
-        path: its suffix, one of `SUFFIXES`, chooses the format.
+        path: its suffix, one of `SUFFIXES`, selects the format.
         fps: ticks per second.
         count: how many frames will be written.
-        palette: (N, 3) colours, N < 256, that frames of indices index; None for frames of
-            colours.
-        shades: how many of the palette's first colours are a scale, on which neighbours look
+        palette: (N, 3) colours, N < 256, for frames of indices; None for frames of colours.
+        shades: how many of the palette's first colours form a scale on which neighbours look
             alike.
-        samples: gives some frames of colours, for a GIF to choose its one palette from.
+        samples: returns some frames of colours, from which a GIF chooses its one palette.
     """
     suffix = path.suffix.lower()
     with written_whole(path) as temporary:
@@ -117,35 +122,33 @@ def open_movie(
 class _Gif:
     """A GIF with one global palette.
 
-    A frame holds only the pixels that changed, the others are transparent. On the scale of
-    shades a change of up to `_LAG` shades waits, unless the frame is to be exact: noise
-    that moves a little at every step makes up most of a file, and nobody sees it.
+    A frame holds only the pixels that changed; the others are transparent. On the scale of
+    shades, a change of up to `_LAG` shades is put off unless the frame must be exact: noise
+    that moves a little at every step would make up most of the file, and nobody sees it.
     """
 
     def __init__(self, file: BinaryIO, fps: float, palette: Palette, shades: int) -> None:
         self.file, self.fps, self.palette, self.shades = file, fps, palette, shades
-        self.ticks = self.written = 0  # so far, in ticks and in hundredths of a second
+        self.ticks = self.written = 0  # duration so far, in ticks and in hundredths of a second
         self.shown: Frame | None = None
 
     def __call__(self, frame: Frame, ticks: int, *, exact: bool) -> None:
         height, width = frame.shape
-        clear = len(self.palette)  # the index that stands for no colour
+        clear = len(self.palette)  # the index of transparent pixels
         delay = self._delay(ticks)
         pixels = self._changes(frame, exact)
-        # "1 << 2": the next frame is drawn over this one; "| 1": with transparent pixels.
+        # "1 << 2": the next frame is drawn over this one; "| 1": some pixels are transparent.
         control = struct.pack("<BBBBHBB", 0x21, 0xF9, 4, 1 << 2 | 1, delay, clear, 0)
         corner = struct.pack("<BHHHHBB", 0x2C, 0, 0, width, height, 0, _LZW_BITS)
-        # "gif" is Pillow's LZW encoder: mode, bits a pixel, not interlaced.
-        data = Image.fromarray(pixels).tobytes("gif", "L", _LZW_BITS, 0)
-        self.file.write(control + corner + data + b"\0")
+        self.file.write(control + corner + _lzw(pixels) + b"\0")
 
     def _changes(self, frame: Frame, exact: bool) -> Frame:
-        """The frame where it differs from what is shown, and the clear index elsewhere."""
+        """The frame where it differs from what is shown, transparent pixels elsewhere."""
         if self.shown is None:
             self._start(*frame.shape)
             self.shown = frame.copy()
             return frame
-        difference = frame - self.shown  # of bytes, so it wraps around: −1 is 255
+        difference = frame - self.shown  # bytes wrap around: −1 is 255
         same = difference == 0
         if not exact:
             alike = difference + np.uint8(_LAG) <= 2 * _LAG
@@ -159,21 +162,26 @@ class _Gif:
         table[: len(self.palette)] = self.palette
         self.file.write(b"GIF89a" + struct.pack("<HHBBB", width, height, 0xF0 | (bits - 1), 0, 0))
         self.file.write(table.tobytes())
-        self.file.write(b"\x21\xff\x0bNETSCAPE2.0\x03\x01\0\0\0")  # play for ever
+        self.file.write(b"\x21\xff\x0bNETSCAPE2.0\x03\x01\0\0\0")  # repeat for ever
 
     def _delay(self, ticks: int) -> int:
-        """Hundredths of a second, rounded so that errors do not add up."""
+        """Hundredths of a second, rounded so that rounding errors do not add up."""
         self.ticks += ticks
         delay = round(100 * self.ticks / self.fps) - self.written
         self.written += delay
         return min(delay, _LONGEST)
 
 
+def _lzw(pixels: Frame) -> bytes:
+    from PIL import Image
+
+    # "gif" is Pillow's LZW encoder. Its arguments: mode, bits per pixel, not interlaced.
+    return Image.fromarray(pixels).tobytes("gif", "L", _LZW_BITS, 0)
+
+
 def _quantised(file: BinaryIO, fps: float, samples: list[Frame]) -> Write:
-    """A GIF writer for frames of colours: one palette, chosen from some of them."""
-    sheet = np.concatenate([s.reshape(-1, 3) for s in samples])[None]
-    chosen = Image.fromarray(sheet).quantize(_MOST_COLOURS).getpalette() or [0, 0, 0]
-    palette = np.array(chosen, np.uint8).reshape(-1, 3)[:_MOST_COLOURS]
+    """A GIF writer for frames of colours, with one palette chosen from these samples."""
+    palette = _chosen_palette(samples)
     nearest = _nearest(palette)
     gif = _Gif(file, fps, palette, shades=0)
 
@@ -184,12 +192,20 @@ def _quantised(file: BinaryIO, fps: float, samples: list[Frame]) -> Write:
     return write
 
 
+def _chosen_palette(samples: list[Frame]) -> Palette:
+    from PIL import Image
+
+    sheet = np.concatenate([s.reshape(-1, 3) for s in samples])[None]
+    chosen = Image.fromarray(sheet).quantize(_MOST_COLOURS).getpalette() or [0, 0, 0]
+    return np.array(chosen, np.uint8).reshape(-1, 3)[:_MOST_COLOURS]
+
+
 def _nearest(palette: Palette) -> Frame:
-    """The palette's nearest colour to every colour of five bits a channel: (32768,)."""
+    """The index of the nearest palette colour to each colour of 5 bits per channel: (32768,)."""
     levels = np.arange(32, dtype=np.float32) * 8 + 4
     cube = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), -1).reshape(-1, 3)
     colours = palette.astype(np.float32)
-    # ‖c − p‖² without ‖c‖², which is the same for every p.
+    # ‖c − p‖² without ‖c‖², which does not depend on p.
     return np.asarray(((colours**2).sum(1) - 2 * cube @ colours.T).argmin(1), dtype=np.uint8)
 
 
@@ -210,7 +226,7 @@ class _Apng:
         control = struct.pack(">IIIIHHBB", width, height, 0, 0, milliseconds, 1000, 0, 0)
         self.file.write(_chunk(b"fcTL", self._number() + control))
         data = zlib.compress(_filtered(frame), 6)
-        # The first frame is the still picture that other PNG readers show.
+        # Readers that do not know APNG show the first frame as a still picture.
         part = _chunk(b"IDAT", data) if first else _chunk(b"fdAT", self._number() + data)
         self.file.write(part)
 
@@ -230,7 +246,7 @@ class _Apng:
 
 
 def _filtered(frame: Frame) -> bytes:
-    """Rows as PNG stores them: a filter's number, then differences from the row above."""
+    """Rows as PNG stores them: the filter's number, then differences from the row above."""
     rows = frame.reshape(len(frame), -1)
     lines = np.full((len(rows), rows.shape[1] + 1), _PNG_UP, np.uint8)
     lines[:, 1:] = rows
@@ -245,7 +261,7 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
 
 @contextmanager
 def _video(path: Path, fps: float, codec: str, palette: Palette | None) -> Iterator[Write]:
-    """MP4 or WebM, at a constant number of frames a second."""
+    """MP4 or WebM at a constant frame rate."""
     import imageio.v3 as iio
 
     with iio.imopen(path, "w", plugin="pyav") as file:
@@ -261,6 +277,6 @@ def _video(path: Path, fps: float, codec: str, palette: Palette | None) -> Itera
 
 
 def _even(frame: Frame) -> Frame:
-    """Video codecs share a colour among 2×2 pixels: repeat the last row or column."""
+    """Repeat the last row or column: video codecs share one colour among 2×2 pixels."""
     height, width = frame.shape[:2]
     return np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")

@@ -1,7 +1,8 @@
 r"""Paths: every coordinate of every sample against t, and the curves to compare them with.
 
-A few paths are lines. Many are a picture of fixed size that counts how many of them pass each
-of its pixels, so that neither time nor a file's size grows with what an eye cannot tell apart.
+A few paths are drawn as lines. Many are drawn as an image of fixed size, whose pixels count
+the paths that pass through them, so that neither time nor file size grows with lines that the
+eye cannot tell apart.
 """
 
 from __future__ import annotations
@@ -34,10 +35,10 @@ from diffsde.views.style import Theme, theme
 __all__ = ["draw_envelopes", "envelopes", "plot_paths"]
 
 ENVELOPES = ("sigma", "std", "both")
-_FEW = 64  # paths that are drawn one by one
-_RASTER = (600, 1000)  # pixels of a picture of more paths
-_CHUNK = 1024  # paths drawn at once, so that they stay in the processor's cache
-_FAINTEST = 0.15  # opacity of a lone path: none is lost
+_FEW = 64  # up to so many paths are drawn one by one
+_RASTER = (600, 1000)  # height and width of the image of more paths, in pixels
+_CHUNK = 1024  # paths counted at once, so that they stay in the processor's cache
+_FAINTEST = 0.15  # the least opacity, so that even a lone path is visible
 
 
 def plot_paths(
@@ -50,19 +51,20 @@ def plot_paths(
 ) -> Figure:
     """Every pixel of every sample against t.
 
-    Many paths are drawn into a picture of fixed size, stronger where more of them pass, so
-    that 100,000 take seconds and a PDF stays small; even a path far from all others stays
-    visible. Over the paths of the first trajectory, others lay some of theirs as lines.
+    Many paths are drawn as an image of fixed size that is stronger where more of them pass, so
+    that 100,000 paths take seconds and a PDF stays small; even a path far from all others is
+    visible. All paths of the first trajectory are drawn; those of the others are lines on top
+    of them, at most 64 per trajectory.
 
     Args:
         sol: a trajectory of any states, or several.
-        path: where to write the figure, too.
-        envelope: curves to compare with: "sigma" for ±σᵗ, the diffusion; "std" for ±s(t),
-            the standard deviation of the noise, which two thirds of a Gaussian's paths keep
-            within; "both"; or None. A trajectory that has no such curve is drawn without.
+        path: where to write the figure, if anywhere.
+        envelope: curves to compare with: "sigma" for ±σᵗ, the diffusion; "std" for ±s(t), the
+            standard deviation of the noise, within which two thirds of a Gaussian's paths stay;
+            "both"; or None. A curve that the trajectory does not have is left out.
 
     Raises:
-        InputError: no trajectory, or an unknown envelope.
+        InputError: there is no trajectory, or the envelope is unknown.
     """
     sols, look = trajectories(sol), theme(dark)
     curves = envelopes(sols[0], envelope)
@@ -79,7 +81,11 @@ def plot_paths(
 
 
 def envelopes(sol: Trajectory, envelope: str | None) -> list[tuple[str, str, Array]]:
-    """Label, line style and curve of each envelope that is asked for and there."""
+    """Label, line style and curve of each requested envelope that the trajectory has.
+
+    Raises:
+        InputError: the envelope is unknown.
+    """
     if envelope is None:
         return []
     if envelope not in ENVELOPES:
@@ -106,7 +112,7 @@ def draw_envelopes(
 
 
 def _largest(sol: Trajectory) -> float:
-    """The largest absolute value that is finite."""
+    """The largest finite magnitude."""
     low, high = sol.ys.detach().aminmax()
     if not bool(torch.isfinite(high - low)):
         low, high = torch.nan_to_num(sol.ys.detach(), posinf=0, neginf=0).aminmax()
@@ -114,17 +120,23 @@ def _largest(sol: Trajectory) -> float:
 
 
 def _draw_paths(axes: Axes, sol: Trajectory, colour: str, every: bool) -> None:
-    """The paths of one trajectory between the axes' limits: all of them, or a few."""
+    """The paths of one trajectory, all of them or a few, within the limits of the axes."""
     ts, values = times_of(sol), values_of(sol)
     count = values.shape[1]
+    what = f"{count:,} paths"
     if count > _FEW and not every:
+        what = f"{_FEW} of {what}"
         values = values[:, np.linspace(0, count - 1, _FEW).astype(int)]
-    what = f"{count:,} paths" if every or count <= _FEW else f"{_FEW} of {count:,} paths"
     axes.plot([], [], color=colour, linewidth=2, label=name_of(sol, what))
     if values.shape[1] <= _FEW:
         segments = [np.column_stack([ts, path]) for path in values.T]
         axes.add_collection(LineCollection(segments, colors=colour, alpha=0.8, linewidths=0.8))
-        return
+    else:
+        _draw_counts(axes, ts, values, colour)
+
+
+def _draw_counts(axes: Axes, ts: Array, values: NDArray[np.float32], colour: str) -> None:
+    """Paths (T, P) as an image, more opaque where more of them pass."""
     picture = np.empty((*_RASTER, 4))
     picture[..., :3] = to_rgb(colour)
     picture[..., 3] = _opacity(_passes(ts, values, axes.get_ylim(), _RASTER))
@@ -142,11 +154,11 @@ def _draw_paths(axes: Axes, sol: Trajectory, colour: str, every: bool) -> None:
 def _passes(
     ts: Array, values: NDArray[np.float32], ylim: tuple[float, float], size: tuple[int, int]
 ) -> NDArray[np.int64]:
-    """How many paths pass each pixel of a picture of `size`, rows from low values to high.
+    """How many paths pass through each pixel of an image of `size`, rows from low to high values.
 
-    In each column of pixels a path covers the rows from where it enters to where it leaves.
-    That adds one at the first row and takes one away after the last; a running sum over
-    the rows then gives all paths at once.
+    In each column of pixels a path covers the rows between its heights at the two edges. It
+    adds one at the first of these rows and subtracts one after the last; a cumulative sum over
+    the rows then counts all paths at once.
     """
     height, width = size
     low, high = ylim
@@ -169,7 +181,7 @@ def _passes(
 
 
 def _opacity(counts: NDArray[np.int64]) -> Array:
-    """As of translucent lines, laid so thick that half of what is covered is half opaque."""
+    """That of translucent lines whose own opacity makes the median covered pixel half opaque."""
     covered = counts[counts > 0]
     if not covered.size:
         return np.zeros(counts.shape)

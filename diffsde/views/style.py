@@ -1,9 +1,9 @@
 r"""The look of plots: two themes, light and dark.
 
-Lines take the colours of Okabe and Ito, which people with any of the common colour
-deficiencies tell apart (https://jfly.uni-koeln.de/color/); densities take a map whose
-lightness alone says how much. Themes dress the figures that this package makes and leave
-matplotlib's global settings alone; `Theme.rc` gives the same look to a user's own figures:
+Lines have the colours of Okabe and Ito, which people with any of the common colour vision
+deficiencies can tell apart (https://jfly.uni-koeln.de/color/); densities have a colour map
+that can be read by its lightness alone. A theme changes only the figures that this package
+makes, not matplotlib's global settings; `Theme.rc` gives the same look to your own figures:
 
     with matplotlib.rc_context(diffsde.views.style.DARK.rc()):
         ...
@@ -24,15 +24,16 @@ __all__ = ["DARK", "LIGHT", "Theme", "theme"]
 
 @dataclass(frozen=True)
 class Theme:
-    """Colours of a figure.
+    """The colours of a figure.
 
     Attributes:
-        paper: behind everything.
+        name: "light" or "dark".
+        paper: the background.
         ink: text and reference lines.
         muted: spines and ticks.
-        grid: grid lines, barely seen.
-        lines: colours of data, in order of use.
-        density: from nothing to much.
+        grid: grid lines, barely visible.
+        lines: the colours of data, in order of use.
+        density: the stops of the colour map of densities, from zero to high.
     """
 
     name: str
@@ -48,11 +49,11 @@ class Theme:
         return LinearSegmentedColormap.from_list(f"diffsde-{self.name}", list(self.density))
 
     def line(self, index: int) -> str:
-        """The colour of the index-th line; they repeat."""
+        """The colour of the line with this index; after the last colour they repeat."""
         return self.lines[index % len(self.lines)]
 
     def figure(self, width: float, height: float) -> Figure:
-        """An empty figure, of width and height in inches, that no global state holds."""
+        """An empty figure, width by height in inches, which pyplot does not know about."""
         return Figure(figsize=(width, height), layout="constrained", facecolor=self.paper)
 
     def dress(self, axes: Axes) -> Axes:
@@ -69,12 +70,12 @@ class Theme:
         return axes
 
     def legend(self, axes: Axes, **where: Any) -> None:
-        """A legend of what has a label; nothing if nothing has."""
+        """A legend of everything that has a label, if anything has one."""
         if axes.get_legend_handles_labels()[0]:
             axes.legend(frameon=False, labelcolor=self.ink, fontsize=9, **where)
 
     def rc(self) -> dict[str, Any]:
-        """This look as settings for `matplotlib.rc_context`."""
+        """This theme as settings for `matplotlib.rc_context`."""
         return {
             "figure.facecolor": self.paper,
             "savefig.facecolor": self.paper,

@@ -1,4 +1,4 @@
-"""Films are read back with readers that are not ours: Pillow, and PyAV through imageio."""
+"""Films are read back by independent readers: Pillow, and PyAV through imageio."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from PIL import Image
 
 from diffsde.errors import InputError
 from diffsde.solvers.trajectory import Trajectory
-from diffsde.views import animation
+from diffsde.views import film_parts
 from diffsde.views.animation import animate
 from diffsde.views.display import reached, shade_limits
 from diffsde.views.style import DARK, LIGHT
 from tests.paths import images, noisy
 
-SHADE = 255 / 63 + 0.5  # a rounding to one of 64 may go either way
+SHADE = 255 / 63 + 0.5  # rounding to one of 64 shades may go either way
 
 
 def frames_of(path: Path) -> tuple[list[np.ndarray], list[float]]:
-    """Colours of every frame, and its milliseconds."""
+    """The colours of every frame, and how many milliseconds it is shown."""
     with Image.open(path) as film:
         frames, durations = [], []
         for k in range(film.n_frames):
@@ -36,7 +36,7 @@ def frames_of(path: Path) -> tuple[list[np.ndarray], list[float]]:
 
 
 def bare(sol: Trajectory, path: Path, **options: object) -> list[np.ndarray]:
-    """A film without words and at its own size, without its margin: only the images."""
+    """The frames of an unmagnified film without text and margin: only the images."""
     animate(sol, path, title=False, zoom=1, **options)
     return [frame[8:-8, 8:-8] for frame in frames_of(path)[0]]
 
@@ -46,7 +46,7 @@ def test_every_state_is_a_frame_and_the_last_is_held(tmp_path: Path, suffix: str
     path = animate(noisy(images(5), 41), tmp_path / f"film{suffix}", fps=50)
     frames, durations = frames_of(path)
     assert len(frames) == 41
-    assert durations == [20] * 40 + [200]  # 40 frames and, at the end, a quarter of them
+    assert durations == [20] * 40 + [200]  # the last frame stays a quarter of the 40
 
 
 @pytest.mark.parametrize(("suffix", "lag"), [(".gif", 2), (".png", 0)])
@@ -59,11 +59,11 @@ def test_pixels_are_the_states(tmp_path: Path, suffix: str, lag: int) -> None:
         errors.append(np.abs(frames[k][..., 0] - expected.numpy()).max())
     shade = 255 / 63
     assert max(errors) <= (0.51 + lag) * shade + 1
-    assert errors[-1] <= 0.51 * shade + 1  # the frame that is held is exact
+    assert errors[-1] <= 0.51 * shade + 1  # the last frame is exact
 
 
 def grey(states: torch.Tensor) -> np.ndarray:
-    """(H, W) values in [0, 1] as one of the film's 64 shades, of 255."""
+    """Values (H, W) in [0, 1] rounded to the film's 64 shades, on [0, 255]."""
     shades = np.floor(63 * states.clamp(0, 1).double().numpy() + 0.5)
     return np.round(255 * shades / 63)
 
@@ -98,7 +98,7 @@ def test_colour_maps_and_grounds(tmp_path: Path) -> None:
     for cmap in ("viridis", matplotlib.colormaps["magma"]):
         drawn = bare(sol, path, cmap=cmap, shading="data")[-1]
         named = matplotlib.colormaps[cmap] if isinstance(cmap, str) else cmap
-        assert np.abs(drawn - 255 * named(shades)[..., :3]).max() < 8  # a shade of 64
+        assert np.abs(drawn - 255 * named(shades)[..., :3]).max() < 8  # one of 64 shades
     for dark, look in ((False, LIGHT), (True, DARK)):
         frame = frames_of(animate(sol, path, dark=dark))[0][0]
         assert np.abs(frame[0, 0] - 255 * np.array(to_rgb(look.paper))).max() <= 0.5
@@ -110,8 +110,8 @@ def test_a_gif_leaves_out_changes_that_nobody_sees(tmp_path: Path) -> None:
     def size(frames: int) -> int:
         return animate(noisy(images(5), frames), tmp_path / "film.gif").stat().st_size
 
-    # Steps of a path that is twice as fine are smaller: most pixels wait.
-    assert size(201) < 1.75 * size(101)  # 1.93 if none did
+    # A path with twice as many steps has smaller ones, so most pixels are not redrawn.
+    assert size(201) < 1.75 * size(101)  # 1.93 if all were redrawn
 
 
 def test_shades_follow_the_noise_and_end_on_the_data() -> None:
@@ -121,7 +121,7 @@ def test_shades_follow_the_noise_and_end_on_the_data() -> None:
         float(((y < low) | (y > high)).float().mean())
         for y, (low, high) in zip(sol.ys, limits, strict=True)
     ]
-    assert max(clipped) < 0.06  # what lies beyond two standard deviations
+    assert max(clipped) < 0.06  # the share beyond two standard deviations
     assert limits[-1] == pytest.approx([0, 1], abs=0.07)
     bare_sol = Trajectory(sol.ts, sol.ys, "own", shape=sol.shape)
     guessed = shade_limits(bare_sol, "envelope")
@@ -161,7 +161,7 @@ def test_speed_ping_pong_and_hold(tmp_path: Path) -> None:
     assert durations[7] == 1000
     assert len(back) == 6
     differences = [np.abs(a.astype(int) - b) for a, b in zip(forward[6:0:-1], back, strict=True)]
-    assert max(map(np.max, differences)) <= 4 * 255 / 63 + 1  # two shades of lag each way
+    assert max(map(np.max, differences)) <= 4 * 255 / 63 + 1  # a lag of two shades each way
 
 
 def test_gif_delays_add_up(tmp_path: Path) -> None:
@@ -175,7 +175,7 @@ def test_one_palette_serves_the_whole_film(tmp_path: Path) -> None:
         palette = bytes(film.getpalette()[:192])
     content = path.read_bytes()
     assert content.count(palette) == 1
-    # Image descriptors (0x2C, corner, size, flags, bits a pixel): no frame brings its own.
+    # Image descriptors (0x2C, corner, size, flags, bits per pixel): no frame has its own palette.
     corner = b"\x2c\0\0\0\0" + content[6:10]
     assert content.count(corner + b"\0\x08") == content.count(corner) == 5
 
@@ -251,15 +251,15 @@ def test_the_histogram_counts_the_frame_s_pixels(tmp_path: Path) -> None:
 
 
 def test_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The time, the noise, and each solver's cost so far, frame by frame."""
+    """Each frame shows the time, the noise, and the cost of each solver so far."""
     said: list[str] = []
-    letters = animation._letters
+    letters = film_parts._letters
 
     def heard(text: str, *size: int) -> np.ndarray:
         said.append(text)
         return letters(text, *size)
 
-    monkeypatch.setattr(animation, "_letters", heard)
+    monkeypatch.setattr(film_parts, "_letters", heard)
     sol, path = noisy(images(1), 3), tmp_path / "film.png"
     first, _, last = frames_of(animate(sol, path))[0]
     assert said == [
@@ -312,7 +312,7 @@ def test_memory_does_not_grow_with_the_length(tmp_path: Path, suffix: str, chann
         tracemalloc.stop()
         return most
 
-    peak(5)  # fonts and colour maps are loaded once
+    peak(5)  # the first call also loads fonts and colour maps
     one_frame = 5 * 28 * 28 * 4**2
     assert peak(60) - peak(10) < 2 * one_frame
 

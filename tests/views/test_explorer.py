@@ -1,4 +1,4 @@
-"""The explorer's file, as it is written; `test_explorer_browser` opens it."""
+"""The contents of the explorer's file; `test_explorer_browser` opens it in a browser."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_longer_paths_are_thinned_to_the_size(tmp_path: Path, count: int) -> Non
 
 
 class _References(HTMLParser):
-    """Everything that an HTML file would load."""
+    """Collects everything that an HTML file would load."""
 
     def __init__(self) -> None:
         super().__init__()

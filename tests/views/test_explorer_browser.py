@@ -1,4 +1,4 @@
-"""The explorer in a real browser, without a screen and without a network."""
+"""The explorer in a real browser, headless and offline."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An SDE's path and a flow's, the flow with half the frames and with estimates."""
+    """The paths of an SDE, with estimates, and of a flow, with half as many frames."""
     x0 = images(IMAGES)
     sde = noisy(x0, FRAMES)
     flow = noisy(x0, FRAMES // 2 + 1, flow=True, method="dopri5")
@@ -54,7 +54,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def row(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Few images, which stand in one row."""
+    """So few images that they form a single row."""
     sol = noisy(images(4), 3)
     sol.denoised = sol.ys
     return write_html([sol, sol], tmp_path_factory.mktemp("explorer") / "row.html")
@@ -68,7 +68,7 @@ def tab(browser: Any) -> Any:
 
 @pytest.fixture
 def page(tab: Any, file: Path) -> Iterator[Any]:
-    """The page, fresh; at the end, nothing went wrong and nothing was asked of a network."""
+    """A fresh page. At the end of a test it must have no errors and no network requests."""
     wrong: list[str] = []
     hear: dict[str, Any] = {
         "console": lambda m: wrong.append(m.text) if m.type in ("error", "warning") else None,
@@ -88,7 +88,7 @@ def page(tab: Any, file: Path) -> Iterator[Any]:
 
 
 def settle(page: Any) -> None:
-    """Wait until what was asked for has been drawn."""
+    """Wait until the page has been redrawn."""
     page.evaluate("new Promise(r => requestAnimationFrame(() => requestAnimationFrame(r)))")
 
 
@@ -197,7 +197,7 @@ def test_touch(page: Any) -> None:
 
 
 def test_runs_are_aligned_by_time(page: Any) -> None:
-    """The flow has every other frame, so it moves at every second one of the SDE's."""
+    """The flow has half as many frames, so it changes at every second frame of the SDE."""
 
     def flow() -> str:
         return picture(page, "figure:nth-of-type(2) canvas")

@@ -1,16 +1,10 @@
-"""Plots are read back: the artists' data, and the pixels of what is drawn.
-
-Whole pictures are compared with those in `baseline/`, without letters: their shapes, and the
-room that they take, differ between releases of matplotlib. After a change that is meant,
-`python -m tests.test_plots` draws the pictures again.
-"""
+"""Plots are read back: the artists' data, and the pixels that are drawn."""
 
 from __future__ import annotations
 
 import itertools
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import matplotlib
@@ -19,206 +13,33 @@ import pytest
 import torch
 from matplotlib import pyplot
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from matplotlib.testing.compare import compare_images
-from matplotlib.testing.decorators import remove_ticks_and_titles
 from PIL import Image
 
 from diffsde import views as plots
-from diffsde.analysis.ensemble_plots import plot_ensemble
-from diffsde.analysis.ensembles import EnsembleSummary
 from diffsde.errors import InputError
-from diffsde.evaluation.metrics import Evaluation
-from diffsde.evaluation.plots import plot_evaluation, plot_neighbours
-from diffsde.evaluation.samplers import EvaluationRow, EvaluationTable, Sampler
 from diffsde.solvers.trajectory import Trajectory
 from diffsde.views import paths as path_plots
 from diffsde.views.style import DARK, LIGHT
 from tests.paths import images, marginal_std, noisy
-
-BASELINE = Path(__file__).parent / "baseline"
-# Root mean square over pixels, of 255. Letters apart, matplotlib 3.9 to 3.11 differ by 0.3 at
-# most; the least that is missing in `BROKEN`, a dotted line, makes 0.95.
-TOLERANCE = 0.5
-NORMAL_QUANTILES = np.array([-1.6449, -0.6745, 0, 0.6745, 1.6449])
-TABLE = [
-    {"method": name, "steps": n, "nfe": n * order, "error": 3.0 * n**-order}
-    for name, order in (("euler", 1), ("heun", 2))
-    for n in (10, 40, 20)
-]
-
-
-def normal_paths(count: int, frames: int = 21, **options: object) -> Trajectory:
-    """Paths of `count` one-dimensional samples whose law at t is N(0, s(t)²)."""
-    return noisy(torch.zeros(count, 1), frames, **options)
-
-
-def adaptive_paths() -> Trajectory:
-    """Paths with steps of several sizes, two of them after a rejected one, and their cost."""
-    sol = normal_paths(2, 5)
-    sol.ts = torch.tensor([1.0, 0.5, 0.3, 0.2, 0.001])
-    sol.evaluations = torch.tensor([0, 7, 18, 29, 34])
-    sol.stats.nfe, sol.stats.rejected = 34, 2
-    return sol
-
-
-def normal_summary(count: int) -> EnsembleSummary:
-    """What `ensemble` would say of such paths."""
-    sol, levels = normal_paths(count), torch.tensor([0.05, 0.25, 0.5, 0.75, 0.95])
-    mean, std, quantiles = sol.ys.mean(1), sol.ys.std(1), sol.ys.quantile(levels, 1)
-    return EnsembleSummary(sol.ts, mean, std, levels, quantiles, count, sol.stats)
-
-
-def scores() -> EvaluationTable:
-    """Two samplers, one of them at two costs."""
-
-    def score(fid: float, sure: float) -> Evaluation:
-        return Evaluation(100, fid, 0.1 * fid, 2.0, 0.1, 0.01, 0.8, 0.7, sure, (0.1,) * 10)
-
-    rows = [
-        EvaluationRow(Sampler(method, kind, steps), steps + 1, score(40 / steps, 1 - 1 / steps))
-        for method, kind, steps in (("em", "sde", 9), ("em", "sde", 19), ("unipc", "ode", 9))
-    ]
-    return EvaluationTable(tuple(rows), score(2.0, 0.98))
-
-
-def normal_density(x: torch.Tensor, t: float) -> torch.Tensor:
-    std = float(marginal_std(torch.tensor(t, dtype=torch.float64)))
-    return torch.exp(-0.5 * (x / std) ** 2)
-
-
-ALL: dict[str, Callable[..., Figure]] = {
-    "images": lambda **o: plots.plot_images(images(5), **o),
-    "film_strip": lambda **o: plots.film_strip(noisy(images(4)), frames=5, **o),
-    "paths": lambda **o: plots.plot_paths(noisy(images(2), 41), envelope="both", **o),
-    "few_paths": lambda **o: plots.plot_paths(normal_paths(5), **o),
-    "overlaid": lambda **o: plots.plot_paths(
-        [normal_paths(500), normal_paths(500, flow=True, method="flow")], **o
-    ),
-    "bands": lambda **o: plots.plot_bands([normal_paths(900), normal_paths(900, seed=1)], **o),
-    "marginals": lambda **o: plots.plot_marginals(normal_paths(900), exact=normal_density, **o),
-    "steps": lambda **o: plots.plot_steps(adaptive_paths(), **o),
-    "work_precision": lambda **o: plots.plot_work_precision(TABLE, **o),
-    "convergence": lambda **o: plots.plot_convergence(TABLE, orders={"heun": 2.0}, **o),
-    "losses": lambda **o: plots.plot_losses([(1, 100.0), (2, 50.0), (3, 30.0)], **o),
-    "ensemble": lambda **o: plot_ensemble(
-        normal_summary(900), coordinate=(0,), paths=normal_paths(5), **o
-    ),
-}
-PAIRS: dict[str, Callable[..., Figure]] = {  # two plots in a figure, of which no axes are one
-    "evaluation": lambda **o: plot_evaluation(scores(), **o),
-    "neighbours": lambda **o: plot_neighbours(
-        {"em": images(30)[::3]}, images(30)[1::3], images(30)[2::3], **o
-    ),
-}
-every_plot = pytest.mark.parametrize("name", ALL)
-every_figure = pytest.mark.parametrize("name", ALL | PAIRS)
-
-
-def pixels(figure: Figure) -> np.ndarray:
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3]
-
-
-def draw(name: str, dark: bool) -> Figure:
-    return (ALL | PAIRS)[name](dark=dark)
-
-
-def write_picture(figure: Figure, path: Path) -> Path:
-    """What a figure draws, but for its letters, at half the usual size."""
-    remove_ticks_and_titles(figure)
-    figure.set_layout_engine("none")  # which would leave room for letters
-    for axes in figure.axes:
-        axes.set(xlabel="", ylabel="")
-        if (legend := axes.get_legend()) is not None:
-            legend.remove()
-    figure.savefig(path, dpi=50, metadata={"Software": None})
-    return path
-
-
-def baseline(name: str, dark: bool) -> Path:
-    return BASELINE / f"{name}_{'dark' if dark else 'light'}.png"
+from tests.views.figures import (
+    ALL,
+    NORMAL_QUANTILES,
+    PAIRS,
+    adaptive_paths,
+    every_figure,
+    every_plot,
+    normal_density,
+    normal_paths,
+    pixels,
+)
 
 
 def lines(axes: Axes, style: str) -> list[np.ndarray]:
     drawn = [line for line in axes.lines if line.get_linestyle() == style and len(line.get_xdata())]
     return [np.asarray(line.get_ydata(), dtype=float) for line in drawn]
-
-
-@every_figure
-@pytest.mark.parametrize("dark", [False, True])
-def test_pictures_are_as_they_were(name: str, dark: bool, tmp_path: Path) -> None:
-    figure = draw(name, dark)
-    if matplotlib.__version_info__ < (3, 11) and any(axes.images for axes in figure.axes):
-        pytest.skip("matplotlib before 3.11 puts images up to a pixel elsewhere")
-    drawn = write_picture(figure, tmp_path / "drawn.png")
-    difference = compare_images(str(baseline(name, dark)), str(drawn), TOLERANCE)
-    assert difference is None, f"{difference}\nIs it meant? python -m tests.test_plots"
-
-
-def without(artists: str, number: int, axes: int = 0) -> Callable[[Figure], object]:
-    return lambda figure: getattr(figure.axes[axes], artists)[number].remove()
-
-
-def blank_one_image(figure: Figure) -> None:
-    sheet = np.array(figure.axes[0].images[0].get_array())
-    sheet[:28, -28:] = 0
-    figure.axes[0].images[0].set_data(sheet)
-
-
-def recolour_one_path(figure: Figure) -> None:
-    paths = figure.axes[0].collections[0]
-    paths.set_color([*4 * [paths.get_color()[0]], LIGHT.line(1)])
-
-
-def lower_envelopes(figure: Figure) -> None:
-    for line in figure.axes[0].lines:
-        line.set_ydata(0.9 * np.asarray(line.get_ydata()))
-
-
-BROKEN: list[tuple[str, str, Callable[[Figure], object]]] = [
-    ("images", "an image is black", blank_one_image),
-    ("film_strip", "an image is black", blank_one_image),
-    ("paths", "no -σᵗ", without("lines", 2)),
-    ("paths", "no s(t)", without("lines", 3)),
-    ("paths", "envelopes a tenth too low", lower_envelopes),
-    ("paths", "no paths", without("images", 0)),
-    ("few_paths", "a path in another colour", recolour_one_path),
-    ("overlaid", "no second trajectory", without("collections", 0)),
-    ("bands", "no inner band", without("collections", 1)),
-    ("bands", "no median", without("lines", 0)),
-    ("marginals", "no density", without("collections", 0)),
-    ("marginals", "a quantile less", without("lines", 0)),
-    ("steps", "no evaluations", without("lines", 0, axes=1)),
-    ("work_precision", "errors on a linear axis", lambda f: f.axes[0].set_yscale("linear")),
-    ("work_precision", "a method less", without("lines", 1)),
-    ("convergence", "no expected order", without("lines", 2)),
-    ("losses", "losses on a linear axis", lambda f: f.axes[0].set_yscale("linear")),
-    ("ensemble", "no outer band", without("collections", 0)),
-    ("ensemble", "a path less", without("lines", -1)),
-    ("evaluation", "no real images", without("lines", -1)),
-    ("neighbours", "an image is black", blank_one_image),
-]
-
-
-@pytest.mark.parametrize(
-    ("name", "fault", "breaks"), BROKEN, ids=[f"{n}: {f}" for n, f, _ in BROKEN]
-)
-def test_a_broken_picture_is_seen(
-    name: str, fault: str, breaks: Callable[[Figure], object], tmp_path: Path
-) -> None:
-    figure = draw(name, dark=False)
-    breaks(figure)
-    drawn = write_picture(figure, tmp_path / "drawn.png")
-    assert compare_images(str(baseline(name, False)), str(drawn), TOLERANCE), fault
-
-
-def test_every_picture_is_broken_once() -> None:
-    assert {name for name, _, _ in BROKEN} == ALL.keys() | PAIRS.keys()
 
 
 @every_figure
@@ -287,7 +108,7 @@ def legend_of(axes: Axes) -> str:
 def test_the_legend_names_the_equation() -> None:
     sol = normal_paths(5)
     assert "σ = 25" in legend_of(plots.plot_paths(sol).axes[0])
-    sol.diffusion = torch.sqrt(0.1 + 19.9 * sol.ts)  # of a variance-preserving SDE
+    sol.diffusion = torch.sqrt(0.1 + 19.9 * sol.ts)  # that of a variance-preserving SDE
     assert "g(t)" in legend_of(plots.plot_paths(sol).axes[0])
 
 
@@ -301,9 +122,9 @@ def test_a_picture_of_paths_counts_them() -> None:
     flat = np.zeros((3, 7), np.float32) + 0.5
     step = np.array([[-1.0], [-1.0], [1.0]], np.float32)
     counts = path_plots._passes(ts, np.hstack([flat, step]), (-2.0, 2.0), (40, 10))
-    assert (counts[25] >= 7).all()  # 0.5 lies in row 25 of 40 over [-2, 2]
-    assert (counts[10, :5] == 1).all()  # the eighth waits at −1
-    assert (counts[10:31, 5:].sum(1) >= 1).all()  # and climbs without a hole
+    assert (counts[25] >= 7).all()  # 0.5 is in row 25 of 40 over [-2, 2]
+    assert (counts[10, :5] == 1).all()  # the eighth path waits at −1
+    assert (counts[10:31, 5:].sum(1) >= 1).all()  # and climbs without gaps
     assert counts.sum(0)[:5].tolist() == [8] * 5
     assert counts[:10].sum() == counts[31:].sum() == 0
 
@@ -336,7 +157,7 @@ def test_vector_output_stays_small(tmp_path: Path) -> None:
 
 def test_a_hundred_thousand_paths_take_seconds() -> None:
     sol = normal_paths(100_000, 201)
-    started = time.process_time()  # which other work on the machine hardly stretches
+    started = time.process_time()  # processor time, because the machine may be busy
     pixels(plots.plot_paths(sol))
     assert time.process_time() - started < 5
 
@@ -400,7 +221,7 @@ def test_a_long_legend_stands_beside_the_axes() -> None:
         {"method": f"m{k}, karras", "nfe": n, "error": 1 / n} for k in range(40) for n in (1, 2)
     ]
     figure = plots.plot_work_precision(table)
-    pixels(figure)  # lays it out, and warns if the axes vanish
+    pixels(figure)  # applies the layout, which warns if the axes vanish
     axes = figure.axes[0]
     assert axes.get_window_extent().width > 0.5 * figure.bbox.width
     assert axes.get_legend().get_window_extent().x0 >= axes.get_window_extent().x1
@@ -411,7 +232,7 @@ def test_a_long_legend_stands_beside_the_axes() -> None:
 def test_convergence_fits_the_order() -> None:
     axes = ALL["convergence"]().axes[0]
     assert "heun (order 2.00)" in legend_of(axes)
-    assert list(axes.lines[0].get_xdata()) == [10, 20, 40]  # rows come in any order
+    assert list(axes.lines[0].get_xdata()) == [10, 20, 40]  # although the rows are not sorted
     assert np.allclose(lines(axes, ":")[0], axes.lines[1].get_ydata())
     with pytest.raises(InputError, match=r"no 'error'\. Its columns: method, steps"):
         plots.plot_convergence([{"method": "euler", "steps": 3}])
@@ -431,7 +252,7 @@ def test_images_are_drawn_pixel_by_pixel(tmp_path: Path) -> None:
 
 def test_film_strip_shows_what_was_asked_for() -> None:
     sol = noisy(images(3))
-    figure = plots.film_strip(sol, times=(1.0, 0.5, 0.0), images=2)
+    figure = plots.film_strip(sol, times=(1.0, 0.5, 0.0), n=2)
     (sheet,) = [image.get_array() for image in figure.axes[0].images]
     assert sheet.shape == (2 * 28 + 1, 3 * 28 + 2, 3)
     labels = [label.get_text() for label in figure.axes[0].get_xticklabels()]
@@ -445,7 +266,7 @@ def test_film_strip_shows_what_was_asked_for() -> None:
 
 
 def luminance(colour: str) -> float:
-    """Relative luminance, as the web's contrast rules define it."""
+    """Relative luminance as defined by WCAG."""
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour)]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
@@ -461,7 +282,7 @@ def test_colours_stand_out_and_differ(theme: object) -> None:
 
     assert contrast(theme.ink) > 7
     assert min(map(contrast, theme.lines)) > 2
-    # What a red-blind and a green-blind eye see: Machado et al. 2009, severity 1.
+    # Simulated red and green blindness: Machado et al. 2009, severity 1.
     for vision in (
         [[0.152, 1.053, -0.205], [0.115, 0.786, 0.099], [-0.004, -0.048, 1.052]],
         [[0.367, 0.861, -0.228], [0.280, 0.673, 0.047], [-0.012, 0.043, 0.969]],
@@ -473,9 +294,3 @@ def test_colours_stand_out_and_differ(theme: object) -> None:
 def test_a_users_own_figure_may_take_the_style() -> None:
     with matplotlib.rc_context(DARK.rc()):
         assert pixels(Figure())[0, 0].tolist() == [round(255 * c) for c in to_rgb(DARK.paper)]
-
-
-if __name__ == "__main__":
-    BASELINE.mkdir(exist_ok=True)
-    for name, dark in itertools.product(ALL | PAIRS, (False, True)):
-        write_picture(draw(name, dark), baseline(name, dark))
