@@ -189,7 +189,7 @@ def test_an_interruption_has_its_own_exit_code(
     if where == "in a solve":
         monkeypatch.setattr(ScoreModel, "forward", ctrl_c)
     else:
-        monkeypatch.setattr("diffsde.cli.app.plot_images", ctrl_c)
+        monkeypatch.setattr("diffsde.plot_images", ctrl_c)
     done = run("sample", "--model", tiny, "--steps", 1, "--n", 1, "--out", tmp_path, "--quiet")
     assert done.returncode == 130
     assert "interrupted" in done.stderr
