@@ -1,4 +1,4 @@
-"""`python -m diffsde`, for launchers: accelerate launch -m diffsde, torchrun -m diffsde."""
+"""`python -m diffsde`, for launchers such as `accelerate launch -m diffsde` and torchrun."""
 
 from diffsde.cli.app import main
 

@@ -56,6 +56,7 @@ def commands() -> str:
 
 
 def _command(name: str, command: Any) -> str:
+    command.list_names()
     text, _, example = (command.help or "").partition("Example")
     example = example.removeprefix("s").removeprefix(":")
     examples = "\n".join(" ".join(part.split()) for part in example.split(","))

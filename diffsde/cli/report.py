@@ -1,8 +1,8 @@
-r"""What a command says when it is done: in words for people, or as one JSON object for programs.
+r"""What a command prints when it is done: words for people, or one JSON object for programs.
 
-In words: what was found, `wrote PATH` for every file, and the seconds it took. With `--json`,
-the same on the standard output as one object of strict JSON and nothing else: the facts, then
-`written` and `seconds`. Progress bars and errors go to the standard error either way.
+In words: the results, a line `wrote PATH` for every file, and the seconds it took. With `--json`,
+standard output is one object of strict JSON and nothing else: the results, then `written` and
+`seconds`. Progress bars and errors go to standard error either way.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Report:
     """Collects what a command has to say.
 
     Attributes:
-        written: the files.
+        written: the files that the command has written.
     """
 
     def __init__(self, as_json: bool) -> None:
@@ -32,13 +32,13 @@ class Report:
         self._facts: dict[str, Any] = {}
 
     def say(self, words: object, **facts: Any) -> None:
-        """What was found, at once if in words: a text, and the same as named facts."""
+        """Add a result, as a text and as named facts; the text is printed at once."""
         self._facts |= facts
         if not self.as_json:
             _print(words)
 
     def end(self, seconds: float) -> None:
-        """The files and the time."""
+        """Print the files and the time; with `--json`, everything."""
         if self.as_json:
             written = [str(path) for path in self.written]
             found = {**self._facts, "written": written, "seconds": round(seconds, 3)}
@@ -50,14 +50,14 @@ class Report:
 
 
 def _print(words: object) -> None:
-    # Of the processes of one launch, which all do this, the first speaks.
+    # All processes of a launch come here; only the first prints.
     if os.environ.get("RANK", "0") == "0":
         print(words)
 
 
 @contextmanager
 def reported(as_json: bool = False) -> Iterator[Report]:
-    """Time a command's work, and report it if it succeeds."""
+    """Time a command's work, and print the report if it succeeds."""
     started = time.perf_counter()
     report = Report(as_json)
     yield report
@@ -65,7 +65,7 @@ def reported(as_json: bool = False) -> Iterator[Report]:
 
 
 def _strict(value: Any) -> Any:
-    """The value as JSON can hold it: what is not finite, such as an error of ∞, is null."""
+    """The value as strict JSON can hold it: numbers that are not finite become null."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
@@ -76,7 +76,7 @@ def _strict(value: Any) -> Any:
 
 
 def text_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Rows of text in columns as wide as they need, the last one ragged."""
+    """Align rows of text in columns; the last column is not padded."""
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     widths[-1] = 0
     return "\n".join(

@@ -1,4 +1,4 @@
-"""The command line, run as a user runs it."""
+"""The command line, run as users run it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from diffsde.training.recipes import RECIPES
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small untrained network: commands are tested here, not digits."""
+    """A small untrained network: these tests are about commands, not digits."""
     sde = VESDE()
     torch.manual_seed(0)
     network = ScoreUNet(sde, channels=(32, 32, 32, 32), embed_dim=16)
@@ -43,7 +43,7 @@ class Done(NamedTuple):
 
 
 def run(*arguments: object) -> Done:
-    """The command in this process: a fresh one would import torch for every test."""
+    """Run the command in this process; a fresh one would import torch for every test."""
     out, err = io.StringIO(), io.StringIO()
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
         patch.setattr(sys, "argv", ["diffsde", *map(str, arguments)])
@@ -93,8 +93,8 @@ def test_sample_is_repeatable(tmp_path: Path, tiny: Path) -> None:
             "--seed", 5, "--chunk", chunk, "--clock", "karras", "--quiet",
         )  # fmt: skip
         states.append(Trajectory.load(out / "samples.safetensors").final)
-    # The network's kernels round otherwise in another batch: a few float32 digits of the
-    # largest state, which is that of an untrained network, not of an image.
+    # The network's kernels round differently in another batch, by a few float32 digits of the
+    # largest state, which is large because the network is untrained.
     assert (states[0] - states[1]).abs().max() < 2e-5 * states[0].abs().max()
 
 
@@ -125,7 +125,7 @@ def test_explore_puts_solvers_side_by_side_on_one_noise(tmp_path: Path, tiny: Pa
     one, other = json.loads(data)["runs"]
     assert (one["method"], other["method"]) == ("euler", "heun2")
     assert one["span"][0] == other["span"][0]
-    size = 2 * 28 * 28 * 4 // 3  # letters that hold the first state
+    size = 2 * 28 * 28 * 4 // 3  # base64 letters of the first state
     assert one["states"][:size] == other["states"][:size]
     assert one["states"][size:] != other["states"][size:]
 
@@ -189,7 +189,7 @@ def test_an_interruption_has_its_own_exit_code(
     if where == "in a solve":
         monkeypatch.setattr(ScoreModel, "forward", ctrl_c)
     else:
-        monkeypatch.setattr("diffsde.cli.app.plot_images", ctrl_c)
+        monkeypatch.setattr("diffsde.plot_images", ctrl_c)
     done = run("sample", "--model", tiny, "--steps", 1, "--n", 1, "--out", tmp_path, "--quiet")
     assert done.returncode == 130
     assert "interrupted" in done.stderr
@@ -215,7 +215,7 @@ def test_json_is_one_object_and_nothing_else(
     monkeypatch.chdir(tmp_path)
     done = run(*command, "--model", tiny, "--json")
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout, parse_constant=pytest.fail)  # NaN and ∞ are no JSON
+    found = json.loads(done.stdout, parse_constant=pytest.fail)  # NaN and ∞ are not JSON
     assert facts <= found.keys()
     assert found["seconds"] > 0
     assert found["written"]

@@ -1,4 +1,4 @@
-"""The examples, run as they stand: each is short, and leaves pictures where it is told to."""
+"""The examples, run as they are: each is short and writes its pictures where it is told to."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def test_example(script: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert any(path.stem.startswith(script.stem) for path in pictures) or len(pictures) > 1
     for path in pictures:
         with Image.open(path) as image:
-            # An empty picture has one colour, a blown-up one has no greys.
+            # An empty picture has one colour, and one of a solve that blew up has no greys.
             assert len(np.unique(np.asarray(image.convert("L")))) > 16, path.name
-    assert not list(here.iterdir()), "an example writes where --out says, and nowhere else"
+    assert not list(here.iterdir()), "an example writes only where --out says"
 
 
 @pytest.mark.parametrize("script", EXAMPLES, ids=lambda path: path.stem)

@@ -1,0 +1,134 @@
+r"""The command `train`."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+import diffsde
+from diffsde.cli.options import AsJson, Out, Quiet, pick_model
+from diffsde.cli.report import reported
+from diffsde.errors import InputError
+
+__all__ = ["train"]
+
+
+def train(
+    context: typer.Context,
+    out: Out,
+    recipe: Annotated[str, typer.Option(help="Recipe to start from: {recipes}.")] = "mnist",
+    dataset: Annotated[str, typer.Option(help="Data set: {datasets}, or folder.")] = "mnist",
+    data: Annotated[
+        Path | None, typer.Option(help="Folder that holds the data set or the images.")
+    ] = None,
+    size: Annotated[int | None, typer.Option(min=1, help="Resize images to this side.")] = None,
+    network: Annotated[str | None, typer.Option(help="Network: {networks}.")] = None,
+    start_from: Annotated[
+        str | None, typer.Option(help="Start from the weights of this model, a name or a file.")
+    ] = None,
+    teacher: Annotated[
+        str | None,
+        typer.Option(help="Learn this model's denoised images, not the data's; a name or a file."),
+    ] = None,
+    classes: Annotated[
+        int | None, typer.Option(min=0, help="Number of classes of a conditional network; 0: none.")
+    ] = None,
+    class_dropout: Annotated[
+        float | None, typer.Option(help="Share of images shown without their class label.")
+    ] = None,
+    blocks: Annotated[
+        tuple[int, int, int] | None,
+        typer.Option(help="Blocks of ResidualUNet before, in and after its inner part."),
+    ] = None,
+    objective: Annotated[
+        str | None, typer.Option(help="How noise is drawn and weighted: {objectives}.")
+    ] = None,
+    level_mean: Annotated[
+        float | None, typer.Option(help="Mean of ln σ (objective lognormal).")
+    ] = None,
+    level_std: Annotated[
+        float | None, typer.Option(help="Standard deviation of ln σ (objective lognormal).")
+    ] = None,
+    smallest_time: Annotated[
+        float | None, typer.Option(help="Smallest time t to train at.")
+    ] = None,
+    dequantise: Annotated[
+        bool | None, typer.Option(help="Learn (k + u) / 256, as likelihoods need.")
+    ] = None,
+    mirror: Annotated[
+        bool | None, typer.Option(help="Mirror half of the images (for photographs).")
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Passes through the training images.")
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Images in one update, over all processes.")
+    ] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Highest learning rate.")] = None,
+    schedule: Annotated[
+        str | None, typer.Option(help="Schedule of the learning rate: {schedules}.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Random seed.")] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="float32, bfloat16, or auto: whichever is faster here.")
+    ] = None,
+    compile: Annotated[bool | None, typer.Option(help="Compile the network.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
+    accumulate: Annotated[
+        int | None, typer.Option(min=1, help="Split each batch into so many parts to save memory.")
+    ] = None,
+    keep: Annotated[int, typer.Option(min=1, help="Number of latest states to keep.")] = 2,
+    log_with: Annotated[
+        list[str] | None, typer.Option(help="Log the loss to tensorboard, wandb, …; repeatable.")
+    ] = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Learn a score by denoising score matching.
+
+    The folder holds model.safetensors (for --model), the run's latest states, loss.csv and
+    loss.png. Ctrl-C saves the run, and --resume continues it, even after a power cut. Start
+    several processes with a launcher: they divide every batch among them.
+
+    Examples: diffsde train --out runs/first --recipe mnist-tutorial --epochs 5,
+    torchrun --nproc_per_node 2 -m diffsde train --out runs/second
+    """
+    with reported(as_json) as report:
+        chosen = _recipe_options(context.params)
+        base = _recipe(recipe)
+        diffsde.train(
+            out,
+            diffsde.load_images(dataset, data, size=size),
+            None if resume and not chosen else replace(base, **chosen),
+            start_from=None if start_from is None else pick_model(start_from),
+            teacher=None if teacher is None else pick_model(teacher),
+            resume=resume,
+            keep=keep,
+            log_with=log_with or (),
+            progress=not quiet,
+        )
+        update, loss = _last_loss(out / "loss.csv")
+        report.say(f"loss {loss:.2f} after {update} updates", updates=update, loss=loss)
+        report.written += [out / name for name in ("model.safetensors", "loss.csv", "loss.png")]
+
+
+def _recipe(name: str) -> diffsde.training.Recipe:
+    recipes = diffsde.training.RECIPES
+    if name not in recipes:
+        raise InputError(f"no recipe {name!r}: choose {' or '.join(recipes)}")
+    return recipes[name]
+
+
+def _recipe_options(given: dict[str, Any]) -> dict[str, Any]:
+    """The options given that a recipe has by the same name."""
+    names = {entry.name for entry in fields(diffsde.training.Recipe)}
+    return {name: value for name, value in given.items() if name in names and value is not None}
+
+
+def _last_loss(path: Path) -> tuple[int, float]:
+    """The last line of loss.csv: a run always logs its last update and its loss."""
+    update, loss = path.read_text("utf-8").splitlines()[-1].split(",")
+    return int(update), float(loss)
