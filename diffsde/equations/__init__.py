@@ -10,6 +10,9 @@ May import `noise` and the folders below it: an equation knows no solver and no 
     named                forward SDEs by the names that checkpoints use
     reverse              the reverse SDE and the probability flow of a score
     clocks               time scales in which a solver takes even steps
+    contract             a user's SDE of torchsde's contract
+    dynamics             what a solver needs to know of a problem, whatever the problem is
+    counted              scores and drifts whose evaluations are counted and checked
 """
 
 import lazy_loader

@@ -1,11 +1,19 @@
 r"""Solvers: a problem and a method's name make a trajectory.
 
-May import `equations` and what lies below it: a solver knows no network and no picture.
+May import `scores`, `equations` and what lies below them, and in fact asks for `equations` and
+`noise` only: a solver knows no network and no picture.
 
-    solving      `solve`, one door to every solver
-    catalogue    the methods by name
-    trajectory   what a solve returns
-    methods/     the steps: torchsde's, torchdiffeq's and our own
+    solving        `solve`, one door to every solver
+    arguments, counts, request   what was asked for, checked
+    chunks         a large batch, part after part
+    equation, coefficients       a problem in a clock, tabulated over a grid
+    grids          which times are stepped on, and which are kept
+    state          what a method is given, and what a step is
+    registry, catalogue          the rows, and how to find one
+    methods/       the steps: torchsde's, torchdiffeq's and our own
+    adaptive, adjoint            steps by the error of each sample; gradients solved backwards
+    driver, stop_rules, progress, events   the loop, and what ends it
+    recorder, trajectory, dense  what is kept, handed back, and known between the saved states
 """
 
 import lazy_loader

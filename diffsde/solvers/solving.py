@@ -3,6 +3,10 @@ r"""`solve`: one door to every solver.
 `solve` checks its arguments and gathers them into a `Request`. Each part of the batch goes one
 way down from there: the request makes an equation, a grid and a `SolveState`; a method steps
 along them; a `Driver` follows its steps; a `Recorder` keeps the states and hands back the path.
+
+`solve` has many arguments. The everyday ones come first; the rare ones (stop rules, a noise
+path, chunks, gradients) stay plain keywords beside them, because each stands for itself, a call
+passes one or two of them at most, and an object that gathered them would be one more to learn.
 """
 
 from __future__ import annotations
@@ -46,11 +50,13 @@ def solve(
     ts: Sequence[float] | Tensor | None = None,
     clock: str | Callable[[Tensor], Tensor] = "t",
     seed: int | None = None,
-    noise: BrownianPath | None = None,
     rtol: float | None = None,
     atol: float | None = None,
     adaptive: bool | None = None,
     save: Save = "all",
+    progress: bool = False,
+    options: Mapping[str, Any] | None = None,
+    noise: BrownianPath | None = None,
     chunk: int | None = None,
     first: int = 0,
     callback: Callback | None = None,
@@ -61,62 +67,63 @@ def solve(
     denoise: bool = False,
     estimates: bool = False,
     grad: bool | str = False,
-    progress: bool = False,
-    options: Mapping[str, Any] | None = None,
 ) -> Trajectory:
     """Solve a problem by the solver of that name.
 
     Args:
-        problem: a `ReverseSDE`, a `ProbabilityFlow`, a forward `SDE`, any torchsde object,
-            or a function (t, x) for an ODE.
+        problem: a `ReverseSDE`, a `ProbabilityFlow`, a forward `SDE`, an object of torchsde's
+            contract, or a function (t, x), the right-hand side of an ODE.
         x: the state at the start, (B, C, H, W) or (B, D).
-        method: a name from `list_solvers`; "euler" for an SDE and "dopri5" for an ODE if
-            left out.
-        steps: how many steps, even in the clock; 500 if left out. For an adaptive solver:
-            at how many even times, beside the start, it lands (it steps between as it
-            must); if left out, the flow keeps every step that was accepted, an SDE lands
-            on 50.
-        ts: the times in t to step on, in order, instead of `steps`; for an adaptive solver,
-            to land on. Two times and `steps` divide the interval between the two.
-        clock: in which the steps are even: "t", "sigma", "log_sigma", "karras", or a map
+        method: a name from `list_solvers`; by default "euler" for an SDE and "dopri5" for an
+            ODE.
+        steps: the number of steps, equal in the clock; 500 by default. An adaptive solver
+            takes steps of its own and lands on this many equal times; by default a flow keeps
+            each accepted step, and an SDE lands on 50 times.
+        ts: the times in t to step on, in order, instead of `steps`; an adaptive solver lands
+            on them. Two times with `steps` give the interval and the number of steps.
+        clock: the time in which steps are equal: "t", "sigma", "log_sigma", "karras", or a map
             from [0, 1] to t.
-        seed: of the noise: sample i has noise of its own that depends on (seed, i) alone.
-            Drawn from torch's generator if left out.
-        noise: a `BrownianPath`, to meet the same path with other steps and solvers.
-        rtol, atol: tolerances of adaptive solvers; 1e-5 for ODEs, 1e-2 for SDEs.
-        adaptive: True gives any SDE solver its own steps; False takes an adaptive ODE
-            method's step on the fixed grid. The method's own way if left out.
-        save: "all" states, the "last", a number of them (even in the clock, with both
-            ends), or at the given times, with the last of which the solve ends. Saved times
-            are stepped on, never interpolated.
-        chunk: solve so many samples at a time, to bound memory; the samples are the same.
-        first: index of the first sample, where the batch is part of a larger one.
-        callback: called as (t, x, stats) after each step, the last one too; it ends the
-            solve by returning `diffsde.STOP`.
-        event: called as (t, x) once for each state, gives a number; the solve ends where it
-            crosses zero, to 1e-6 of the step in which it changes sign. The state there is a
-            shorter step of the same solver, so it has its order; after a multistep method,
-            such as dpmpp_2m, it lies on the cubic of the step's two ends; for an SDE it is on
-            the Brownian path if `noise` is given or the steps are adaptive, otherwise on a
-            straight line between the two ends. No gradient flows through the time found.
-        max_steps, max_nfe, max_seconds: limits; reaching one raises.
-        denoise: end a reverse problem with one more evaluation: the state at ε, which still
-            holds noise of std s(ε), is followed by the best guess at the image without it,
-            E[x(0) | x(ε)], as a frame at t = 0. The tutorial's loops do so silently.
-        estimates: keep E[x(0) | x(t)], what the score takes the clean image to be, beside each
-            saved state, as `denoised`; one more evaluation for each.
-        grad: True keeps the graph, for back-propagation through the solve; "adjoint" solves
-            for the gradient backwards instead, in the memory of one step (see
-            `diffsde.solvers.adjoint`; torchsde's and torchdiffeq's methods, even steps).
+        seed: seed of the noise. The numbers of a step depend on the seed, the sample and the
+            time at which the step begins. Drawn from torch's generator by default.
+        rtol, atol: tolerances of adaptive solvers; by default 1e-5 for ODEs, 1e-2 for SDEs.
+        adaptive: True lets an SDE solver choose its own steps; False takes the steps of an
+            adaptive ODE method on the fixed grid. By default each method does as it is made.
+        save: which states to keep: "all", "last", a number of them, equally spaced in the
+            clock and with both ends, or times; the solve ends at the last of these times.
+            Saved times are stepped on, never interpolated.
         progress: show a progress bar.
-        options: for the method itself, such as {"max_order": 4} for implicit_adams.
+        options: settings of the method itself, such as {"max_order": 4} for implicit_adams.
+
+    Other Parameters:
+        noise: a `BrownianPath`, so that other solvers and steps meet the same noise.
+        chunk: solve this many samples at a time, to bound memory; it changes no sample.
+        first: index of the first sample, if the batch is part of a larger one.
+        callback: called as (t, x, stats) after each step; it ends the solve by returning
+            `diffsde.STOP`, and by nothing else.
+        event: a function (t, x) that returns a number; the solve ends where it crosses zero,
+            which is located to 1e-6 of a step. The state there comes from a shorter step of
+            the same solver; after a multistep method, such as dpmpp_2m, from the cubic through
+            the two ends of the step. For an SDE it lies on the Brownian path if `noise` is
+            given or the steps are adaptive, and otherwise on a straight line between the two
+            ends. No gradient flows through the time found.
+        max_steps, max_nfe, max_seconds: limits; a solve that reaches one raises `LimitError`.
+        denoise: end a reverse problem with one more evaluation. The state at ε still holds
+            noise of std s(ε); the best estimate of the image without it, E[x(0) | x(ε)],
+            follows as a frame at t = 0. The tutorial's loops do so silently.
+        estimates: keep the estimate E[x(0) | x(t)] of the clean image beside each saved state,
+            as `denoised`; each costs one evaluation.
+        grad: True keeps the graph for back-propagation through the solve. "adjoint" solves
+            backwards for the gradient, in the memory of one step, with methods of torchsde
+            and torchdiffeq and equal steps (see `diffsde.solvers.adjoint`).
 
     Returns:
-        The path, with times in t in the order solved, from start to end.
+        The path, with times in t in the order solved.
 
     Raises:
         InputError: an argument does not fit; `UnknownSolverError` for a method's name.
-        SolveError: the solve stopped before its end; its `trajectory` is the path so far.
+        SolveError: the solve stopped before its end, by a `BlowUpError`, a `LimitError`, or
+            an exception of the score or the callback, which is its cause. Its `trajectory` is
+            the path so far. A KeyboardInterrupt stays one and has the same attribute.
     """
     dynamics = dynamics_of(problem)
     check_state(x, dynamics)
