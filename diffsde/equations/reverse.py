@@ -12,7 +12,7 @@ f = 0 and g = σᵗ:
     reverse SDE          dx = −σ²ᵗ ∇ log p_t(x) dt + σᵗ dw̄,
     probability flow     dx = −½ σ²ᵗ ∇ log p_t(x) dt.
 
-The ½ is what makes the two have the same marginals; without it the flow's paths collapse.
+The factor ½ gives the two the same marginals; without it the paths of the flow collapse.
 
 A `ReverseSDE` is what `torchsde.sdeint` takes: its time s = T − t increases. A
 `ProbabilityFlow` is what `torchdiffeq.odeint` takes, in t, in either direction. Here, and

@@ -1,13 +1,13 @@
-r"""Adaptive steps for SDEs, which keep their promise.
+r"""Adaptive steps for SDEs: no accepted step exceeds the tolerance.
 
-Each sample has its own time and its own step: its path depends on its noise and on its
-tolerance, and not on the batch it is solved in. A step is taken once whole and once in
-halves; their difference, in the norm
+Each sample has its own time and its own step, so its path depends on its noise and on the
+tolerance, but not on its batch. A step is taken once whole and once in two halves. If their
+difference, in the norm
 
     ‖ e ‖  =  rms over coordinates of  e / (atol + rtol max(|x₀|, |x₁|)),
 
-must not exceed 1, or the step is rejected and tried again shorter, along the same Brownian
-path (so that rejecting does not favour some noise). The halves are what is kept.
+exceeds 1, the step is rejected and tried again with a shorter length, along the same Brownian
+path, so that a rejection does not favour some noise. Otherwise the two halves are kept.
 
 Source: Hairer, Nørsett, Wanner, Solving Ordinary Differential Equations I, section II.4;
 for the path, Gaines, Lyons, SIAM J. Appl. Math. 57 (1997).
@@ -32,8 +32,8 @@ __all__ = ["ADAPTIVE_OPTIONS", "walk_adaptive"]
 ADAPTIVE_OPTIONS = frozenset({"first_step", "min_step", "max_step"})
 
 _SAFETY, _SHRINK, _GROW = 0.8, 0.2, 3.0
-_FIRST = 0.01  # of the whole: a careful first step
-_SMALLEST = 1e-5  # of the whole
+_FIRST = 0.01  # share of the whole interval: a careful first step
+_SMALLEST = 1e-5  # share of the whole interval
 
 
 def walk_adaptive(solver: Solver, state: SolveState) -> Iterator[Step]:

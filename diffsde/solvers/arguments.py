@@ -1,4 +1,4 @@
-r"""Arguments of `solve`: each is looked at before anything is computed.
+r"""The arguments of `solve`, each checked before anything is computed.
 
 Every error names what came, what was expected and what to do.
 """

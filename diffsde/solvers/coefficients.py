@@ -1,8 +1,8 @@
-r"""Tables: functions of time, computed for all steps of a grid at once.
+r"""Coefficients: functions of time, computed for all steps of a grid at once.
 
-A coefficient of an equation or of a method is a dozen operations on single numbers, which
-cost more than the step itself if they are done step by step. On a fixed grid the steps are
-known beforehand, so they are done once, for all steps, in float64, and looked up.
+A coefficient of an equation or of a method takes a dozen operations on single numbers, which
+would cost more than the step itself. On a fixed grid the steps are known beforehand, so the
+coefficients of all steps are computed once, in float64, and looked up.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ Row = tuple[Tensor, ...]
 T = TypeVar("T")
 
 _SHARES = 2**40  # places of a stage within a step that are told apart
-_DIGITS = 2**44  # two times of a grid nearer than this fraction of it are one
-_STAGES = 64  # a method that asks at more fractions of a step follows no pattern
+_DIGITS = 2**44  # times of a grid that are closer than this fraction of it are the same
+_STAGES = 64  # a method that asks at more fractions of a step than these has no pattern
 
 
 class StageTable(Generic[T]):
     """A function of a time, at the times that a method asks for on a grid.
 
-    A method asks at the same fractions of every step: the first time that it asks at a new
-    one, the function is computed at that fraction of all steps.
+    A method asks at the same fractions of every step. When it asks at a new fraction, the
+    function is computed at that fraction of all steps.
 
     Args:
         rule: gives n values for u of shape (n,).

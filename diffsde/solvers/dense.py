@@ -1,10 +1,10 @@
 r"""Dense output: the state between the saved ones.
 
-The equation is solved on, with the solver itself, from the nearest saved state before the
-time asked for, on the nodes of the solve that lie between. So the answer has the solver's
-order whatever the solver is, and for an SDE it lies on the same Brownian path. A multistep
-method cannot begin in the middle: there the flow is interpolated by the cubic through two
-neighbouring states and their drifts (Hermite), whose error is O(h⁴).
+To find the state at a time, the solver itself goes on from the nearest saved state before it,
+over the nodes that lie between. The answer therefore has the order of the solver, and for an SDE
+it lies on the same Brownian path. A multistep method cannot begin in the middle; there the flow
+is interpolated by the cubic through two neighbouring states and their drifts (Hermite), whose
+error is O(h⁴).
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ def dense_output(
     """A function of the saved states, (T, B, …), and of t, that gives the state at t, (B, …).
 
     Args:
-        solver: that made the path.
-        walk: gives the states after each step of a state.
-        state: as it was solved.
+        solver: the solver that made the path.
+        walk: its method in motion.
+        state: what the method was given.
         us: (T,) times of the saved states, in the solver's time.
     """
-    state = replace(state, noise=None)  # it is large; a path is bound anew when it is needed
+    state = replace(state, noise=None)  # it is large, and a path is bound again when needed
 
     def at(ys: Tensor, t: float) -> Tensor:
         states = ys.reshape(len(ys), *state.x.shape)
@@ -65,8 +65,8 @@ def within_step(
 ) -> Callable[[Tensor], Tensor]:
     """A function of u that gives the state, (B, D), within a step that was just taken.
 
-    It is a shorter step of the same solver; after a multistep method the cubic of the two
-    ends; and a straight line where there is noise whose path was not kept.
+    It takes a shorter step of the same solver. After a multistep method it follows the cubic
+    through the two ends, and a straight line where the path of the noise was not kept.
     """
     pathless = state.equation.stochastic and state.path is None
     if pathless or (solver.multistep and _noisy(state)):

@@ -1,12 +1,13 @@
 r"""torchsde's methods, as rows of the registry.
 
-`torchsde.sdeint` owns a loop that interpolates, checks and accumulates time in float32.
-Its method classes, though, are step functions, and these are what is used here: `solve`
-owns the loop, torchsde the step. The names are read from the installed release.
+The loop of `torchsde.sdeint` interpolates and accumulates time in float32, so `solve` has a
+loop of its own and uses the step functions of torchsde's method classes. The names are read
+from the installed release.
 
-Our equations have additive noise: g does not depend on x. Then Itô and Stratonovich agree,
-every method applies, products with g are products of numbers, derivatives of g vanish and
-no Lévy area matters. `_Additive` is the equation in those terms.
+The noise of a diffusion model depends on time alone: Itô and Stratonovich agree, every method
+applies, products with g are products of numbers, derivatives of g vanish and the Lévy area has
+no effect. `_Additive` is the equation in those terms. `_Own` is a user's SDE, whose noise may
+depend on the state, in the solver's time.
 """
 
 from __future__ import annotations
