@@ -33,7 +33,7 @@ from torch import Tensor, nn
 
 from diffsde.equations.counted import AtTime, Counted, at_times
 from diffsde.equations.dynamics import Dynamics, Field, Semilinear
-from diffsde.equations.forward import SDE, expand
+from diffsde.equations.forward import SDE, exact_time, expand
 from diffsde.errors import InputError
 
 __all__ = ["PROBLEMS", "ProbabilityFlow", "ReverseProblem", "ReverseSDE", "Score"]
@@ -79,11 +79,13 @@ class ReverseProblem(nn.Module):
 
     def denoise(self, x: Tensor, t: Tensor | float) -> Tensor:
         """E[x(0) | x(t) = x], of x's shape (Tweedie's formula)."""
+        t = exact_time(t, x)
         variance = expand(self.sde.marginal_std(t), x) ** 2
         return (x + variance * self.score_at(x, t)) / expand(self.sde.marginal_scale(t), x)
 
     def drift(self, x: Tensor, t: Tensor | float) -> Tensor:
         """The factor of dt, of x's shape, with t running down."""
+        t = exact_time(t, x)
         return self._drift_by(partial(self.score_at, t=t), t, x)
 
     def drifts_at(self, times: Tensor) -> list[AtTime]:

@@ -41,7 +41,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from diffsde.equations.counted import prepared
-from diffsde.equations.forward import SDE, expand
+from diffsde.equations.forward import SDE, exact_time, expand
 from diffsde.equations.reverse import Score
 from diffsde.errors import InputError
 from diffsde.scores.model import labels_for
@@ -212,6 +212,7 @@ class _LinearInverse(nn.Module):
     def forward(self, x: Tensor, t: Tensor | float | _Moment) -> Tensor:
         """∇ log p_t(x | y), of x's shape."""
         t, known = _moment(t)
+        t = exact_time(t, x)
         keep = torch.is_grad_enabled() and x.requires_grad  # someone differentiates this score
         scale = expand(self.sde.marginal_scale(t), x)
         variance = expand(self.sde.marginal_std(t), x) ** 2
