@@ -23,6 +23,7 @@ from torch import Tensor
 from diffsde.analysis.density_flow import DensityFlow, check_flow, random_probes
 from diffsde.analysis.likelihood import log_likelihood
 from diffsde.equations.reverse import ProbabilityFlow
+from diffsde.noise.seeds import generator
 
 __all__ = ["BitsByNoise", "bits_by_noise", "error_budget"]
 

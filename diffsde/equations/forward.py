@@ -170,6 +170,14 @@ class SDE(nn.Module):
         """s(T), the standard deviation of the prior."""
         return float(self.marginal_std(torch.tensor(self.T, dtype=torch.float64)))
 
+    @property
+    def largest_mean(self) -> float:
+        """The largest number of the mean of x(t) at any t, 0 if the data's mean is unknown."""
+        if self.data_mean is None:
+            return 0.0
+        scale = float(self.marginal_scale(torch.tensor(self.T, dtype=torch.float64)))
+        return max(1.0, scale) * float(self.data_mean.abs().max())
+
     def prior_sample(
         self,
         shape: Sequence[int],

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from diffsde.data.images import load_images
 from diffsde.errors import CheckpointError, InputError
+from diffsde.noise.seeds import generator
 from diffsde.system.tensorfile import read_tensors, write_tensors
 
 __all__ = [

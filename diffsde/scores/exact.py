@@ -17,6 +17,8 @@ from diffsde.noise.seeds import NormalTable, checked_seed
 
 __all__ = ["GaussianScore", "MixtureScore"]
 
+_FAR = 5.0  # standard deviations, within which practically all data lie
+
 
 class GaussianScore(nn.Module):
     """The exact score of Gaussian data N(mean, diag(std²)) under a forward process.
@@ -46,6 +48,11 @@ class GaussianScore(nn.Module):
     @property
     def shape(self) -> tuple[int, ...]:
         return tuple(self.mean.shape) or (1,)
+
+    @property
+    def data_scale(self) -> float:
+        """How large a number of the data may be: five standard deviations from the mean."""
+        return float((self.mean.abs() + _FAR * self.std).max())
 
     def _law(self, x: Tensor, t: Tensor | float) -> tuple[Tensor, Tensor]:
         """Mean and variance of x(t), broadcast against x, in x's dtype."""
@@ -112,6 +119,11 @@ class MixtureScore(nn.Module):
     @property
     def shape(self) -> tuple[int, ...]:
         return tuple(self.means.shape[1:])
+
+    @property
+    def data_scale(self) -> float:
+        """How large a number of the data may be: five standard deviations from a mean."""
+        return float((self.means.abs().flatten(1).amax(1) + _FAR * self.stds).max())
 
     def _components(self, x: Tensor, t: Tensor | float) -> tuple[Tensor, Tensor, Tensor]:
         """a mₖ − x of shape (B, K, …), variances and log(wₖ pₖ(x)), both of shape (B, K)."""

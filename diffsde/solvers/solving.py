@@ -7,6 +7,7 @@ along them; a `Driver` follows its steps; a `Recorder` keeps the states and hand
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -93,8 +94,8 @@ def solve(
         first: index of the first sample, where the batch is part of a larger one.
         callback: called as (t, x, stats) after each step, the last one too; a true answer
             ends the solve.
-        event: called as (t, x) once for each state, gives a number; the solve ends where it
-            crosses zero, to 1e-6 of the step in which it changes sign. The state there is a
+        event: called as (t, x) once for each state, gives a number or a condition; the solve
+            ends where the number crosses zero or the condition changes, to 1e-6 of the step in which it does. The state there is a
             shorter step of the same solver, so it has its order; after a multistep method,
             such as dpmpp_2m, it lies on the cubic of the step's two ends; for an SDE it is on
             the Brownian path if `noise` is given or the steps are adaptive, otherwise on a
@@ -116,6 +117,7 @@ def solve(
 
     Raises:
         InputError: an argument does not fit; `UnknownSolverError` for a method's name.
+        UserWarning: the method is not for sampling, such as reversible_heun on a reverse problem.
         SolveError: the solve stopped before its end; its `trajectory` is the path so far.
     """
     dynamics = dynamics_of(problem)
@@ -150,6 +152,9 @@ def solve(
         options=checked_options(options, solver, adapts),
     )
     request.check_times(dynamics)
+    if solver.loses_law and dynamics.semilinear is not None and not grad:
+        words = f"{solver.name} ends in another law than that of {dynamics.name}"
+        warnings.warn(f"{words}: {solver.loses_law}", UserWarning, stacklevel=2)
     if chunk is None:
         return solve_part(request, x, first)
     return solve_in_chunks(request, x, first, checked_count(chunk, "chunk") or len(x))
