@@ -23,6 +23,7 @@ from torch import Tensor
 from diffsde.analysis.density_flow import DensityFlow, check_flow, random_probes
 from diffsde.analysis.likelihood import log_likelihood
 from diffsde.equations.reverse import ProbabilityFlow
+from diffsde.noise.seeds import generator
 
 __all__ = ["BitsByNoise", "bits_by_noise", "error_budget"]
 
@@ -143,12 +144,12 @@ def _levels_and_times(flow: ProbabilityFlow, start: float, intervals: int) -> tu
 
 def _denoising_bits(flow: ProbabilityFlow, x: Tensor, levels: Tensor, seed: int) -> Tensor:
     """(K,): the denoiser's squared error over σ², at one random level for each image."""
-    generator = torch.Generator().manual_seed(seed)
+    numbers = generator(seed, "bits")
     found = []
     for low, high in pairwise(levels.log().tolist()):
-        share = torch.rand(len(x), generator=generator, dtype=torch.float64)
+        share = torch.rand(len(x), generator=numbers, dtype=torch.float64)
         sigma = (low + (high - low) * share).exp()
-        z = torch.randn(x.shape, generator=generator).to(x)
+        z = torch.randn(x.shape, generator=numbers).to(x)
         t = flow.sde.time_of_noise_level(sigma).to(x)
         mean, std = flow.sde.marginal_prob(x, t)
         with torch.no_grad():

@@ -183,7 +183,9 @@ def _trials(
     if solver.adaptive:
         return [{"rtol": tolerance, "atol": tolerance} for tolerance in tolerances]
     cost = solver.evaluations
-    if cost is None:
+    if cost is not None:
+        cost *= dynamics_of(bench.problem).counted.evaluations  # of a network, for each call
+    else:
         one = replace(bench, x=bench.x[:1])
         cost = one.solve(solver.name, steps=_PROBE).stats.nfe / _PROBE
     return [{"steps": int(budget / cost)} for budget in budgets if budget >= cost]

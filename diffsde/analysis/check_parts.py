@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from diffsde.analysis.check_marginals import Forward
+from diffsde.noise.seeds import generator
 
 __all__ = ["EXACT", "Parts", "measured_parts"]
 
@@ -65,8 +66,8 @@ def measured_parts(forward: Forward, t: Tensor, n: int, seed: int) -> Parts:
 def _noised(forward: Forward, t: Tensor, n: int, seed: int) -> tuple[Tensor, Tensor, float]:
     """The first n samples under forward noise at time t, the noise z, and s."""
     scale, std = forward.scale_and_std(t)
-    generator = torch.Generator().manual_seed(seed)
-    z = torch.randn(forward.samples[:n].shape, generator=generator).to(forward.samples)
+    numbers = generator(seed, "check")
+    z = torch.randn(forward.samples[:n].shape, generator=numbers).to(forward.samples)
     return scale.to(z) * forward.samples[:n] + std.to(z) * z, z, float(std)
 
 

@@ -7,10 +7,12 @@ two chunks are merged (Chan, Golub, LeVeque, 1979) by
     n = n₁ + n₂,    δ = m₂ − m₁,    m = m₁ + δ n₂/n,    M = M₁ + M₂ + δ² n₁ n₂ / n,
 
 where M is the sum of squared deviations. Quantiles are read from a histogram of every
-coordinate at every time, whose bins reach six standard deviations to either side of the first
-chunk's mean. Within a bin the law is taken as uniform, so the error of a quantile is much
-smaller than a bin, which is about a fortieth of a standard deviation wide. Sample i has the
-noise of (seed, i), whatever the chunks are.
+coordinate at every time. Its bins have a width 2ᵏ and begin at multiples of it; k is the
+smallest with which all samples so far fit. When they outgrow the bins, pairs of bins are joined,
+which is exact. The histogram is thus a function of the samples, whatever the chunks were, and so
+are the quantiles. A bin is narrower than 1/250 of the distance between the smallest and the
+largest sample, and within a bin the law is taken as uniform: a quantile is off by a bin at most.
+Sample i has the noise of (seed, i), whatever the chunks are.
 """
 
 from __future__ import annotations
@@ -34,7 +36,8 @@ Start = Tensor | Callable[[int, int], Tensor]
 
 _LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
 _BINS = 512
-_REACH = 6.0  # standard deviations on either side of the first chunk's mean
+_DIGITS = 40  # binary digits of the largest sample that a bin resolves
+_FINEST = -1000  # k of a coordinate whose samples are all zero
 
 
 @dataclass(frozen=True)
@@ -152,7 +155,7 @@ def _start(problem: Any, start: Start | None, first: int, size: int, seed: int) 
 
 
 class _Merged:
-    """The statistics of all chunks so far; the first chunk sets the bins."""
+    """The statistics of all chunks so far."""
 
     def __init__(self, first: Trajectory) -> None:
         self.ts, self.shape = first.ts, first.ys.shape[2:]
@@ -160,17 +163,12 @@ class _Merged:
         self.n, self.stats = 0, Stats()
         self.mean = torch.zeros_like(states[:, 0])
         self.squares = torch.zeros_like(self.mean)
-        middle = states.mean(1)
-        reach = _REACH * states.std(1)
-        # Where all samples are equal, as at a common start, any small width will do.
-        reach = torch.maximum(reach, 1e-9 + 1e-6 * middle.abs())
-        self.low, self.width = middle - reach, 2 * reach / _BINS
-        self.bins = torch.zeros(*self.mean.shape, _BINS, dtype=torch.int32)
+        self.histogram = _Histogram(self.mean.numel())
 
     def add(self, sol: Trajectory) -> None:
         states = _flat(sol)
         self._add_moments(states)
-        self._add_to_bins(states)
+        self.histogram.add(states.transpose(1, 2).flatten(0, 1))
         self._add_stats(sol.stats)
 
     def _add_moments(self, states: Tensor) -> None:
@@ -181,11 +179,6 @@ class _Merged:
         self.squares += (states - mean[:, None]).square().sum(1) + shift.square() * n1 * n2 / n
         self.mean += shift * n2 / n
         self.n = n
-
-    def _add_to_bins(self, states: Tensor) -> None:
-        place = (states - self.low[:, None]) / self.width[:, None]
-        index = place.clamp(0, _BINS - 1).long().permute(0, 2, 1)
-        self.bins.scatter_add_(2, index, torch.ones_like(index, dtype=torch.int32))
 
     def _add_stats(self, one: Stats) -> None:
         whole = self.stats
@@ -199,7 +192,7 @@ class _Merged:
     def summary(self, levels: Sequence[float]) -> EnsembleSummary:
         shape = (len(self.ts), *self.shape)
         std = (self.squares / (self.n - 1)).sqrt()
-        quantiles = torch.stack([self._quantile(level) for level in levels])
+        quantiles = torch.stack([self.histogram.quantile(level) for level in levels])
         return EnsembleSummary(
             self.ts,
             self.mean.reshape(shape),
@@ -210,15 +203,66 @@ class _Merged:
             self.stats,
         )
 
-    def _quantile(self, level: float) -> Tensor:
-        """(T, D): the values below which the histogram has this share of the samples."""
-        wanted = level * self.n
-        reached = self.bins.cumsum(2)
-        index = (reached < wanted).sum(2, keepdim=True).clamp(max=_BINS - 1)
-        inside = self.bins.gather(2, index)
-        before = reached.gather(2, index) - inside
-        part = (wanted - before) / inside.clamp(min=1)
-        return self.low + self.width * (index + part)[..., 0]
+
+class _Histogram:
+    """Counts of many series of samples in bins that grow with their range; see the module.
+
+    Bin j of a series, counted from its `low`, holds the samples x with ⌊x / 2ᵏ⌋ = low + j.
+
+    Args:
+        series: how many there are, (M,).
+    """
+
+    def __init__(self, series: int) -> None:
+        self.counts = torch.zeros(series, _BINS, dtype=torch.int32)
+        self.k = torch.full((series,), _FINEST, dtype=torch.int64)
+        self.low = torch.zeros(series, dtype=torch.int64)
+        self.smallest = torch.full((series,), torch.inf, dtype=torch.float64)
+        self.largest = -self.smallest
+
+    def add(self, samples: Tensor) -> None:
+        """Add samples, (M, n), float64."""
+        self.smallest = torch.minimum(self.smallest, samples.amin(1))
+        self.largest = torch.maximum(self.largest, samples.amax(1))
+        self._make_room()
+        place = self._place(samples, self.k[:, None]) - self.low[:, None]
+        self.counts.scatter_add_(1, place, torch.ones_like(place, dtype=torch.int32))
+
+    def _make_room(self) -> None:
+        """Join bins, and move them, where not all samples would fit."""
+        k = self._fitting()
+        first, last = self._place(self.smallest, k), self._place(self.largest, k)
+        out = (k != self.k) | (first < self.low) | (last >= self.low + _BINS)
+        moved = out.nonzero()[:, 0]
+        low = first[moved] - (_BINS - 1 - (last - first)[moved]) // 2  # room on both sides
+        joined = (k - self.k)[moved].clamp(max=62)[:, None]  # 2⁶² bins in one: all of them
+        old = self.counts[moved]
+        place = ((self.low[moved, None] + torch.arange(_BINS)) >> joined) - low[:, None]
+        new = torch.zeros_like(old).scatter_add_(1, place.clamp(0, _BINS - 1), old)
+        self.counts[moved], self.k[moved], self.low[moved] = new, k[moved], low
+
+    def _fitting(self) -> Tensor:
+        """The smallest k with which the samples so far fit, (M,)."""
+        spread = ((self.largest - self.smallest) / (_BINS - 2)).frexp().exponent
+        size = torch.maximum(self.largest.abs(), self.smallest.abs())
+        needed = torch.where(self.largest > self.smallest, spread, _FINEST)
+        resolved = torch.where(size > 0, size.frexp().exponent - _DIGITS, _FINEST)
+        return torch.maximum(needed, resolved).long()
+
+    def _place(self, x: Tensor, k: Tensor) -> Tensor:
+        """⌊x / 2ᵏ⌋; a division by a power of two is exact."""
+        return torch.ldexp(x, -k).floor().long()
+
+    def quantile(self, level: float) -> Tensor:
+        """(M,): the values below which each histogram has this share of the samples."""
+        reached = self.counts.cumsum(1)
+        wanted = level * int(reached[0, -1])
+        index = (reached < wanted).sum(1, keepdim=True).clamp(max=_BINS - 1)
+        inside = self.counts.gather(1, index)
+        before = reached.gather(1, index) - inside
+        part = (wanted - before.double()) / inside.clamp(min=1)
+        value = torch.ldexp((self.low[:, None] + index + part)[:, 0], self.k)
+        return value.clamp(self.smallest, self.largest)
 
 
 def _flat(sol: Trajectory) -> Tensor:

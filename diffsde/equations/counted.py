@@ -8,6 +8,13 @@ A solve on a grid knows its times beforehand. A score may therefore offer a meth
 `prepare(times)`, which takes all times at once, of shape (n,), and returns n objects, each of
 which the score takes in place of its time: for instance, coefficients that depend on time alone.
 A score that wraps another one passes `prepare` on, by `prepared`.
+
+A score may also say
+
+    evaluations      how many evaluations of a network one call costs; 1 if it does not say
+    data_scale       how large a number of its data may be; nothing is known if it does not say
+
+and one that wraps another passes these on, by `says_of`.
 """
 
 from __future__ import annotations
@@ -29,6 +36,7 @@ __all__ = [
     "at_times",
     "largest_magnitude",
     "prepared",
+    "says_of",
 ]
 
 AtTime = Callable[[Tensor], Tensor]
@@ -59,6 +67,12 @@ def prepared(fn: Callable[..., Tensor], times: Tensor) -> Sequence[Any]:
     return times.unbind() if prepare is None else prepare(times)
 
 
+def says_of(fn: Any, name: str, default: float) -> float:
+    """What a score says of itself, such as its `evaluations`; the default if it says nothing."""
+    value = getattr(fn, name, None)
+    return default if value is None else value
+
+
 def at_times(fn: Callable[..., Tensor], times: Tensor) -> list[AtTime]:
     """The function `fn`, called (x, t), at each of the times (n,), as n functions of x."""
     return [partial(_called, fn, t) for t in prepared(fn, times)]
@@ -69,19 +83,21 @@ def _called(fn: Callable[..., Tensor], t: Any, x: Tensor) -> Tensor:
 
 
 class Counted:
-    """A function of (x, t) that counts its calls and checks what it returns.
+    """A function of (x, t) that counts its evaluations and checks what it returns.
 
     Args:
         fn: the function, called (x, t).
         name: what an error calls it, such as "score".
 
     Attributes:
-        calls: how often the function has been evaluated.
-        limit: how often it may be; None for no limit.
+        evaluations: how many one call of the function costs, by its own account.
+        calls: how many evaluations have been made: of a network, where the function says so.
+        limit: how many may be; None for no limit.
     """
 
     def __init__(self, fn: Callable[..., Tensor], name: str) -> None:
         self.fn, self.name = fn, name
+        self.evaluations = int(says_of(fn, "evaluations", 1))
         self.calls = 0
         self.limit: int | None = None
 
@@ -94,14 +110,15 @@ class Counted:
         return self.checked(self.fn(x, t), x)
 
     def count(self) -> None:
-        """Count one evaluation.
+        """Count one call.
 
         Raises:
             Limit: there may be no more of them.
         """
-        if self.limit is not None and self.calls >= self.limit:
-            raise Limit(f"max_nfe = {self.limit} evaluations are used up")
-        self.calls += 1
+        if self.limit is not None and self.calls + self.evaluations > self.limit:
+            each = "" if self.evaluations == 1 else f" ({self.evaluations} for each call)"
+            raise Limit(f"max_nfe = {self.limit} evaluations are used up{each}")
+        self.calls += self.evaluations
 
     def checked(self, value: Tensor, x: Tensor) -> Tensor:
         """The value that was returned for x, if it can be used.

@@ -94,7 +94,8 @@ class Dynamics:
         own: a user's SDE of torchsde's contract, whose noise may depend on the state; else None.
         shape: of one sample; None if any will do.
         flat: whether the drift is given states (B, D); if not, they keep their shape.
-        scale: the largest standard deviation that the states should have; infinite if unknown.
+        scale: how large a number of a state may well be: the prior's std or mean, or the data,
+            whichever is largest; infinite if unknown.
         process: the forward process behind the problem; None for other equations.
         semilinear: its structure for exponential methods; None for other equations.
         denoise: E[x(0) | x(t) = x], called (x, t); None for other equations.

@@ -52,7 +52,7 @@ from diffsde.equations.dynamics import Dynamics, Field
 from diffsde.errors import InputError
 from diffsde.noise.seeds import NormalTable, checked_seed
 
-__all__ = ["SDE", "expand"]
+__all__ = ["SDE", "exact_time", "expand"]
 
 _BISECTIONS = 60  # enough to halve [0, T] down to the spacing of float64
 
@@ -61,6 +61,18 @@ def expand(t: Tensor | float, x: Tensor) -> Tensor:
     """Add the axes with which t, a scalar or of shape (B,), broadcasts against x, (B, …)."""
     t = torch.as_tensor(t, dtype=x.dtype, device=x.device)
     return t.reshape(-1, *[1] * (x.dim() - 1)) if t.dim() else t
+
+
+def exact_time(t: Tensor | float, x: Tensor) -> Tensor:
+    """t as a tensor, in a dtype no coarser than x's, than float32 and than its own.
+
+    Functions of t computed from it are as precise as x. A float by itself would become a
+    tensor of the default dtype, float32.
+    """
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    if isinstance(t, Tensor):
+        return t.to(torch.promote_types(t.dtype, dtype))
+    return torch.as_tensor(t, dtype=dtype)
 
 
 class SDE(nn.Module):
@@ -157,6 +169,14 @@ class SDE(nn.Module):
     def prior_std(self) -> float:
         """s(T), the standard deviation of the prior."""
         return float(self.marginal_std(torch.tensor(self.T, dtype=torch.float64)))
+
+    @property
+    def largest_mean(self) -> float:
+        """The largest number of the mean of x(t) at any t, 0 if the data's mean is unknown."""
+        if self.data_mean is None:
+            return 0.0
+        scale = float(self.marginal_scale(torch.tensor(self.T, dtype=torch.float64)))
+        return max(1.0, scale) * float(self.data_mean.abs().max())
 
     def prior_sample(
         self,

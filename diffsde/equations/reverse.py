@@ -25,15 +25,16 @@ Zhang, Chen, arXiv 2204.13902, equation 4.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from diffsde.equations.counted import AtTime, Counted, at_times
+from diffsde.equations.counted import AtTime, Counted, at_times, says_of
 from diffsde.equations.dynamics import Dynamics, Field, Semilinear
-from diffsde.equations.forward import SDE, expand
+from diffsde.equations.forward import SDE, exact_time, expand
 from diffsde.errors import InputError
 
 __all__ = ["PROBLEMS", "ProbabilityFlow", "ReverseProblem", "ReverseSDE", "Score"]
@@ -48,6 +49,9 @@ class ReverseProblem(nn.Module):
         sde: the forward process.
         score: ∇ log p_t, called (x, t) with x of shape (B, *shape) and t a scalar or (B,).
         shape: of one sample, such as (C, H, W).
+        data_scale: how large a number of the data may be, for scores that do not say it. A solve
+            whose states grow to a hundred times this, or the prior's std or mean, or their own
+            start, has blown up. Needed only for data much larger than these.
 
     States may be flat, (B, D), or of the sample's shape, (B, *shape).
     """
@@ -55,11 +59,18 @@ class ReverseProblem(nn.Module):
     stochastic: bool
     eta: float
 
-    def __init__(self, sde: SDE, score: Score, shape: Sequence[int]) -> None:
+    def __init__(
+        self, sde: SDE, score: Score, shape: Sequence[int], *, data_scale: float | None = None
+    ) -> None:
         super().__init__()
+        if data_scale is not None and not 0 < data_scale < math.inf:
+            raise InputError(
+                f"data_scale = {data_scale}: expected how large a number of the data may be, > 0"
+            )
         if not callable(score):
             raise InputError(f"score = {score!r}: expected something called as score(x, t)")
         self.sde, self.score, self.shape = sde, score, tuple(int(n) for n in shape)
+        self.data_scale = data_scale
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -79,11 +90,13 @@ class ReverseProblem(nn.Module):
 
     def denoise(self, x: Tensor, t: Tensor | float) -> Tensor:
         """E[x(0) | x(t) = x], of x's shape (Tweedie's formula)."""
+        t = exact_time(t, x)
         variance = expand(self.sde.marginal_std(t), x) ** 2
         return (x + variance * self.score_at(x, t)) / expand(self.sde.marginal_scale(t), x)
 
     def drift(self, x: Tensor, t: Tensor | float) -> Tensor:
         """The factor of dt, of x's shape, with t running down."""
+        t = exact_time(t, x)
         return self._drift_by(partial(self.score_at, t=t), t, x)
 
     def drifts_at(self, times: Tensor) -> list[AtTime]:
@@ -124,12 +137,19 @@ class ReverseProblem(nn.Module):
             falls=True,
             diffusion=own.diffusion if self.stochastic else None,
             shape=self.shape,
-            scale=self.sde.prior_std,
+            scale=self._scale(),
             process=self.sde,
             semilinear=Semilinear(self.sde, Field(own.score_at, own.scores_at), self.eta),
             denoise=own.denoise,
             module=self,
         )
+
+    def _scale(self) -> float:
+        """How large a number of a state may well be, by all that is known."""
+        told = (
+            says_of(self.score, "data_scale", 0.0) if self.data_scale is None else self.data_scale
+        )
+        return max(self.sde.prior_std, told, self.sde.largest_mean)
 
     def extra_repr(self) -> str:
         return f"shape={self.shape}"
@@ -139,7 +159,7 @@ class ReverseSDE(ReverseProblem):
     """The reverse-time SDE, as torchsde takes it: `f`, `g`, `g_prod` in s = T − t.
 
     Args:
-        sde, score, shape: see `ReverseProblem`.
+        sde, score, shape, data_scale: see `ReverseProblem`.
         eta: η ≥ 0, the dial between the flow (0) and the reverse SDE (1); beyond 1 more
             noise is added and removed. Every η keeps the marginals.
 
@@ -151,8 +171,16 @@ class ReverseSDE(ReverseProblem):
     noise_type = "diagonal"
     sde_type = "ito"  # g does not depend on x: Itô and Stratonovich agree
 
-    def __init__(self, sde: SDE, score: Score, shape: Sequence[int], eta: float = 1.0) -> None:
-        super().__init__(sde, score, shape)
+    def __init__(
+        self,
+        sde: SDE,
+        score: Score,
+        shape: Sequence[int],
+        eta: float = 1.0,
+        *,
+        data_scale: float | None = None,
+    ) -> None:
+        super().__init__(sde, score, shape, data_scale=data_scale)
         if not eta >= 0:
             raise InputError(f"eta = {eta}: expected a number ≥ 0")
         self.eta = float(eta)

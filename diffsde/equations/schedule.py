@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from diffsde.equations.forward import SDE, expand
+from diffsde.equations.forward import SDE, exact_time, expand
 from diffsde.errors import InputError
 
 __all__ = ["ScheduleSDE"]
@@ -55,7 +55,7 @@ class ScheduleSDE(SDE):
             )
 
     def drift(self, x: Tensor, t: Tensor | float) -> Tensor:
-        scale, slope = _with_slope(self.scale, t)
+        scale, slope = _with_slope(self.scale, exact_time(t, x))
         return expand(slope / scale, x) * x
 
     def diffusion(self, t: Tensor | float) -> Tensor:

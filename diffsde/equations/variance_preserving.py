@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffsde.equations.forward import SDE, expand
+from diffsde.equations.forward import SDE, exact_time, expand
 from diffsde.errors import InputError
 
 __all__ = ["VPSDE", "SubVPSDE"]
@@ -45,7 +45,7 @@ class _VariancePreserving(SDE):
         return t * (self.beta_min + 0.5 * (self.beta_max - self.beta_min) * t)
 
     def drift(self, x: Tensor, t: Tensor | float) -> Tensor:
-        return -0.5 * expand(self.beta(t), x) * x
+        return -0.5 * expand(self.beta(exact_time(t, x)), x) * x
 
     def marginal_scale(self, t: Tensor | float) -> Tensor:
         return torch.exp(-0.5 * self.beta_integral(t))

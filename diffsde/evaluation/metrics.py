@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from diffsde.data.images import load_images
 from diffsde.errors import CheckpointError, InputError
+from diffsde.noise.seeds import generator
 from diffsde.system.tensorfile import read_tensors, write_tensors
 
 __all__ = [
@@ -288,8 +289,8 @@ def evaluate(images: Tensor, *, bootstraps: int = 50, seed: int = 0) -> Evaluati
 
 def _fid_error(features: Tensor, real: Tensor, bootstraps: int, seed: int) -> float:
     """Bootstrap standard error of the FID, over resamplings of the generated images."""
-    n, generator = len(features), torch.Generator().manual_seed(seed)
-    picks = [torch.randint(n, (n,), generator=generator) for _ in range(bootstraps)]
+    n, numbers = len(features), generator(seed, "bootstrap")
+    picks = [torch.randint(n, (n,), generator=numbers) for _ in range(bootstraps)]
     scores = torch.tensor([fid(features[pick], real) for pick in picks])
     return float(scores.std()) if bootstraps > 1 else float("nan")
 

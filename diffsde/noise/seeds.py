@@ -51,6 +51,9 @@ PURPOSES = {
     "levy-area": 10,
     "sample": 11,
     "component": 12,
+    "check": 13,
+    "bits": 14,
+    "bootstrap": 15,
 }
 
 _WORD = 2**64

@@ -11,11 +11,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from diffsde.equations.forward import SDE, expand
+from diffsde.equations.forward import SDE, exact_time, expand
 from diffsde.errors import InputError
-from diffsde.noise.seeds import fresh_seed
+from diffsde.noise.seeds import NormalTable, checked_seed
 
 __all__ = ["GaussianScore", "MixtureScore"]
+
+_FAR = 5.0  # standard deviations, within which practically all data lie
 
 
 class GaussianScore(nn.Module):
@@ -47,8 +49,14 @@ class GaussianScore(nn.Module):
     def shape(self) -> tuple[int, ...]:
         return tuple(self.mean.shape) or (1,)
 
+    @property
+    def data_scale(self) -> float:
+        """How large a number of the data may be: five standard deviations from the mean."""
+        return float((self.mean.abs() + _FAR * self.std).max())
+
     def _law(self, x: Tensor, t: Tensor | float) -> tuple[Tensor, Tensor]:
         """Mean and variance of x(t), broadcast against x, in x's dtype."""
+        t = exact_time(t, x)
         scale = expand(self.sde.marginal_scale(t), x)
         std = expand(self.sde.marginal_std(t), x)
         return scale * self.mean.to(x), (scale * self.std.to(x)) ** 2 + std**2
@@ -65,8 +73,8 @@ class GaussianScore(nn.Module):
         return -0.5 * terms.flatten(1).sum(1)
 
     def sample(self, n: int, t: Tensor | float, seed: int | None = None) -> Tensor:
-        """n samples of x(t), of shape (n, *shape)."""
-        z = _draws(n, self.shape, seed)
+        """n samples of x(t), of shape (n, *shape); sample i depends on seed and i alone."""
+        z = _draws(n, self.shape, checked_seed(seed))
         mean, variance = self._law(z, t)
         return mean + variance.sqrt() * z
 
@@ -112,10 +120,15 @@ class MixtureScore(nn.Module):
     def shape(self) -> tuple[int, ...]:
         return tuple(self.means.shape[1:])
 
+    @property
+    def data_scale(self) -> float:
+        """How large a number of the data may be: five standard deviations from a mean."""
+        return float((self.means.abs().flatten(1).amax(1) + _FAR * self.stds).max())
+
     def _components(self, x: Tensor, t: Tensor | float) -> tuple[Tensor, Tensor, Tensor]:
         """a mₖ − x of shape (B, K, …), variances and log(wₖ pₖ(x)), both of shape (B, K)."""
-        t = torch.as_tensor(t, dtype=x.dtype, device=x.device).expand(len(x))[:, None]
-        scale, std = self.sde.marginal_scale(t), self.sde.marginal_std(t)
+        t = exact_time(t, x).to(x.device).expand(len(x))[:, None]
+        scale, std = self.sde.marginal_scale(t).to(x), self.sde.marginal_std(t).to(x)
         variance = (scale * self.stds.to(x)) ** 2 + std**2
         towards = expand(scale[:, 0], x).unsqueeze(1) * self.means.to(x) - x.unsqueeze(1)
         distance = towards.flatten(2).square().sum(2)
@@ -138,16 +151,20 @@ class MixtureScore(nn.Module):
         return self._components(x, t)[2].logsumexp(1)
 
     def sample(self, n: int, t: Tensor | float, seed: int | None = None) -> Tensor:
-        """n samples of x(t), of shape (n, *shape)."""
-        seed = fresh_seed() if seed is None else seed
+        """n samples of x(t), of shape (n, *shape); sample i depends on seed and i alone."""
+        seed = checked_seed(seed)
         z = _draws(n, self.shape, seed)
-        chooser = torch.Generator().manual_seed(seed)
-        which = torch.multinomial(
-            self.log_weights.cpu().exp(), n, replacement=True, generator=chooser
-        )
+        which = self._chosen(n, seed)
+        t = exact_time(t, self.means).cpu()
         scale, std = self.sde.marginal_scale(t), self.sde.marginal_std(t)
         width = ((scale * self.stds.cpu()[which]) ** 2 + std**2).sqrt()
-        return (scale * self.means.cpu()[which] + expand(width, z.double()) * z).to(z)
+        return (expand(scale, z) * self.means.cpu()[which] + expand(width, z) * z).to(z)
+
+    def _chosen(self, n: int, seed: int) -> Tensor:
+        """The components of n samples, (n,)."""
+        numbers = NormalTable(seed, "component").rows(range(n), 0, (), torch.float64)
+        bounds = self.log_weights.double().cpu().exp().cumsum(0)[:-1]
+        return torch.searchsorted(bounds, torch.special.ndtr(numbers))
 
 
 def _check_components(n: int, stds: Tensor, weights: Tensor) -> None:
@@ -160,6 +177,5 @@ def _check_components(n: int, stds: Tensor, weights: Tensor) -> None:
         raise InputError("stds and weights: expected positive numbers")
 
 
-def _draws(n: int, shape: Sequence[int], seed: int | None) -> Tensor:
-    generator = torch.Generator().manual_seed(fresh_seed() if seed is None else seed)
-    return torch.randn(n, *shape, generator=generator)
+def _draws(n: int, shape: Sequence[int], seed: int) -> Tensor:
+    return NormalTable(seed, "sample").rows(range(n), 0, shape, torch.get_default_dtype())

@@ -26,6 +26,10 @@ where γ = 0 is no guidance, γ = 1 the class itself, γ > 1 exaggerates it; the
 Ho & Salimans is γ − 1. For γ ≠ 0, 1 no process has exactly these scores as marginals, so
 different solvers need not agree in law.
 
+A guided score says by `evaluations` how many evaluations of a network one call costs, and a
+solve counts so many: one with a classifier costs 2 (the score and the classifier), one without
+costs 2 for γ ≠ 0, 1. Products with the Jacobian are not evaluations and are not counted.
+
 Sources: Rozet et al., arXiv 2405.13712 (moment matching); Song et al., "Pseudoinverse-guided
 diffusion models", ICLR 2023 (the cheaper V); Song et al., arXiv 2011.13456, section 5; Ho,
 Salimans, arXiv 2207.12598.
@@ -40,8 +44,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from diffsde.equations.counted import prepared
-from diffsde.equations.forward import SDE, expand
+from diffsde.equations.counted import prepared, says_of
+from diffsde.equations.forward import SDE, exact_time, expand
 from diffsde.equations.reverse import Score
 from diffsde.errors import InputError
 from diffsde.scores.model import labels_for
@@ -184,7 +188,23 @@ def _moment(t: Tensor | float | _Moment) -> _Moment:
     return t if isinstance(t, _Moment) else _Moment(t, t)
 
 
-class _LinearInverse(nn.Module):
+class _Guided(nn.Module):
+    """A score that wraps another one, and says of it what is still true."""
+
+    score: Callable[..., Tensor]
+
+    @property
+    def evaluations(self) -> int:
+        """Evaluations of a network for each call."""
+        return int(says_of(self.score, "evaluations", 1))
+
+    @property
+    def data_scale(self) -> float:
+        """How large a number of the data may be; 0 if unknown."""
+        return says_of(self.score, "data_scale", 0.0)
+
+
+class _LinearInverse(_Guided):
     def __init__(
         self,
         score: Score,
@@ -212,6 +232,7 @@ class _LinearInverse(nn.Module):
     def forward(self, x: Tensor, t: Tensor | float | _Moment) -> Tensor:
         """∇ log p_t(x | y), of x's shape."""
         t, known = _moment(t)
+        t = exact_time(t, x)
         keep = torch.is_grad_enabled() and x.requires_grad  # someone differentiates this score
         scale = expand(self.sde.marginal_scale(t), x)
         variance = expand(self.sde.marginal_std(t), x) ** 2
@@ -281,10 +302,15 @@ def _conjugate_gradients(system: LinearMap, b: Tensor, iterations: int) -> Tenso
     return u
 
 
-class _ClassifierGuided(nn.Module):
+class _ClassifierGuided(_Guided):
     def __init__(self, score: Score, classifier: Score, label: Label, scale: float) -> None:
         super().__init__()
         self.score, self.classifier, self.label, self.scale = score, classifier, label, scale
+
+    @property
+    def evaluations(self) -> int:
+        """Those of the score and those of the classifier."""
+        return super().evaluations + int(says_of(self.classifier, "evaluations", 1))
 
     def prepare(self, times: Tensor) -> list[_Moment]:
         """What `forward` takes in place of each of the times (n,)."""
@@ -308,7 +334,7 @@ class _ClassifierGuided(nn.Module):
         return self.score(x, known) + self.scale * gradient
 
 
-class _ClassifierFree(nn.Module):
+class _ClassifierFree(_Guided):
     def __init__(
         self,
         score: Callable[[Tensor, Tensor | float, Tensor | None], Tensor],
@@ -317,6 +343,11 @@ class _ClassifierFree(nn.Module):
     ) -> None:
         super().__init__()
         self.score, self.label, self.guidance = score, label, guidance
+
+    @property
+    def evaluations(self) -> int:
+        """Two calls of the score, or one where γ is 0 or 1."""
+        return super().evaluations * (1 if self.guidance in (0, 1) else 2)
 
     def prepare(self, times: Tensor) -> Sequence[Any]:
         """What `forward`, and so the score that it wraps, takes in place of each time (n,)."""

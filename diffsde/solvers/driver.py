@@ -22,6 +22,11 @@ __all__ = ["Driver"]
 _BLOWN_UP = 100  # times the largest state that a solve should see
 
 
+def _sizes(x: Tensor) -> Tensor:
+    """The largest |value| of each sample, (B,), float64."""
+    return x.detach().flatten(1).abs().amax(1).double()
+
+
 class Driver:
     """Follows the steps of one solve.
 
@@ -38,9 +43,10 @@ class Driver:
         self.solver, self.recorder, self.rules, self.watch = solver, recorder, rules, watch
         state = recorder.state
         # A reverse problem ends near the data: a state this large comes from an unstable solver.
-        scale = state.equation.dynamics.scale
-        start = largest_magnitude(state.x)
-        self._bound = math.inf if math.isinf(scale) else _BLOWN_UP * max(start, scale)
+        # Each sample is measured by itself, whatever its batch.
+        start = _sizes(state.x).clamp(min=state.equation.dynamics.scale)
+        self._bounds = _BLOWN_UP * start
+        self._lowest = float(self._bounds.min())
         self._event_found = False
 
     def follow(self, steps: Iterator[Step], *, total: int | None, progress: bool) -> None:
@@ -83,10 +89,14 @@ class Driver:
         if not math.isfinite(largest):
             self.recorder.stats.steps += 1
             raise BlowUp(f"the state is not finite any more. {self._advice()}")
-        if largest > self._bound:
+        if largest <= self._lowest:
+            return
+        beyond = _sizes(x) > self._bounds
+        if bool(beyond.any()):
             raise BlowUp(
-                f"the state has blown up (beyond {self._bound:g}, a hundred times where it "
-                f"started). {self._advice()}"
+                f"the state has blown up (beyond {float(self._bounds[beyond][0]):g}, a hundred "
+                "times where it started, the prior's scale and what is known of the data's; for "
+                f"larger data give the problem data_scale=). {self._advice()}"
             )
 
     def _advice(self) -> str:

@@ -34,6 +34,8 @@ class Solver:
         walk: gives the states after each accepted step, for methods that step by themselves.
         multistep: whether a step uses the ones before it, or counts them.
         options: the keywords that `options=` may hold.
+        loses_law: why samples of a reverse problem have another law, and what to take instead;
+            empty for methods to sample with.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Solver:
     walk: Stepping | None = field(default=None, repr=False)
     multistep: bool = False
     options: frozenset[str] = field(default=frozenset(), repr=False)
+    loses_law: str = field(default="", repr=False)
 
     @property
     def can_adapt(self) -> bool:

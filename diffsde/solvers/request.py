@@ -21,7 +21,7 @@ from diffsde.solvers.adjoint import walk_adjoint
 from diffsde.solvers.dense import dense_output, within_step
 from diffsde.solvers.driver import Driver
 from diffsde.solvers.equation import Equation, make_equation
-from diffsde.solvers.events import Watch
+from diffsde.solvers.events import Watch, event_value
 from diffsde.solvers.grids import Grid, Save, make_grid
 from diffsde.solvers.recorder import Recorder
 from diffsde.solvers.registry import Solver, walk_fixed
@@ -216,8 +216,8 @@ def _watch(
         return None
     time = state.equation.clock.time
 
-    def in_solver_time(u: Tensor, x: Tensor) -> float:
-        return float(event(float(time(u)), x.reshape(shape)))
+    def in_solver_time(u: Tensor, x: Tensor) -> float | bool:
+        return event_value(event(float(time(u)), x.reshape(shape)))
 
     @contextmanager
     def within(before: Step, after: Step) -> Iterator[Callable[[Tensor], Tensor]]:

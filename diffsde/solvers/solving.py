@@ -11,6 +11,7 @@ passes one or two of them at most, and an object that gathered them would be one
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -100,8 +101,8 @@ def solve(
         first: index of the first sample, if the batch is part of a larger one.
         callback: called as (t, x, stats) after each step; it ends the solve by returning
             `diffsde.STOP`, and by nothing else.
-        event: a function (t, x) that returns a number; the solve ends where it crosses zero,
-            which is located to 1e-6 of a step. The state there comes from a shorter step of
+        event: a function (t, x) that returns a number or a condition; the solve ends where the
+            number crosses zero or the condition changes, which is located to 1e-6 of a step. The state there comes from a shorter step of
             the same solver; after a multistep method, such as dpmpp_2m, from the cubic through
             the two ends of the step. For an SDE it lies on the Brownian path if `noise` is
             given or the steps are adaptive, and otherwise on a straight line between the two
@@ -121,6 +122,7 @@ def solve(
 
     Raises:
         InputError: an argument does not fit; `UnknownSolverError` for a method's name.
+        UserWarning: the method is not for sampling: reversible_heun on a reverse problem.
         SolveError: the solve stopped before its end, by a `BlowUpError`, a `LimitError`, or
             an exception of the score or the callback, which is its cause. Its `trajectory` is
             the path so far. A KeyboardInterrupt stays one and has the same attribute.
@@ -157,6 +159,9 @@ def solve(
         options=checked_options(options, solver, adapts),
     )
     request.check_times(dynamics)
+    if solver.loses_law and dynamics.semilinear is not None and not grad:
+        words = f"{solver.name} ends in another law than that of {dynamics.name}"
+        warnings.warn(f"{words}: {solver.loses_law}", UserWarning, stacklevel=2)
     if chunk is None:
         return solve_part(request, x, first)
     return solve_in_chunks(request, x, first, checked_count(chunk, "chunk") or len(x))

@@ -37,6 +37,51 @@ def test_statistics_are_those_of_all_samples_at_once(chunk: int) -> None:
         assert bool(((found.quantiles[k] - at_once).abs() <= gap + 0.05 * found.std).all())
 
 
+def test_quantiles_do_not_depend_on_the_chunks() -> None:
+    """Bit for bit, and within a bin of the samples' own."""
+    n, levels = 300, (0.02, 0.05, 0.3, 0.5, 0.95)
+    # Against chunks of 2 the first of which has any spread; some coordinates are far away.
+    score = GaussianScore(SDE, torch.tensor([0.5, -0.2, 40.0]), torch.tensor([0.3, 0.01, 1.0]))
+    rev = ReverseSDE(SDE, score, (3,))
+    x = SDE.prior_sample((n, 3), seed=3)
+    ys = solve(rev, x, "em", seed=3, **SETTINGS).ys.double()
+    found = {
+        chunk: ensemble(rev, n, "em", start=x, chunk=chunk, seed=3, levels=levels, **SETTINGS)
+        for chunk in (2, 7, 64, 299, n)
+    }
+    ordered = ys.sort(dim=1).values
+    bins = (ordered[:, -1] - ordered[:, 0]) / 250
+    for chunk, one in found.items():
+        assert torch.equal(one.quantiles, found[n].quantiles), chunk
+        torch.testing.assert_close(one.mean, ys.mean(1), rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(one.std, ys.std(1), rtol=1e-9, atol=1e-9)
+        for k, level in enumerate(levels):
+            exact = ordered[:, math.ceil(level * n) - 1]  # the first that reaches the share
+            assert bool(((one.quantiles[k] - exact).abs() <= bins).all()), (chunk, level)
+
+
+@pytest.mark.parametrize("chunk", [2, 7, 64])
+@pytest.mark.parametrize("scale", [0.0, 1e-250, 1e-3, 1.0, 1e12])
+@pytest.mark.parametrize("offset", [0.0, 1.0, -1e6])
+def test_histograms_of_any_samples(offset: float, scale: float, chunk: int) -> None:
+    from diffsde.analysis.ensembles import _Histogram
+
+    generator = torch.Generator().manual_seed(0)
+    z = torch.randn(4, 200, generator=generator, dtype=torch.float64)
+    z[0, :50], z[1], z[2] = 0, z[1].sort().values, z[2] ** 5  # constant at first, rising, heavy
+    samples = offset + scale * z
+    whole, parts = _Histogram(4), _Histogram(4)
+    whole.add(samples)
+    for part in samples.split(chunk, dim=1):
+        parts.add(part)
+    ordered = samples.sort(dim=1).values
+    bins = (ordered[:, -1] - ordered[:, 0]) / 250 + 2**-39 * abs(offset)
+    for level in (0.01, 0.3, 0.5, 0.99):
+        assert torch.equal(parts.quantile(level), whole.quantile(level))
+        exact = ordered[:, math.ceil(level * 200 - 1e-9) - 1]
+        assert bool(((whole.quantile(level) - exact).abs() <= bins).all())
+
+
 def test_the_law_along_a_forward_process() -> None:
     """20 000 paths of the VP SDE from one point have the quantiles of its marginals."""
     sde = VPSDE()

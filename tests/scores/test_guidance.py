@@ -9,7 +9,14 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from diffsde import GaussianScore, MixtureScore, ProbabilityFlow, ReverseSDE, solve
+from diffsde import (
+    GaussianScore,
+    MixtureScore,
+    ProbabilityFlow,
+    ReverseSDE,
+    SolveError,
+    solve,
+)
 from diffsde.equations.forward import SDE
 from diffsde.equations.named import SDES
 from diffsde.equations.variance_exploding import EDMSDE
@@ -236,3 +243,67 @@ def test_error_texts() -> None:
         classifier_free(lambda x, *_: x, torch.zeros(2).long(), 1.0)(x, 0.5)
     with pytest.raises(InputError, match=r"classifier returned \(3,\) .*expected logits"):
         classifier_guided(score, lambda x, _: x[:, 0], 1)(x, 0.5)
+
+
+# -- what a guided score costs ---------------------------------------------------------------
+
+
+class _Labelled(torch.nn.Module):
+    """A score that takes labels, and counts its calls; each costs `evaluations`."""
+
+    def __init__(self, evaluations: int = 1) -> None:
+        super().__init__()
+        self.score, self.evaluations, self.calls = GaussianScore(VPSDE(), MEAN, STD), evaluations, 0
+
+    def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
+        self.calls += 1
+        score: Tensor = self.score(x, t)
+        return score
+
+
+class _Classifier(torch.nn.Module):
+    calls = 0
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        self.calls += 1
+        return x[:, :2]
+
+
+@pytest.mark.parametrize("guidance", [0, 1, 2.5])
+@pytest.mark.parametrize("method", ["heun2", "dpmpp_2m", "dopri5"])
+def test_evaluations_without_a_classifier_are_those_of_the_network(
+    guidance: float, method: str
+) -> None:
+    network = _Labelled()
+    flow = ProbabilityFlow(VPSDE(), classifier_free(network, 1, guidance), (4,))
+    steps = None if method == "dopri5" else 7
+    sol = solve(flow, torch.ones(2, 4), method, steps=steps)
+    assert sol.stats.nfe == network.calls
+    assert sol.evaluations is not None
+    assert int(sol.evaluations[-1]) == network.calls
+
+
+def test_evaluations_with_a_classifier_are_those_of_both() -> None:
+    network, classifier = _Labelled(), _Classifier()
+    guided = classifier_guided(network, classifier, 1)
+    sol = solve(ProbabilityFlow(VPSDE(), guided, (4,)), torch.ones(2, 4), "heun2", steps=7)
+    assert sol.stats.nfe == network.calls + classifier.calls == 28
+
+
+def test_guided_scores_of_guided_scores_add_up() -> None:
+    network, classifier = _Labelled(), _Classifier()
+    guided = classifier_guided(classifier_free(network, 1, 3.0), classifier, 1)
+    seen_guided = linear_inverse(guided, VPSDE(), seen, Y, noise=NOISE)
+    sol = solve(ReverseSDE(VPSDE(), seen_guided, (4,)), torch.ones(2, 4), "em", steps=7, seed=0)
+    assert sol.stats.nfe == network.calls + classifier.calls == 21
+    dear = classifier_free(_Labelled(evaluations=5), 1, 3.0)
+    assert solve(ProbabilityFlow(VPSDE(), dear, (4,)), torch.ones(2, 4), "euler", steps=2).stats.nfe == 20  # fmt: skip  # noqa: E501
+
+
+@pytest.mark.parametrize("limit", [1, 2, 7, 8])
+def test_the_limit_counts_evaluations_of_the_network(limit: int) -> None:
+    network = _Labelled()
+    flow = ProbabilityFlow(VPSDE(), classifier_free(network, 1, 3.0), (4,))
+    with pytest.raises(SolveError, match=rf"max_nfe = {limit} .*2 for each call") as caught:
+        solve(flow, torch.ones(2, 4), "euler", steps=9, max_nfe=limit)
+    assert network.calls == caught.value.trajectory.stats.nfe == limit // 2 * 2

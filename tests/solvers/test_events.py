@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -135,6 +136,42 @@ def test_gradients_pass_through_the_last_step() -> None:
     (gradient,) = torch.autograd.grad(sol.final.sum(), x)
     spread = [math.sqrt(STD**2 + float(SDE.marginal_std(torch.tensor(t)) ** 2)) for t in (0.4, 1.0)]
     assert torch.allclose(gradient, torch.full_like(x, spread[0] / spread[1]), atol=1e-4)
+
+
+CONDITIONS: dict[str, Callable[[Tensor], object]] = {
+    "tensor": lambda x: x[0, 0] < 3,
+    "other way": lambda x: x[0, 0] >= 3,
+    "bool": lambda x: bool(x[0, 0] < 3),
+    "numpy": lambda x: x[0, 0].numpy() < 3,
+    "array": lambda x: x[0, :1].numpy() < 3,
+}
+
+
+@pytest.mark.parametrize("condition", CONDITIONS.values(), ids=CONDITIONS.keys())
+@pytest.mark.parametrize("method", ["rk4", "dpmpp_2m", "dopri5"])
+def test_a_condition_fires_when_it_changes(
+    condition: Callable[[Tensor], object], method: str
+) -> None:
+    how = {"steps": None if method == "dopri5" else 40, "clock": "karras"}
+    sol = solve(FLOW, X1, method, event=lambda _, x: condition(x), **how)  # type: ignore[arg-type]
+    number = solve(FLOW, X1, method, event=lambda _, x: x[0, 0] - 3, **how)  # type: ignore[arg-type]
+    step = float(number.ts[-3] - number.ts[-2])
+    assert float(sol.ts[-1] - number.ts[-1]) == pytest.approx(0, abs=1e-5 * step)
+    assert len(sol) == len(number)
+    # It has changed there, and had not at the state before.
+    assert float(sol.final[0, 0]) < 3 <= float(sol.ys[-2, 0, 0])
+
+
+@pytest.mark.parametrize("constant", [True, False])
+def test_a_condition_that_does_not_change(constant: bool) -> None:
+    sol = solve(FLOW, X1, "rk4", steps=10, event=lambda *_: constant)
+    assert float(sol.ts[-1]) == SDE.eps
+
+
+@pytest.mark.parametrize("size", [1e-200, 5e-324 * 2**40, 1e300, math.inf])
+def test_values_of_any_size(size: float) -> None:
+    sol = solve(FLOW, X1, "rk4", steps=20, event=lambda t, _: size * (t - 0.3))
+    assert float(sol.ts[-1]) == pytest.approx(0.3, abs=1e-6)
 
 
 def test_mistakes() -> None:

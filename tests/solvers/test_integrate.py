@@ -23,6 +23,9 @@ from diffsde import (
 )
 from diffsde.solvers.trajectory import Stats
 
+# Sweeps over all solvers hold one that warns, as it should: see test_a_solver_that_loses_the_law.
+pytestmark = pytest.mark.filterwarnings("ignore:reversible_heun ends in another law")
+
 SDE = VESDE()
 SHAPE = (1, 4, 4)
 SCORE = MixtureScore(SDE, torch.stack([torch.full(SHAPE, 0.6), torch.full(SHAPE, -0.2)]), 0.2)

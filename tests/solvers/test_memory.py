@@ -12,6 +12,9 @@ from diffsde import BrownianPath, Trajectory, list_solvers, solve
 from diffsde.solvers.registry import Solver
 from tests.problems import flow, gaussian, reverse
 
+# Sweeps over all solvers hold one that warns, as it should: see test_a_solver_that_loses_the_law.
+pytestmark = pytest.mark.filterwarnings("ignore:reversible_heun ends in another law")
+
 SCORE = gaussian(dims=300)
 PROBLEMS = {"sde": reverse(SCORE), "ode": flow(SCORE)}
 X1 = SCORE.sample(2, 1.0, seed=0)

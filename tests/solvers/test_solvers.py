@@ -25,6 +25,9 @@ from diffsde.scores.preconditioning import EDM, Coefficients
 from diffsde.solvers.registry import Solver, register
 from tests.problems import assert_same_law, flow, gaussian, mild, mixture, reverse
 
+# Sweeps over all solvers hold one that warns, as it should: see test_a_solver_that_loses_the_law.
+pytestmark = pytest.mark.filterwarnings("ignore:reversible_heun ends in another law")
+
 SDE_ROWS = list_solvers("sde")
 ODE_ROWS = list_solvers("ode")
 FIXED = [row for row in list_solvers() if row.one_step is not None]
@@ -170,6 +173,34 @@ def test_evaluations_per_step(row: Solver) -> None:
     # spend one to choose the first step.
     assert calls - attempts * row.evaluations in ((2,) if row.adaptive else (0, 1))
     assert row.adaptive or attempts == 20
+
+
+# -- a solver that is not for sampling -----------------------------------------------
+
+LOSES = "reversible_heun ends in another law"
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("problem", ["reverse", "η = 0.5"])
+def test_a_solver_that_loses_the_law_warns(problem: str) -> None:
+    score = gaussian()
+    rev = reverse(score, 1.0 if problem == "reverse" else 0.5)
+    x = score.sample(2, 1.0, seed=0)
+    with pytest.warns(UserWarning, match=f"{LOSES} than that of ReverseSDE: .*'srk'") as caught:
+        solve(rev, x, "reversible_heun", steps=200, seed=0)
+    assert [w.filename for w in caught] == [__file__]  # one warning, at the caller's line
+
+
+@pytest.mark.filterwarnings("error")
+def test_nothing_else_warns() -> None:
+    score = gaussian()
+    x = score.sample(2, 1.0, seed=0)
+    for grad in (True, "adjoint"):
+        solve(reverse(score), x, "reversible_heun", steps=200, seed=0, grad=grad)
+    solve(score.sde, x, "reversible_heun", steps=20, seed=0)  # a forward process is not stiff
+    for row in SDE_ROWS:
+        if row.name != "reversible_heun":
+            solve(reverse(score), x, row.name, steps=20, seed=0)
 
 
 # -- the registry ------------------------------------------------------------------

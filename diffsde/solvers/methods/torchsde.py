@@ -61,6 +61,11 @@ _FACTS: dict[str, tuple[float, int, str, str]] = {
         "The same as midpoint here, since the Lévy area has no effect.",
     ),
 }
+_LOSES_LAW = {
+    "reversible_heun": "it does not damp its own error, which grows by (s(T) / spread of the data)², "
+    "however short the steps. It is for gradients, grad=True or 'adjoint'; to sample take 'srk', "
+    "'sosra' or 'euler'",
+}
 _UNKNOWN = (
     0.5,
     None,
@@ -188,6 +193,7 @@ def _row(name: str) -> Solver:
         one_step=lambda state: _Method(name, state),
         multistep=name == "reversible_heun",
         options=frozenset({"grad_free"}) if name == "milstein" else frozenset(),
+        loses_law=_LOSES_LAW.get(name, ""),
     )
 
 

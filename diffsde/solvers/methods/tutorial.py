@@ -8,6 +8,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from diffsde.noise.seeds import NormalTable
+from diffsde.solvers.coefficients import Row
 from diffsde.solvers.methods.requirements import additive, semilinear
 from diffsde.solvers.registry import Solver, register
 from diffsde.solvers.state import SolveState
@@ -31,30 +32,44 @@ class _EulerMaruyama:
 class _PredictorCorrector:
     """The tutorial's predictor-corrector: Langevin steps at t₀, then Euler–Maruyama.
 
-    A Langevin step is x + ε score + √(2ε) z with ε = 2 (snr ‖z‖ / ‖score‖)², the norms of
-    each sample over its own pixels: the tutorial averages them over the batch, which makes
-    an image depend on its neighbours.
+    A Langevin step is x + ε score + √(2ε) z. The tutorial's ε = 2 (snr ‖z‖ / ‖score‖)², with
+    norms of z = √D and of the score averaged over the batch, makes an image depend on its
+    neighbours; with the norms of each sample, ε depends on the state and on the noise that it
+    multiplies, and the law is lost. Here ‖score‖ is √D / s(t), its size where the noise is
+    stronger than the data, so that
+
+        ε(t)  =  2 (snr s(t))²
+
+    depends on time alone. The step changes the variance v of Gaussian data by ε / 2v at most, so
+    by less than snr², and by less the closer t is to 0. On the shipped MNIST networks (784
+    pixels, 250 steps) ε is 0.99 to 1.04 times the tutorial's for s(t) > 0.13, that is for
+    t > 0.015, and 1.25 times at t = 0.005: there the states of such coarse steps hold more noise
+    than s(t), which makes their score larger.
     """
 
     def __init__(self, state: SolveState) -> None:
-        semilinear(state, "pc")
+        self.process = semilinear(state, "pc").process
         self.state = state
         self.snr = float(state.options.get("snr", 0.16))
         self.corrections = int(state.options.get("corrector_steps", 1))
         self.predictor = _EulerMaruyama(state)
-        self._table = NormalTable(state.seed, "corrector")
+        self._numbers = NormalTable(state.seed, "corrector")
+        self._sizes = state.table(self._step_and_root)
 
     def step(self, u0: Tensor, u1: Tensor, x: Tensor) -> Tensor:
         for k in range(self.corrections):
-            x = self._correct(u0, x, k)
+            x = self._correct(u0, u1, x, k)
         return self.predictor.step(u0, u1, x)
 
-    def _correct(self, u: Tensor, x: Tensor, k: int) -> Tensor:
-        score = self.state.equation.score(u, x)
-        z = self.state.numbers(self._table, u, x, k)
-        ratio = z.norm(dim=1, keepdim=True) / score.norm(dim=1, keepdim=True)
-        step = 2 * (self.snr * ratio) ** 2
-        return x + step * score + (2 * step).sqrt() * z
+    def _step_and_root(self, u0: Tensor, _: Tensor) -> Row:
+        """ε and √(2ε)."""
+        std = self.process.marginal_std(self.state.equation.clock.time(u0))
+        return 2 * (self.snr * std) ** 2, 2 * self.snr * std
+
+    def _correct(self, u0: Tensor, u1: Tensor, x: Tensor, k: int) -> Tensor:
+        step, root = self._sizes(u0, u1)
+        z = self.state.numbers(self._numbers, u0, x, k)
+        return x + step * self.state.equation.score(u0, x) + root * z
 
 
 _SOURCE = "the tutorial of Song et al., arXiv 2011.13456"
