@@ -34,6 +34,7 @@ class Solver:
         walk: gives the states after each accepted step, for methods that step by themselves.
         multistep: whether a step uses the ones before it, or counts them.
         options: the keywords that `options=` may hold.
+        differentiable: whether a graph is kept through its steps.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Solver:
     walk: Stepping | None = field(default=None, repr=False)
     multistep: bool = False
     options: frozenset[str] = field(default=frozenset(), repr=False)
+    differentiable: bool = True
 
     @property
     def can_adapt(self) -> bool:
