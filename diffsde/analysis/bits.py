@@ -22,7 +22,9 @@ from torch import Tensor
 
 from diffsde.analysis.density_flow import DensityFlow, check_flow, random_probes
 from diffsde.analysis.likelihood import log_likelihood
+from diffsde.equations.graphs import ordinary, ordinary_mode
 from diffsde.equations.reverse import ProbabilityFlow
+from diffsde.errors import InputError
 from diffsde.noise.seeds import generator
 
 __all__ = ["BitsByNoise", "bits_by_noise", "error_budget"]
@@ -43,6 +45,8 @@ def error_budget(
         in float64; "epsilon", the change when t starts at 2ε; "probe", the standard error for
         one image with a single probe; "images", the standard error of the mean over this batch.
     """
+    if settings.get("grad"):
+        raise InputError("grad: a budget is made of numbers; differentiate log_likelihood instead")
     settings = {"rtol": 1e-5, "atol": 1e-5, **settings}
     fixed = {"eps": flow.sde.eps, **settings, "seed": seed, "probes": probes}
     tight = {"rtol": 0.01 * settings["rtol"], "atol": 0.01 * settings["atol"]}
@@ -94,6 +98,7 @@ class BitsByNoise:
         return "\n".join(lines + [f"{name:>20}  {value:8.3f}" for name, value in rest.items()])
 
 
+@ordinary_mode()
 def bits_by_noise(
     flow: ProbabilityFlow,
     x: Tensor,
@@ -112,6 +117,7 @@ def bits_by_noise(
         seed: seed of the probes and of the noise for the denoising column.
     """
     check_flow(flow)
+    x = ordinary(x).detach()
     sde, dims = flow.sde, math.prod(flow.shape)
     start = sde.eps if eps is None else eps
     levels, times = _levels_and_times(flow, start, intervals)

@@ -84,6 +84,8 @@ def evaluate_likelihood(
     from tqdm.auto import tqdm  # here, because no other likelihood needs it
 
     check_flow(flow)
+    if settings.get("grad"):
+        raise InputError("grad: a data set's likelihood has no graph; call log_likelihood instead")
     if not len(images):
         raise InputError("images: expected at least one")
     description = _description(flow, images, chunk=chunk, seed=seed, **settings)

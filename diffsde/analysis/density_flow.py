@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from diffsde.equations.graphs import leaf, ordinary, with_graph
 from diffsde.equations.reverse import ProbabilityFlow
 from diffsde.errors import InputError, name_list
 from diffsde.noise.seeds import NormalTable
@@ -35,7 +36,8 @@ class DensityFlow:
     """The flow and the integrals of its divergence, an ODE called as (t, y).
 
     A state y of shape (B, D + P) holds a point and P integrals. The integrals are divided by
-    D, so that they have the size for which a tolerance of pixels is meant.
+    D, so that they have the size for which a tolerance of pixels is meant. The result has a
+    graph where autograd records one.
 
     Args:
         flow: dx/dt.
@@ -56,19 +58,24 @@ class DensityFlow:
         return 1 if self.exact else len(self.probes)
 
     def __call__(self, t: Tensor, y: Tensor) -> Tensor:
+        keep = torch.is_grad_enabled()  # someone differentiates the likelihood
+        x = y[:, : self.dims]
         with torch.enable_grad():
-            x = y[:, : self.dims].detach().requires_grad_()
-            v = self.flow.drift(x, t)
+            x = x if keep and x.requires_grad else leaf(x)
+            v = with_graph(self.flow.drift, "flow", x, t)
+        with torch.set_grad_enabled(keep):
             traces = [
-                (torch.autograd.grad(v, x, z, retain_graph=True)[0] * z).sum(1) for z in self.probes
+                (torch.autograd.grad(v, x, z, retain_graph=True, create_graph=keep)[0] * z).sum(1)
+                for z in self.probes
             ]
         divergence = torch.stack(traces, 1) / self.dims
         if self.exact:
             divergence = divergence.sum(1, keepdim=True)
-        return torch.cat([v.detach(), divergence], 1)
+        return torch.cat([v if keep else v.detach(), divergence], 1)
 
     def solve(self, x: Tensor, method: str, **settings: Any) -> Trajectory:
         """Solve from ε to T: points in the first D columns of a state, integrals in the others."""
+        x = ordinary(x)
         y = torch.cat([x.reshape(len(x), -1), x.new_zeros(len(x), self.columns)], 1)
         return solve(self, y, method, **settings)
 

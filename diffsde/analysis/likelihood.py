@@ -40,6 +40,7 @@ from torch import Tensor
 
 from diffsde.analysis.density_flow import DensityFlow, check_flow, random_probes, unit_probes
 from diffsde.data.images import LEVELS, within_levels
+from diffsde.equations.graphs import ordinary_mode
 from diffsde.equations.reverse import ProbabilityFlow
 from diffsde.errors import InputError
 from diffsde.noise.seeds import NormalTable, checked_seed
@@ -75,6 +76,7 @@ class Likelihood:
         return bits_per_dim(self.log_prob, self.latents[0].numel())
 
 
+@ordinary_mode()
 def log_likelihood(
     flow: ProbabilityFlow,
     x: Tensor,
@@ -90,6 +92,7 @@ def log_likelihood(
     clock: str = "log_sigma",
     rtol: float = 1e-5,
     atol: float = 1e-5,
+    grad: bool = False,
     progress: bool = False,
 ) -> Likelihood:
     """The log-likelihood of images x, taken as states at t = ε.
@@ -105,6 +108,10 @@ def log_likelihood(
         eps: where t starts; the SDE's own ε if left out. It may be smaller than that, if the
             score is known down to there: see the module.
         method, steps, clock, rtol, atol: as `solve` takes them.
+        grad: keep the graph, so that the result can be differentiated in x and in the score's
+            parameters, by back-propagation through the solve. The score must be twice
+            differentiable, and the memory grows with its evaluations. If False, the result has
+            no graph.
         progress: show a progress bar.
 
     Raises:
@@ -112,18 +119,34 @@ def log_likelihood(
         SolveError: the flow could not be solved.
     """
     check_flow(flow)
+    _check_grad(grad, flow, x)
     start = flow.sde.eps if eps is None else eps
     dims, seed = math.prod(flow.shape), checked_seed(seed)
     directions = (
         unit_probes(x, dims) if exact else random_probes(x, dims, probes, probe, seed, first)
     )
-    sol = DensityFlow(flow, directions, exact=exact, eps=start).solve(
-        x, method, steps=steps, clock=clock, rtol=rtol, atol=atol, save="last", progress=progress
-    )
-    latents, integrals = sol.final[:, :dims], dims * sol.final[:, dims:]
-    log_prob = flow.sde.prior_logp(latents) + integrals.mean(1)
-    stderr = _stderr(integrals, exact=exact)
+    settings = {"clock": clock, "rtol": rtol, "atol": atol, "grad": grad, "progress": progress}
+    with torch.set_grad_enabled(grad):
+        sol = DensityFlow(flow, directions, exact=exact, eps=start).solve(
+            x, method, steps=steps, save="last", **settings
+        )
+        latents, integrals = sol.final[:, :dims], dims * sol.final[:, dims:]
+        log_prob = flow.sde.prior_logp(latents) + integrals.mean(1)
+        stderr = _stderr(integrals, exact=exact)
     return Likelihood(log_prob, stderr, latents.reshape(x.shape), sol.stats.nfe)
+
+
+def _check_grad(grad: bool, flow: ProbabilityFlow, x: Tensor) -> None:
+    if not isinstance(grad, bool):
+        raise InputError(
+            f"grad = {grad!r}: expected True or False; a likelihood is differentiated through its "
+            "solve only"
+        )
+    if grad and not (x.requires_grad or any(p.requires_grad for p in flow.parameters())):
+        raise InputError(
+            "grad=True: neither x nor any parameter of the score requires grad, so there is nothing "
+            "to differentiate in: call x.requires_grad_() first"
+        )
 
 
 def _stderr(integrals: Tensor, *, exact: bool) -> Tensor:

@@ -9,6 +9,7 @@ May import `noise` and the folders below it: an equation knows no solver and no 
     consistency          whether drift, diffusion and marginal belong to one SDE
     named                forward SDEs by the names that checkpoints use
     reverse              the reverse SDE and the probability flow of a score
+    graphs               whether a value has a derivative in x, in every mode of autograd
     clocks               time scales in which a solver takes even steps
     contract             a user's SDE of torchsde's contract
     dynamics             what a solver needs to know of a problem, whatever the problem is

@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from diffsde.equations.dynamics import Process
+from diffsde.equations.graphs import leaf, ordinary_mode
 from diffsde.errors import InputError, name_list
 
 __all__ = ["CLOCKS", "Clock", "make_clock", "padded", "steady"]
@@ -176,6 +177,7 @@ def _noise_clock(
 ) -> Clock:
     """A clock τ = τ(σ) with dσ/dτ = slope(σ)."""
 
+    @ordinary_mode()
     def rate(t: Tensor) -> Tensor:
         return slope(sde.noise_level(t)) / sde.noise_level_slope(t)
 
@@ -238,9 +240,10 @@ def _own_clock(clock: Callable[[Tensor], Tensor], start: float, end: float) -> C
             low, high = torch.where(before, middle, low), torch.where(before, high, middle)
         return 0.5 * (low + high)
 
+    @ordinary_mode()
     def rate(t: Tensor) -> Tensor:
         with torch.enable_grad():
-            tau = fraction(t).requires_grad_()
+            tau = leaf(fraction(t))
             (slope,) = torch.autograd.grad(clock(tau).sum(), tau)
         return slope.abs()
 

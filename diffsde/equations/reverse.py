@@ -35,6 +35,7 @@ from torch import Tensor, nn
 from diffsde.equations.counted import AtTime, Counted, at_times, says_of
 from diffsde.equations.dynamics import Dynamics, Field, Semilinear
 from diffsde.equations.forward import SDE, exact_time, expand
+from diffsde.equations.graphs import with_graph
 from diffsde.errors import InputError
 
 __all__ = ["PROBLEMS", "ProbabilityFlow", "ReverseProblem", "ReverseSDE", "Score"]
@@ -79,14 +80,14 @@ class ReverseProblem(nn.Module):
 
     def score_at(self, x: Tensor, t: Tensor | float) -> Tensor:
         """The score, of x's shape, for a flat or an image-shaped x."""
-        return self.score(x.reshape(-1, *self.shape), t).reshape(x.shape)
+        return with_graph(self.score, "score", x.reshape(-1, *self.shape), t).reshape(x.shape)
 
     def scores_at(self, times: Tensor) -> list[AtTime]:
         """The score at each of the times (n,), as n functions of x."""
         return [partial(self._in_shape, score) for score in at_times(self.score, times)]
 
     def _in_shape(self, score: AtTime, x: Tensor) -> Tensor:
-        return score(x.reshape(-1, *self.shape)).reshape(x.shape)
+        return with_graph(score, "score", x.reshape(-1, *self.shape)).reshape(x.shape)
 
     def denoise(self, x: Tensor, t: Tensor | float) -> Tensor:
         """E[x(0) | x(t) = x], of x's shape (Tweedie's formula)."""
@@ -108,7 +109,7 @@ class ReverseProblem(nn.Module):
 
     def _drift_by(self, score: AtTime, t: Tensor | float, x: Tensor) -> Tensor:
         weight = 0.5 * (1 + self.eta**2) * expand(self.sde.diffusion(t), x) ** 2
-        return self.sde.drift(x, t) - weight * score(x)
+        return with_graph(self.sde.drift, "drift", x, t, zero=True) - weight * score(x)
 
     def diffusion(self, t: Tensor | float) -> Tensor:
         """The factor of dw̄, of t's shape."""

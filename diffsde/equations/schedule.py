@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from diffsde.equations.forward import SDE, exact_time, expand
+from diffsde.equations.graphs import leaf, ordinary_mode
 from diffsde.errors import InputError
 
 __all__ = ["ScheduleSDE"]
@@ -79,10 +80,11 @@ class ScheduleSDE(SDE):
         return _with_slope(self.sigma, t)[1]
 
 
+@ordinary_mode()
 def _with_slope(fn: Callable[[Tensor], Tensor], t: Tensor | float) -> tuple[Tensor, Tensor]:
     """fn(t) and fn′(t), both of t's shape, for an elementwise fn."""
     with torch.enable_grad():
-        t = torch.as_tensor(t).detach().requires_grad_()
+        t = leaf(torch.as_tensor(t))
         value = fn(t) + 0 * t  # gives a constant a derivative too
         (slope,) = torch.autograd.grad(value.sum(), t)
     return value.detach(), slope

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from diffsde.equations.forward import SDE, expand
+from diffsde.equations.graphs import with_graph
 from diffsde.equations.reverse import Score
 from diffsde.equations.schedule import ScheduleSDE
 from diffsde.scores.denoisers import DenoiserScore, check_model
@@ -46,8 +47,11 @@ class _AzulaScore(DenoiserScore):
     def denoise(self, x: Tensor, t: Tensor | float) -> Tensor:
         dtype = self._dtype(x)
         at = torch.as_tensor(t, dtype=dtype, device=x.device)
-        mean: Tensor = self.denoiser(x.to(dtype), at).mean  # type: ignore[assignment]
-        return mean.to(x.dtype)
+        return with_graph(self._mean, "denoiser", x.to(dtype), at).to(x.dtype)
+
+    def _mean(self, x: Tensor, t: Tensor) -> Tensor:
+        mean: Tensor = self.denoiser(x, t).mean  # type: ignore[assignment]
+        return mean
 
 
 def to_azula(score: Score, sde: SDE) -> Any:
@@ -77,6 +81,7 @@ def to_azula(score: Score, sde: SDE) -> Any:
 
         def forward(self, x_t: Tensor, t: Tensor, **_: Any) -> Any:
             scale, std = (expand(v, x_t) for v in self.schedule(t))
-            return denoise.DiracPosterior((x_t + std**2 * score(x_t, our_time(t))) / scale)
+            found = with_graph(score, "score", x_t, our_time(t))
+            return denoise.DiracPosterior((x_t + std**2 * found) / scale)
 
     return ScoreDenoiser()

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from diffsde.equations.graphs import ordinary_mode
 from diffsde.equations.named import SDES
 from diffsde.errors import CheckpointError, InputError, name_list
 from diffsde.scores.model import ScoreModel
@@ -112,6 +113,7 @@ def save_model(model: ScoreModel, path: str | os.PathLike[str], **notes: Any) ->
     return write_tensors(path, tensors, description)
 
 
+@ordinary_mode()  # tensors made in inference mode could not be differentiated or trained
 def load_model(path: str | os.PathLike[str]) -> ScoreModel:
     """Read a model that `save_model` wrote, in evaluation mode.
 

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from diffsde.equations.forward import SDE, expand
+from diffsde.equations.graphs import with_graph
 from diffsde.equations.reverse import Score
 from diffsde.errors import InputError
 
@@ -61,7 +62,8 @@ class DenoiserScore(nn.Module):
         t = torch.as_tensor(t, dtype=x.dtype, device=x.device).expand(len(x))
         dtype = self._dtype(x)
         y = x / expand(self.sde.marginal_scale(t), x)
-        return self.denoiser(y.to(dtype), self.sde.noise_level(t).to(dtype)).to(x.dtype)
+        level = self.sde.noise_level(t).to(dtype)
+        return with_graph(self.denoiser, "denoiser", y.to(dtype), level).to(x.dtype)
 
     def _dtype(self, x: Tensor) -> torch.dtype:
         """The dtype of the denoiser's parameters, or x's if it has none."""
@@ -89,7 +91,7 @@ def to_denoiser(score: Score, sde: SDE) -> Denoiser:
         t = sde.time_of_noise_level(sigma)
         scale, level = expand(sde.marginal_scale(t), y), expand(sigma, y)
         # (x + s² score) / a with x = a y, s = a σ
-        return y + scale * level**2 * score(scale * y, t)
+        return y + scale * level**2 * with_graph(score, "score", scale * y, t)
 
     return denoiser
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from diffsde.equations.forward import SDE, expand
+from diffsde.equations.graphs import with_graph
 from diffsde.equations.reverse import Score
 from diffsde.equations.variance_preserving import VPSDE
 from diffsde.errors import InputError, name_list
@@ -50,9 +51,13 @@ class _DiscreteDenoiser(nn.Module):
         steps = _interpolated(self.levels.log().to(sigma), sigma.log())
         level = expand(sigma, y)
         root = torch.sqrt(1 + level**2)  # 1 / √ᾱ
-        output = self.model(y / root, steps)
-        output = getattr(output, "sample", output)
+        output = with_graph(self._output, "model", y / root, steps)
         return self._clean(y, level, root, output)
+
+    def _output(self, x: Tensor, steps: Tensor) -> Tensor:
+        output = self.model(x, steps)
+        found: Tensor = getattr(output, "sample", output)
+        return found
 
     def _clean(self, y: Tensor, level: Tensor, root: Tensor, output: Tensor) -> Tensor:
         if self.prediction == "sample":

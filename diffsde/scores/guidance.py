@@ -46,6 +46,7 @@ from torch.nn import functional
 
 from diffsde.equations.counted import prepared, says_of
 from diffsde.equations.forward import SDE, exact_time, expand
+from diffsde.equations.graphs import leaf, ordinary, ordinary_mode, with_graph
 from diffsde.equations.reverse import Score
 from diffsde.errors import InputError
 from diffsde.scores.model import labels_for
@@ -103,7 +104,7 @@ def inpainting(
     """
     if not bool(((mask == 0) | (mask == 1)).all()):
         raise InputError("mask: expected zeros (to be painted) and ones (known)")
-    mask = mask.to(image)
+    mask = ordinary(mask.to(image))
     return linear_inverse(
         score, sde, lambda x: mask.to(x) * x, mask * image, noise=noise, **settings
     )
@@ -136,6 +137,7 @@ def deblurring(
     """
     if kernel.dim() != 2 or any(n % 2 == 0 for n in kernel.shape):
         raise InputError(f"kernel of shape {tuple(kernel.shape)}: expected (h, w), both odd")
+    kernel = ordinary(kernel)
 
     def blur(x: Tensor) -> Tensor:
         weight = kernel.to(x).expand(x.shape[1], 1, *kernel.shape)
@@ -185,7 +187,10 @@ def _moments(score: Score, times: Tensor) -> list[_Moment]:
 
 
 def _moment(t: Tensor | float | _Moment) -> _Moment:
-    return t if isinstance(t, _Moment) else _Moment(t, t)
+    if isinstance(t, _Moment):
+        return t
+    t = ordinary(t) if isinstance(t, Tensor) else t
+    return _Moment(t, t)
 
 
 class _Guided(nn.Module):
@@ -222,13 +227,14 @@ class _LinearInverse(_Guided):
             raise InputError(f"data_std = {data_std}: expected a number > 0")
         if isinstance(iterations, bool) or not isinstance(iterations, int) or iterations < 1:
             raise InputError(f"iterations = {iterations!r}: expected a whole number ≥ 1")
-        self.score, self.sde, self.operator, self.y = score, sde, operator, y
+        self.score, self.sde, self.operator, self.y = score, sde, operator, ordinary(y)
         self.noise, self.data_std, self.iterations = noise, data_std, iterations
 
     def prepare(self, times: Tensor) -> list[_Moment]:
         """What `forward` takes in place of each of the times (n,)."""
         return _moments(self.score, times)
 
+    @ordinary_mode()
     def forward(self, x: Tensor, t: Tensor | float | _Moment) -> Tensor:
         """∇ log p_t(x | y), of x's shape."""
         t, known = _moment(t)
@@ -237,11 +243,11 @@ class _LinearInverse(_Guided):
         scale = expand(self.sde.marginal_scale(t), x)
         variance = expand(self.sde.marginal_std(t), x) ** 2
         with torch.enable_grad():
-            x = x if keep else x.detach().requires_grad_()
-            score = self.score(x, known)
+            x = x if keep else leaf(x)
+            score = with_graph(self.score, "score", x, known)
             clean = (x + variance * score) / scale
-            blank = torch.zeros_like(x).requires_grad_()
-            seen_blank = self.operator(blank)
+            blank = leaf(torch.zeros_like(x))
+            seen_blank = with_graph(self.operator, "operator", blank)
 
         def jacobian(v: Tensor) -> Tensor:
             (product,) = torch.autograd.grad(clean, x, v, retain_graph=True, create_graph=keep)
@@ -316,14 +322,15 @@ class _ClassifierGuided(_Guided):
         """What `forward` takes in place of each of the times (n,)."""
         return _moments(self.score, times)
 
+    @ordinary_mode()
     def forward(self, x: Tensor, t: Tensor | float | _Moment) -> Tensor:
         """∇ log p_t(x) + γ ∇ log p_t(label | x), of x's shape."""
         t, known = _moment(t)
         keep = torch.is_grad_enabled() and x.requires_grad
         label = labels_for(self.label, x)
         with torch.enable_grad():
-            at = x if keep else x.detach().requires_grad_()
-            logits = self.classifier(at, t)
+            at = x if keep else leaf(x)
+            logits = with_graph(self.classifier, "classifier", at, t)
             if logits.dim() != 2 or len(logits) != len(x):
                 raise InputError(
                     f"the classifier returned {tuple(logits.shape)} for {len(x)} samples: "
@@ -331,7 +338,7 @@ class _ClassifierGuided(_Guided):
                 )
             chosen = logits.log_softmax(1).gather(1, label[:, None]).sum()
             (gradient,) = torch.autograd.grad(chosen, at, create_graph=keep)
-        return self.score(x, known) + self.scale * gradient
+        return with_graph(self.score, "score", x, known) + self.scale * gradient
 
 
 class _ClassifierFree(_Guided):
@@ -356,9 +363,9 @@ class _ClassifierFree(_Guided):
     def forward(self, x: Tensor, t: Tensor | float) -> Tensor:
         """The guided score, of x's shape; where γ is 0 or 1, one evaluation is enough."""
         if self.guidance == 0:
-            return self.score(x, t, None)
-        conditional = self.score(x, t, labels_for(self.label, x))
+            return with_graph(self.score, "score", x, t, None)
+        conditional = with_graph(self.score, "score", x, t, labels_for(self.label, x))
         if self.guidance == 1:
             return conditional
-        free = self.score(x, t, None)
+        free = with_graph(self.score, "score", x, t, None)
         return free + self.guidance * (conditional - free)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from diffsde.equations.forward import SDE, expand
+from diffsde.equations.graphs import ordinary, with_graph
 from diffsde.errors import InputError
 from diffsde.scores.preconditioning import Coefficients, Preconditioning, make_preconditioning
 
@@ -102,7 +103,8 @@ class ScoreModel(nn.Module):
         dtype = next((p.dtype for p in self.network.parameters()), x.dtype)
         told = () if class_label is None else (self._class_labels(class_label, x),)
         label = c.label.expand(len(x)).contiguous().to(dtype)
-        output = self.network((expand(c.input, x) * x).to(dtype), label, *told)
+        scaled = (expand(c.input, x) * x).to(dtype)
+        output = with_graph(self.network, "network", scaled, label, *told)
         return output.to(x.dtype), c
 
     def _class_labels(self, class_label: Tensor | int, x: Tensor) -> Tensor:
@@ -126,7 +128,7 @@ def labels_for(label: Tensor | int, x: Tensor) -> Tensor:
     Raises:
         InputError: it is another number of labels, or they are not whole.
     """
-    labels = torch.as_tensor(label, device=x.device)
+    labels = ordinary(torch.as_tensor(label, device=x.device))
     if labels.is_floating_point() or labels.shape not in ((), (len(x),)):
         raise InputError(
             f"label of shape {tuple(labels.shape)}, {labels.dtype}: expected a whole number, or "

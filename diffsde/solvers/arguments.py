@@ -59,6 +59,10 @@ def checked_grad(grad: bool | str, solver: Solver, adaptive: bool) -> bool | str
         check_adjoint(solver, adaptive)
     elif not isinstance(grad, bool):
         raise InputError(f"grad = {grad!r}: expected True, False or 'adjoint'")
+    if grad and not solver.differentiable:
+        raise InputError(
+            f"grad={grad!r}: {solver.name} steps in NumPy, which keeps no graph. Use another method"
+        )
     return grad
 
 

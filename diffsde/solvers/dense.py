@@ -15,6 +15,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from diffsde.equations.graphs import ordinary_mode
 from diffsde.errors import InputError
 from diffsde.solvers.registry import Solver, walk_fixed
 from diffsde.solvers.state import SolveState, Step, Stepping
@@ -46,7 +47,7 @@ def dense_output(
         k = int((us <= u).sum()) - 1
         if us[k] == u:
             return ys[k]
-        with torch.no_grad():
+        with ordinary_mode(), torch.no_grad():
             if solver.multistep:
                 x = _hermite(solver, state, us, states, k, u)
             else:

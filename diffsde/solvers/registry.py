@@ -36,6 +36,7 @@ class Solver:
         options: the keywords that `options=` may hold.
         loses_law: why samples of a reverse problem have another law, and what to take instead;
             empty for methods to sample with.
+        differentiable: whether a graph is kept through its steps.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Solver:
     multistep: bool = False
     options: frozenset[str] = field(default=frozenset(), repr=False)
     loses_law: str = field(default="", repr=False)
+    differentiable: bool = field(default=True, repr=False)
 
     @property
     def can_adapt(self) -> bool:

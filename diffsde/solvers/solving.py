@@ -18,6 +18,7 @@ from typing import Any
 from torch import Tensor
 
 from diffsde.equations.dynamics import dynamics_of
+from diffsde.equations.graphs import ordinary, ordinary_mode
 from diffsde.noise.brownian_path import BrownianPath
 from diffsde.noise.seeds import checked_seed
 from diffsde.solvers.arguments import (
@@ -42,6 +43,7 @@ __all__ = ["solve"]
 _DEFAULT_METHOD = {"sde": "euler", "ode": "dopri5"}
 
 
+@ordinary_mode()
 def solve(
     problem: Any,
     x: Tensor,
@@ -129,6 +131,7 @@ def solve(
     """
     dynamics = dynamics_of(problem)
     check_state(x, dynamics)
+    x = ordinary(x)
     kind = dynamics.kind
     solver = find_solver(_DEFAULT_METHOD[kind] if method is None else method, kind)
     adapts = checked_adaptive(solver, adaptive)

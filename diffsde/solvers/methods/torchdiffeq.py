@@ -223,7 +223,7 @@ def _kind_of(cls: type) -> dict[str, Any]:
 def _ways(name: str, cls: type) -> dict[str, Any]:
     """The step function and the walk of a class."""
     if issubclass(cls, ScipyWrapperODESolver):
-        return {"walk": _walk_scipy}
+        return {"walk": _walk_scipy, "differentiable": False}
     if issubclass(cls, RKAdaptiveStepsizeODESolver):
         return {
             "one_step": lambda state: _Tableau(name, state),
