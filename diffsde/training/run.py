@@ -17,7 +17,6 @@ from diffsde.errors import InputError, TrainingError
 from diffsde.scores.checkpoint import describe_model
 from diffsde.scores.model import ScoreModel
 from diffsde.system.compiler import has_compiler
-from diffsde.system.digest import digest_of_score
 from diffsde.training.accelerators import agreed, batch_parts
 from diffsde.training.losses import fastest_precision, loss_of_images
 from diffsde.training.noise import TrainingNoise
@@ -282,13 +281,13 @@ class Run:
 
     def card(self) -> dict[str, Any]:
         """What the model's file says about its training."""
-        at, teacher = self.progress, self._taught_by()
+        at, teacher = self.progress, self.teacher
         return {
             "data": self.data.name,
             "recipe": asdict(self.recipe),
             "teacher": None
             if teacher is None
-            else {**describe_model(teacher), "digest": digest_of_score(teacher)},
+            else {**describe_model(teacher.model), "digest": teacher.digest},
             "updates": at.step,
             "seconds": round(at.seconds),
             "loss": at.losses[-1][1] if at.losses else None,

@@ -96,6 +96,7 @@ class RunState:
             taught_by, teacher = notes.get("teacher"), None
             if taught_by is not None:
                 teacher = build_model(taught_by, pop_prefixed(tensors, "teacher."))
+                teacher.sde.centre(pop_prefixed(tensors, "teacher_prior.").get("data_mean"))
         except (KeyError, TypeError, ValueError) as error:
             raise not_a_run(path, error) from error
         return cls(recipe, model, teacher, images, progress, tensors)
@@ -108,6 +109,8 @@ class RunState:
         if self.teacher is not None:
             weights = self.teacher.network.state_dict()
             tensors |= {f"teacher.{k}": v for k, v in weights.items()}
+            if self.teacher.sde.data_mean is not None:
+                tensors["teacher_prior.data_mean"] = self.teacher.sde.data_mean
         notes = {
             "recipe": asdict(self.recipe),
             "model": describe_model(self.model),

@@ -15,7 +15,7 @@ from diffsde.equations.variance_exploding import VESDE
 from diffsde.errors import InputError
 from diffsde.scores.exact import GaussianScore
 from diffsde.scores.preconditioning import DenoisedPrediction
-from diffsde.system.digest import digest_of_score
+from diffsde.system.description import digest_of_score
 from diffsde.system.tensorfile import read_tensors
 from diffsde.training.noise import TrainingNoise
 from diffsde.training.objectives import numbers_per_image, training_loss
