@@ -6,7 +6,8 @@ the same description twice. These are described:
 
 - numbers, texts, tensors and arrays, every bit of them, and containers of what is described;
 - a `torch.nn.Module`: its class, its parameters, buffers and parts, and all its other attributes;
-- dataclasses, bound methods and `functools.partial` of what is described;
+- another object of a class that is written in Python: its class and its attributes;
+- bound methods and `functools.partial` of what is described;
 - a class by its name, and by its code unless a package installed it; an installed package's
   function by its name;
 - an object with a method `description()`, by what this returns instead of its attributes. A
@@ -25,7 +26,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence, Set
 from enum import Enum
 from pathlib import PurePath
-from types import BuiltinFunctionType, FunctionType, MethodType
+from types import BuiltinFunctionType, FunctionType, MethodType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -133,8 +134,8 @@ def _described(value: Any, name: str, within: tuple[int, ...]) -> Any:
             return rule(value, name, (*within, id(value)))
     if callable(getattr(type(value), "description", None)):
         return {"class": _class_name(type(value)), "own": _own(value, name, (*within, id(value)))}
-    if dataclasses.is_dataclass(value):
-        return _of_dataclass(value, name, (*within, id(value)))
+    if dataclasses.is_dataclass(value) or _is_plain(value):
+        return _of_object(value, name, (*within, id(value)))
     return _refuse(value, name)
 
 
@@ -230,15 +231,24 @@ def _of_method(value: MethodType, name: str, within: tuple[int, ...]) -> Any:
 def _of_function(value: Any, name: str, within: tuple[int, ...]) -> Any:
     if callable(own := getattr(value, "description", None)):
         return {"function": value.__qualname__, "own": _described(own(), name, within)}
-    place: Any = sys.modules.get(str(value.__module__))
-    if is_installed(value) and getattr(place, value.__name__, None) is value:
+    place = sys.modules.get(str(value.__module__))
+    same = getattr(place, value.__name__, None) is value
+    if same and is_installed(value):
         return {"function": f"{value.__module__}.{value.__qualname__}"}
     return _refuse(value, name)
 
 
-def _of_dataclass(value: Any, name: str, within: tuple[int, ...]) -> Any:
-    names = {field.name for field in dataclasses.fields(value)}
-    names |= getattr(value, "__dict__", {}).keys()
+def _is_plain(value: Any) -> bool:
+    """Whether all that an object holds is in its attributes, and nothing in memory of C's."""
+    return hasattr(value, "__dict__") and type(value).__basicsize__ == _Plain.__basicsize__
+
+
+class _Plain:
+    pass
+
+
+def _of_object(value: Any, name: str, within: tuple[int, ...]) -> Any:
+    names = {*getattr(value, "__dict__", {}), *getattr(value, "__dataclass_fields__", {})}
     parts = {key: _described(getattr(value, key), f"{name}.{key}", within) for key in names}
     return {**_of_class(type(value), name, within), "attributes": parts}
 
@@ -289,4 +299,5 @@ _RULES: tuple[tuple[Any, Rule], ...] = (
     (Mapping, _of_mapping),
     ((list, tuple), _of_sequence),
     (Set, _of_set),
+    (SimpleNamespace, _of_object),
 )
