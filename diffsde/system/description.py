@@ -106,7 +106,7 @@ def differences(found: Any, wanted: Mapping[str, Any]) -> str:
             f"({', '.join(missing)})"
         )
     different = [key for key in sorted({*found, *wanted}) if found.get(key) != wanted.get(key)]
-    if len(different) == 1:
+    if different in (["flow"], ["model"], ["score"]):
         return f"of another {different[0]}"
     return f"with other {', '.join(different)}" if different else ""
 

@@ -115,7 +115,7 @@ def test_likelihoods_of_functions_are_not_kept(tmp_path: Path) -> None:
 def test_likelihoods_of_other_settings_are_refused(tmp_path: Path, change: dict[str, Any]) -> None:
     path, made = tmp_path / "kept", flow(model())
     evaluate_likelihood(made, images(), path=path, **SETTINGS)
-    with pytest.raises(InputError, match=f"another {next(iter(change))}"):
+    with pytest.raises(InputError, match=f"with other {next(iter(change))}"):
         evaluate_likelihood(made, images(), path=path, **{**SETTINGS, **change})
 
 
@@ -127,7 +127,7 @@ def test_a_changed_default_is_another_setting(
     defaults = {"seed": 0, "eps": VESDE().eps, "exact": False, "rtol": 1e-5}
     evaluate_likelihood(made, images(), path=path, **{**SETTINGS, **defaults})  # goes on
     monkeypatch.setitem(dataset_likelihood._DEFAULTS, "rtol", 1e-4)
-    with pytest.raises(InputError, match="likelihoods of another rtol"):
+    with pytest.raises(InputError, match="likelihoods with other rtol"):
         evaluate_likelihood(made, images(), path=path, **SETTINGS)
 
 
@@ -136,7 +136,7 @@ def test_likelihoods_under_autocast_and_of_other_dtypes_are_refused(tmp_path: Pa
     evaluate_likelihood(made, images(), path=path, **SETTINGS)
     with (
         torch.autocast("cpu", torch.bfloat16),
-        pytest.raises(InputError, match="another autocast"),
+        pytest.raises(InputError, match="with other autocast"),
     ):
         evaluate_likelihood(made, images(), path=path, **SETTINGS)
     with pytest.raises(InputError, match="other dtype, images"):
@@ -192,11 +192,11 @@ def test_images_of_other_settings_are_refused(
     draw(SAMPLER, out=tmp_path)
     with (
         torch.autocast("cpu", torch.bfloat16),
-        pytest.raises(InputError, match="images of another autocast"),
+        pytest.raises(InputError, match="images with other autocast"),
     ):
         draw(SAMPLER, out=tmp_path)
     monkeypatch.setattr(samplers, "_GUIDANCE", 2.0)
-    with pytest.raises(InputError, match="images of another guidance"):
+    with pytest.raises(InputError, match="images with other guidance"):
         draw(SAMPLER, out=tmp_path)
 
 
