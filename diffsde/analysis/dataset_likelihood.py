@@ -2,6 +2,7 @@ r"""The likelihood of a data set, computed in chunks, with a results file that c
 
 from __future__ import annotations
 
+import inspect
 import math
 import os
 from collections.abc import Mapping
@@ -16,7 +17,15 @@ from diffsde.analysis.density_flow import check_flow
 from diffsde.analysis.likelihood import bits_per_dim, dequantise, log_likelihood
 from diffsde.equations.reverse import ProbabilityFlow
 from diffsde.errors import InputError
-from diffsde.system.digest import digest, digest_of_score
+from diffsde.solvers.settings import full_settings
+from diffsde.system.description import (
+    described,
+    described_settings,
+    differences,
+    digest_of,
+    digest_of_score,
+    surroundings,
+)
 from diffsde.system.tensorfile import read_tensors, write_tensors
 
 __all__ = ["LikelihoodSummary", "evaluate_likelihood"]
@@ -71,7 +80,8 @@ def evaluate_likelihood(
         flow: see `log_likelihood`.
         images: (N, C, H, W), 8-bit images scaled to [0, 1].
         path: results file, written after every chunk. If it exists, the evaluation continues
-            from it.
+            from it, if it was written by the same flow with the same images and settings. Its
+            score must be one that can be described: see `diffsde.system.description`.
         chunk: images solved at a time. The steps of an adaptive solver depend on it, within
             its tolerance.
         seed: seed of the dequantisation and of the probes.
@@ -79,7 +89,8 @@ def evaluate_likelihood(
         settings: for `log_likelihood`, such as probes, rtol, method.
 
     Raises:
-        InputError: `path` holds results of other images, another model or other settings.
+        InputError: `path` holds results of other images, another model or other settings, or
+            the flow cannot be described.
     """
     from tqdm.auto import tqdm  # here, because no other likelihood needs it
 
@@ -88,8 +99,11 @@ def evaluate_likelihood(
         raise InputError("grad: a data set's likelihood has no graph; call log_likelihood instead")
     if not len(images):
         raise InputError("images: expected at least one")
-    description = _description(flow, images, chunk=chunk, seed=seed, **settings)
-    done, nfe = _results_so_far(path, description)
+    description: dict[str, Any] = {}
+    done, nfe = torch.zeros(0, dtype=torch.float64), 0
+    if path is not None:
+        description = _description(flow, images, chunk=chunk, seed=seed, **settings)
+        done, nfe = _results_so_far(Path(path), description, done)
     with tqdm(total=len(images), initial=len(done), unit="image", disable=not progress) as bar:
         while len(done) < len(images):
             part = images[len(done) : len(done) + chunk]
@@ -104,28 +118,47 @@ def evaluate_likelihood(
     return LikelihoodSummary(done, images[0].numel(), nfe)
 
 
-def _description(flow: ProbabilityFlow, images: Tensor, **settings: Any) -> dict[str, Any]:
+_DEFAULTS = {
+    name: parameter.default
+    for name, parameter in inspect.signature(log_likelihood).parameters.items()
+    if name not in {"flow", "x", "seed", "first", "progress"}
+}
+
+
+def _description(
+    flow: ProbabilityFlow, images: Tensor, *, chunk: int, seed: int, **settings: Any
+) -> dict[str, Any]:
     """Everything that the results depend on, as the results file keeps it."""
+    settings = {**_DEFAULTS, **settings}
+    if settings["eps"] is None:
+        settings["eps"] = flow.sde.eps
+    own = {key: settings[key] for key in ("method", "steps", "clock", "rtol", "atol")}
+    whole = described(flow, "flow")  # of which the score and the SDE are named by themselves
+    for part in ("score", "sde"):
+        whole["modules"].pop(part, None)
+        whole.get("attributes", {}).pop(part, None)
     return {
-        "images": digest([images]),
+        "images": digest_of(images, "images"),
+        "dtype": str(images.dtype),
         "score": digest_of_score(flow.score),
-        "sde": {"name": type(flow.sde).__name__, **flow.sde.config()},
-        **settings,
+        "sde": f"{type(flow.sde).__name__} {digest_of(flow.sde, 'sde')}",
+        "flow": digest_of(whole, "flow"),
+        "chunk": chunk,
+        "seed": seed,
+        **described_settings({**settings, **full_settings(kind="ode", **own), "save": "last"}),
+        **surroundings(),
     }
 
 
-def _results_so_far(
-    path: str | os.PathLike[str] | None, description: Mapping[str, Any]
-) -> tuple[Tensor, int]:
+def _results_so_far(path: Path, description: Mapping[str, Any], none: Tensor) -> tuple[Tensor, int]:
     """The log-likelihoods and evaluations that the results file holds; none without a file."""
-    if path is None or not Path(path).exists():
-        return torch.zeros(0, dtype=torch.float64), 0
+    if not path.exists():
+        return none, 0
     tensors, found = read_tensors(path)
-    before = found.get("likelihood", {})
-    different = [k for k in sorted({*before, *description}) if before.get(k) != description.get(k)]
+    different = differences(found.get("likelihood"), description)
     if different:
         raise InputError(
-            f"{path} holds likelihoods with other {', '.join(different)}: give another path, or "
-            "delete the file to start again"
+            f"{path} holds likelihoods {different}: give another path, or delete the file to "
+            "start again"
         )
     return tensors["log_prob"], int(tensors["nfe"])

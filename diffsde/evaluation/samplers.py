@@ -29,8 +29,14 @@ from diffsde.noise.seeds import NormalTable
 from diffsde.scores.guidance import classifier_free
 from diffsde.scores.model import ScoreModel
 from diffsde.solvers.catalogue import find_solver
+from diffsde.solvers.settings import full_settings
 from diffsde.solvers.solving import solve
-from diffsde.system.digest import digest_of_score
+from diffsde.system.description import (
+    described_settings,
+    differences,
+    digest_of_score,
+    surroundings,
+)
 from diffsde.system.files import written_whole
 from diffsde.system.launch import launched_processes
 from diffsde.system.tensorfile import read_tensors, write_tensors
@@ -43,6 +49,8 @@ __all__ = [
     "evaluate_samplers",
     "sample_images",
 ]
+
+_GUIDANCE = 1.0  # towards the classes, where they are given
 
 
 @dataclass(frozen=True)
@@ -117,12 +125,14 @@ def sample_images(
         n: number of images.
         seed: seed of all random numbers; image i depends on (seed, i) alone.
         out: a folder for finished chunks; a later call with the same arguments continues
-            from there.
+            from there. The model must be one that can be described: see
+            `diffsde.system.description`.
         chunk: images solved at a time.
         progress: show a progress bar.
 
     Raises:
-        InputError: `out` holds chunks of another model.
+        InputError: `out` holds chunks of another model or other settings, or the model cannot
+            be described.
     """
     from accelerate.utils import gather, reduce
     from tqdm.auto import tqdm
@@ -154,7 +164,9 @@ class _Chunks:
 
     def __init__(self, model: ScoreModel, sampler: Sampler, seed: int, folder: Path | None) -> None:
         self.model, self.sampler, self.seed, self.folder = model, sampler, seed, folder
-        self.description = {**asdict(sampler), "seed": seed, "model": digest_of_score(model)}
+        self.description: dict[str, Any] = {}
+        if folder is not None:
+            self.description = _description(model, sampler, seed)
 
     def images(self, first: int, size: int) -> _Chunk:
         """Images first, …, first + size − 1."""
@@ -170,9 +182,10 @@ class _Chunks:
 
     def _read(self, path: Path) -> _Chunk:
         tensors, found = read_tensors(path)
-        if found.get("samples") != self.description:
+        different = differences(found.get("samples"), self.description)
+        if different:
             raise InputError(
-                f"{path} holds images of another model: give another folder, or remove this one's "
+                f"{path} holds images {different}: give another folder, or remove this one's "
                 "files to start again"
             )
         return _Chunk(tensors["images"], int(tensors["nfe"]))
@@ -181,19 +194,37 @@ class _Chunks:
         model, sampler = self.model, self.sampler
         score: Score = model
         if sampler.classes:
-            score = classifier_free(model, _drawn_classes(self.seed, first, size), 1.0)
+            score = classifier_free(model, _drawn_classes(self.seed, first, size), _GUIDANCE)
         sol = solve(
             PROBLEMS[sampler.kind](model.sde, score, model.shape),
             model.sde.prior_sample((size, *model.shape), seed=self.seed, first=first),
             sampler.method,
-            steps=sampler.steps,
-            clock=sampler.clock,
             seed=self.seed,
             first=first,
-            save="last",
-            denoise=sampler.denoise,
+            **_settings(sampler),
         )
         return _Chunk((sol.final.clamp(0, 1) * 255).round().to(torch.uint8), sol.stats.nfe)
+
+
+def _settings(sampler: Sampler) -> dict[str, Any]:
+    """What a sampler asks of `solve`, beside its method."""
+    return {
+        "steps": sampler.steps,
+        "clock": sampler.clock,
+        "save": "last",
+        "denoise": sampler.denoise,
+    }
+
+
+def _description(model: ScoreModel, sampler: Sampler, seed: int) -> dict[str, Any]:
+    """Everything that the images depend on, as their files keep it."""
+    solver = full_settings(sampler.method, sampler.kind, **_settings(sampler))
+    return {
+        **described_settings({**asdict(sampler), **solver, "guidance": _GUIDANCE}),
+        "seed": seed,
+        "model": digest_of_score(model),
+        **surroundings(),
+    }
 
 
 def _drawn_classes(seed: int, first: int, size: int) -> Tensor:

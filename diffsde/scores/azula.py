@@ -30,15 +30,24 @@ def from_azula(denoiser: Any, *, eps: float = 1e-3) -> DenoiserScore:
         denoiser: an `azula.denoise.Denoiser`.
         eps: where solves end; azula's own time, from 1 down to 0, is kept.
     """
-    schedule = denoiser.schedule
+    return _AzulaScore(denoiser, _AzulaSDE(denoiser.schedule, eps))
 
-    def level(t: Tensor) -> Tensor:
-        alpha, sigma = schedule(t)
-        ratio: Tensor = sigma / alpha
-        return ratio
 
-    sde = ScheduleSDE(level, lambda t: schedule(t)[0], T=1.0, eps=eps)
-    return _AzulaScore(denoiser, sde)
+class _AzulaSDE(ScheduleSDE):
+    """The process of azula's schedule, a function of t that gives a(t) and s(t)."""
+
+    def __init__(self, schedule: Any, eps: float) -> None:
+        def level(t: Tensor) -> Tensor:
+            alpha, sigma = schedule(t)
+            ratio: Tensor = sigma / alpha
+            return ratio
+
+        super().__init__(level, lambda t: schedule(t)[0], T=1.0, eps=eps)
+        self.__dict__["schedule"] = schedule  # not a part: the denoiser's own, which it moves
+
+    def description(self) -> dict[str, Any]:
+        """What the process depends on, beside the data's mean."""
+        return {"schedule": self.__dict__["schedule"], **self.config()}
 
 
 class _AzulaScore(DenoiserScore):

@@ -19,6 +19,7 @@ needed here.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -86,14 +87,20 @@ def to_denoiser(score: Score, sde: SDE) -> Denoiser:
         InputError: the score cannot be called, or is an SDE: the arguments are swapped.
     """
     check_model("score", score, "(x, t)")
+    return _ScoreDenoiser(score, sde)
 
-    def denoiser(y: Tensor, sigma: Tensor, **_: Any) -> Tensor:
+
+@dataclass(frozen=True)
+class _ScoreDenoiser:
+    score: Score
+    sde: SDE
+
+    def __call__(self, y: Tensor, sigma: Tensor, **_: Any) -> Tensor:
+        sde = self.sde
         t = sde.time_of_noise_level(sigma)
         scale, level = expand(sde.marginal_scale(t), y), expand(sigma, y)
         # (x + s² score) / a with x = a y, s = a σ
-        return y + scale * level**2 * with_graph(score, "score", scale * y, t)
-
-    return denoiser
+        return y + scale * level**2 * with_graph(self.score, "score", scale * y, t)
 
 
 def check_model(name: str, model: object, call: str) -> None:

@@ -38,6 +38,7 @@ Salimans, arXiv 2207.12598.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -105,9 +106,7 @@ def inpainting(
     if not bool(((mask == 0) | (mask == 1)).all()):
         raise InputError("mask: expected zeros (to be painted) and ones (known)")
     mask = ordinary(mask.to(image))
-    return linear_inverse(
-        score, sde, lambda x: mask.to(x) * x, mask * image, noise=noise, **settings
-    )
+    return linear_inverse(score, sde, _Mask(mask), mask * image, noise=noise, **settings)
 
 
 def super_resolution(
@@ -120,9 +119,7 @@ def super_resolution(
         image: (1, C, H / factor, W / factor), or with B for 1.
         factor: how many times smaller it is.
     """
-    return linear_inverse(
-        score, sde, lambda x: functional.avg_pool2d(x, factor), image, noise=noise, **settings
-    )
+    return linear_inverse(score, sde, _Pool(factor), image, noise=noise, **settings)
 
 
 def deblurring(
@@ -137,14 +134,7 @@ def deblurring(
     """
     if kernel.dim() != 2 or any(n % 2 == 0 for n in kernel.shape):
         raise InputError(f"kernel of shape {tuple(kernel.shape)}: expected (h, w), both odd")
-    kernel = ordinary(kernel)
-
-    def blur(x: Tensor) -> Tensor:
-        weight = kernel.to(x).expand(x.shape[1], 1, *kernel.shape)
-        padding = (kernel.shape[0] // 2, kernel.shape[1] // 2)
-        return functional.conv2d(x, weight, padding=padding, groups=x.shape[1])
-
-    return linear_inverse(score, sde, blur, image, noise=noise, **settings)
+    return linear_inverse(score, sde, _Blur(ordinary(kernel)), image, noise=noise, **settings)
 
 
 def classifier_guided(
@@ -173,6 +163,35 @@ def classifier_free(
         guidance: γ: 0 for no class, 1 for the class, more to exaggerate it.
     """
     return _ClassifierFree(score, label, guidance)
+
+
+# The operators are objects, because results on disk carry a description of them.
+
+
+@dataclass(frozen=True)
+class _Mask:
+    mask: Tensor
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.mask.to(x) * x
+
+
+@dataclass(frozen=True)
+class _Pool:
+    factor: int
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return functional.avg_pool2d(x, self.factor)
+
+
+@dataclass(frozen=True)
+class _Blur:
+    kernel: Tensor
+
+    def __call__(self, x: Tensor) -> Tensor:
+        height, width = self.kernel.shape
+        weight = self.kernel.to(x).expand(x.shape[1], 1, height, width)
+        return functional.conv2d(x, weight, padding=(height // 2, width // 2), groups=x.shape[1])
 
 
 class _Moment(NamedTuple):

@@ -90,6 +90,10 @@ class _Network(nn.Module):
         if way.channels_last:
             network.to(memory_format=torch.channels_last)
 
+    def description(self) -> dict[str, Any]:
+        """How the network is called, for results on disk."""
+        return {"way": self.way, "compiler": _COMPILER_OPTIONS if self.way.compiled else None}
+
     def forward(self, x: Tensor, label: Tensor, *class_label: Tensor) -> Tensor:
         if self.way.channels_last:
             x = x.contiguous(memory_format=torch.channels_last)
@@ -138,4 +142,5 @@ def _without_autocast(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
         with torch.autocast(x.device.type, enabled=False):
             return forward(x.float(), *rest, **named)
 
+    exact.description = lambda: "without autocast"  # type: ignore[attr-defined]
     return exact

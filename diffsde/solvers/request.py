@@ -29,9 +29,9 @@ from diffsde.solvers.state import SolveState, Step, Stepping
 from diffsde.solvers.stop_rules import Event, StopRules
 from diffsde.solvers.trajectory import Trajectory
 
-__all__ = ["Request", "solve_part"]
+__all__ = ["DEFAULT_STEPS", "Request", "solve_part"]
 
-_DEFAULT_STEPS = 500  # as in the tutorial
+DEFAULT_STEPS = 500  # as in the tutorial
 _SAVED_TIMES = 50  # of an SDE whose steps are adaptive
 
 
@@ -86,7 +86,7 @@ class Request:
             ts, steps = None, steps or 1
         if steps is None and ts is None:
             if not self.adaptive:
-                steps = _DEFAULT_STEPS
+                steps = DEFAULT_STEPS
             elif self.solver.kind == "sde":
                 steps = _SAVED_TIMES if self.save == "all" else None
         return make_grid(equation.clock, steps, ts, self.save, adaptive=self.adaptive)

@@ -4,7 +4,9 @@ May import `errors` only.
 
     files        files written whole or not at all
     tensorfile   tensors and a description in one safetensors file
-    digest       digests that identify models and images
+    digest       digests that identify tensors
+    code         what a user's own class computes
+    description  everything on which an object's numbers depend
     launch       the processes of one launch
     interrupts   Ctrl-C
     compiler     whether networks can be compiled

@@ -1,18 +1,14 @@
-"""Digests that identify a model or a set of images.
-
-Results on disk carry the digest of what produced them, so that nothing else reuses them.
-"""
+"""Digests that identify tensors by every bit of them."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-__all__ = ["digest", "digest_of_score"]
+__all__ = ["digest"]
 
 
 def digest(tensors: Iterable[Tensor]) -> str:
@@ -23,9 +19,3 @@ def digest(tensors: Iterable[Tensor]) -> str:
         flat = tensor.detach().cpu().contiguous().reshape(-1)
         found.update(flat.view(torch.uint8).numpy().tobytes())
     return found.hexdigest()[:16]
-
-
-def digest_of_score(score: Any) -> str:
-    """The name of a score's class, and the digest of its weights if it is a module."""
-    weights = score.state_dict().values() if isinstance(score, nn.Module) else ()
-    return f"{type(score).__name__} {digest(weights)}"

@@ -17,7 +17,7 @@ from diffsde.errors import InputError, TrainingError
 from diffsde.scores.checkpoint import describe_model
 from diffsde.scores.model import ScoreModel
 from diffsde.system.compiler import has_compiler
-from diffsde.system.digest import digest_of_score
+from diffsde.system.digest import digest
 from diffsde.training.accelerators import agreed, batch_parts
 from diffsde.training.losses import fastest_precision, loss_of_images
 from diffsde.training.noise import TrainingNoise
@@ -41,6 +41,7 @@ class Run:
 
     Attributes:
         model: the model in training.
+        digest: of the training images and labels.
         divided: the same model, its network wrapped by accelerate to share gradients among
             processes; `steppers` are the wrapped `optimizers`.
         parts: the positions of a batch that this process works on, in turn.
@@ -57,6 +58,7 @@ class Run:
         teacher: ScoreModel | None,
     ) -> None:
         self.data, self.recipe, self.accelerator = data, recipe, accelerator
+        self.digest = _digest_of_data(data)
         self.model = model.to(accelerator.device)
         self.teacher = None if teacher is None else Teacher(teacher, model, data)
         self.averages = [AveragedNetwork(model.network, decay) for decay in recipe.averages]
@@ -124,6 +126,17 @@ class Run:
         recipe = extended(state.recipe, recipe or state.recipe, path)
         _check_data(data, recipe)
         run = cls(data, recipe, state.model, accelerator, state.teacher)
+        if state.data is None:
+            warnings.warn(
+                f"{path} is of an older version, which did not write down on what it was trained: "
+                "whether these are the same images is not checked",
+                stacklevel=2,
+            )
+        elif state.data != run.digest:
+            raise InputError(
+                f"{path} was trained on other images or labels of the same shape: resume with the "
+                "data set that it began with"
+            )
         try:
             run._load_rest(state.rest)
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
@@ -274,7 +287,7 @@ class Run:
             rest |= {f"optimizer{i}.{k}": v for k, v in moments(optimizer).items()}
         images = tuple(self.data.images.shape)
         teacher = self._taught_by()
-        run = RunState(self.recipe, self.model, teacher, images, self.progress, rest)
+        run = RunState(self.recipe, self.model, teacher, images, self.digest, self.progress, rest)
         return run.contents()
 
     def _taught_by(self) -> ScoreModel | None:
@@ -282,18 +295,22 @@ class Run:
 
     def card(self) -> dict[str, Any]:
         """What the model's file says about its training."""
-        at, teacher = self.progress, self._taught_by()
+        at, teacher = self.progress, self.teacher
         return {
             "data": self.data.name,
             "recipe": asdict(self.recipe),
             "teacher": None
             if teacher is None
-            else {**describe_model(teacher), "digest": digest_of_score(teacher)},
+            else {**describe_model(teacher.model), "digest": teacher.digest},
             "updates": at.step,
             "seconds": round(at.seconds),
             "loss": at.losses[-1][1] if at.losses else None,
             "held_out_loss": min(at.held_out[-1][1]) if at.held_out else None,
         }
+
+
+def _digest_of_data(data: ImageData) -> str:
+    return digest([data.images] if data.labels is None else [data.images, data.labels])
 
 
 def _check_data(data: ImageData, recipe: Recipe) -> None:

@@ -68,6 +68,7 @@ class RunState:
         model: what it trains.
         teacher: the model it learns from, if not from the images.
         images: the shape of its training images, (N, C, H, W).
+        data: digest of the images and labels; None in files of older versions.
         progress: how far it has come.
         rest: the tensors of averages and optimisers, by names that only the run knows.
     """
@@ -76,6 +77,7 @@ class RunState:
     model: ScoreModel
     teacher: ScoreModel | None
     images: tuple[int, ...]
+    data: str | None
     progress: Progress
     rest: dict[str, Tensor]
 
@@ -96,9 +98,10 @@ class RunState:
             taught_by, teacher = notes.get("teacher"), None
             if taught_by is not None:
                 teacher = build_model(taught_by, pop_prefixed(tensors, "teacher."))
+                teacher.sde.centre(pop_prefixed(tensors, "teacher_prior.").get("data_mean"))
         except (KeyError, TypeError, ValueError) as error:
             raise not_a_run(path, error) from error
-        return cls(recipe, model, teacher, images, progress, tensors)
+        return cls(recipe, model, teacher, images, notes.get("data"), progress, tensors)
 
     def contents(self) -> State:
         """The tensors and notes of its file."""
@@ -108,11 +111,14 @@ class RunState:
         if self.teacher is not None:
             weights = self.teacher.network.state_dict()
             tensors |= {f"teacher.{k}": v for k, v in weights.items()}
+            if self.teacher.sde.data_mean is not None:
+                tensors["teacher_prior.data_mean"] = self.teacher.sde.data_mean
         notes = {
             "recipe": asdict(self.recipe),
             "model": describe_model(self.model),
             "teacher": None if self.teacher is None else describe_model(self.teacher),
             "images": list(self.images),
+            "data": self.data,
             **asdict(self.progress),
         }
         return tensors | self.rest, notes

@@ -22,6 +22,7 @@ from diffsde.data.images import ImageData
 from diffsde.errors import InputError
 from diffsde.scores.checkpoint import describe_model
 from diffsde.scores.model import ScoreModel
+from diffsde.system.description import digest_of_score
 from diffsde.training.objectives import Target
 
 __all__ = ["Teacher"]
@@ -35,6 +36,9 @@ class Teacher:
             given the class of each image.
         pupil: the model in training, with the same image shape and forward process.
         data: the training images, with labels if the teacher knows classes.
+
+    Attributes:
+        digest: of the model's description, by which a training card tells teachers apart.
 
     Raises:
         InputError: these do not fit together.
@@ -53,6 +57,7 @@ class Teacher:
         self.data = data
         place = next(pupil.network.parameters()).device
         self.model = copy.deepcopy(model).to(place).eval().requires_grad_(False)
+        self.digest = digest_of_score(self.model)
 
     def target(self, index: Tensor) -> Target:
         """The targets for the images with these indices: a function of (x(t), t)."""

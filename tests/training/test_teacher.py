@@ -15,11 +15,12 @@ from diffsde.equations.variance_exploding import VESDE
 from diffsde.errors import InputError
 from diffsde.scores.exact import GaussianScore
 from diffsde.scores.preconditioning import DenoisedPrediction
-from diffsde.system.digest import digest_of_score
-from diffsde.system.tensorfile import read_tensors
+from diffsde.system.description import digest_of_score
+from diffsde.system.tensorfile import read_tensors, write_tensors
 from diffsde.training.noise import TrainingNoise
 from diffsde.training.objectives import numbers_per_image, training_loss
 from diffsde.training.recipes import Recipe
+from diffsde.training.run_folder import RunFolder
 from diffsde.training.teacher import Teacher
 from tests.launched import small_model
 
@@ -111,6 +112,38 @@ def test_the_card_tells_one_teacher_from_another(tmp_path: Path) -> None:
         assert notes["teacher"]["digest"] == digest_of_score(model)
         found.append(notes["teacher"]["digest"])
     assert found[0] != found[1]
+
+
+def test_the_card_tells_teachers_apart_by_all_that_they_are(tmp_path: Path) -> None:
+    """One weight in two preconditionings, and a mean; a resumed run names the same teacher."""
+    recipe = replace(RECIPE, epochs=1, batch_size=12, averages=(), blocks=(1, 1, 1))
+    plain, centred, other = small_model(0), small_model(0), small_model(0)
+    centred.sde.centre(torch.full((1, 8, 8), 0.3))
+    other.preconditioning = DenoisedPrediction(0.5)
+    digests = [Teacher(model, small_model(0), grey()).digest for model in (plain, centred, other)]
+    assert len(set(digests)) == 3
+    train(tmp_path, grey(), recipe, teacher=centred, progress=False)
+    train(tmp_path, grey(), replace(recipe, epochs=2), resume=True, progress=False)
+    notes = read_tensors(tmp_path / "model.safetensors")[1]["notes"]
+    assert notes["updates"] == 2
+    assert notes["teacher"]["digest"] == digests[1]
+
+
+def test_a_run_goes_on_with_its_own_images_only(tmp_path: Path) -> None:
+    recipe = replace(RECIPE, epochs=1, batch_size=12, averages=(), blocks=(1, 1, 1))
+    train(tmp_path, grey(), recipe, progress=False)
+    darker = replace(grey(), images=grey().images - 1)
+    relabelled = replace(grey(), labels=torch.zeros(12, dtype=torch.long))
+    longer = replace(recipe, epochs=2)
+    for data in (darker, relabelled, grey(labels=False)):
+        with pytest.raises(InputError, match="other images or labels of the same shape: resume"):
+            train(tmp_path, data, longer, resume=True, progress=False)
+    state = RunFolder(tmp_path, 1).newest()
+    tensors, notes = read_tensors(state)
+    del notes["data"]  # as older versions wrote it
+    write_tensors(state, tensors, notes)
+    with pytest.warns(UserWarning, match="older version.*not checked"):
+        train(tmp_path, grey(), longer, resume=True, progress=False)
 
 
 def test_a_teacher_stays_as_it_was() -> None:
