@@ -80,6 +80,19 @@ def test_both_sources_give_no_levy_area_where_it_has_no_effect() -> None:
         assert area.count_nonzero() == 0
 
 
+def test_levy_areas_have_their_law() -> None:
+    """A_ij = ½ ∫ W_i dW_j − W_j dW_i: variance h²/4, and H_i W_j − W_i H_j given W and H."""
+    h, n = 0.3, 20_000
+    w, u, area = SequentialBrownian(3, (n, 2), dtype=torch.float64)(0.0, h, True, True)
+    assert torch.equal(area, -area.transpose(1, 2))
+    a, mean = area[:, 0, 1], w[:, 1] * (u[:, 0] / h) - w[:, 0] * (u[:, 1] / h)
+    # Its fourth moment is 5 times its squared variance, so the variance is known to 2 / √n.
+    assert float(a.var()) == pytest.approx(h**2 / 4, rel=10 / math.sqrt(n))
+    rest = a - mean
+    assert float(rest.var()) == pytest.approx(h**2 / 12, rel=10 / math.sqrt(n))
+    assert abs(correlation(rest, mean)) < 5 / math.sqrt(n)
+
+
 def test_the_same_interval_twice_is_the_same_noise() -> None:
     noise = sequential()
     assert torch.equal(noise(0.0, 0.1), noise(0.0, 0.1))

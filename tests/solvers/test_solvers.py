@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 
 import pytest
@@ -122,6 +123,28 @@ def test_the_strong_order_against_the_exact_path(row: Solver) -> None:
     assert slope(errors) > row.order - 0.15, errors
 
 
+class LinearNoise(nn.Module):
+    """dx = (1 + 3 t) dW, so that x(1) − x(0) = 4 W(1) − 3 ∫ W."""
+
+    noise_type, sde_type = "additive", "ito"
+
+    def f(self, t: Tensor, y: Tensor) -> Tensor:
+        return torch.zeros_like(y)
+
+    def g(self, t: Tensor, y: Tensor) -> Tensor:
+        return (1 + 3 * t) * torch.eye(y.shape[1]).to(y).expand(len(y), -1, -1)
+
+
+@pytest.mark.parametrize("name", ["sosra", "srk"])
+def test_order_one_and_a_half_knows_the_integral_of_the_noise(name: str) -> None:
+    """Where g is linear in t and there is no drift, every step is exact."""
+    x, noise = torch.ones(5, 3, dtype=torch.float64), BrownianPath(2)
+    w, integral = noise.bind(x.shape, dtype=torch.float64)(0.0, 1.0, return_U=True)
+    for steps in (1, 7):
+        sol = solve(LinearNoise(), x, name, ts=[0.0, 1.0], steps=steps, noise=noise)
+        torch.testing.assert_close(sol.final, x + 4 * w - 3 * integral, rtol=1e-9, atol=1e-9)
+
+
 @functools.cache
 def linear_problem() -> tuple[GaussianScore, Tensor, BrownianPath, Tensor]:
     """A score, states, a Brownian path, and where the path takes the states."""
@@ -150,7 +173,7 @@ def exact_end(score: GaussianScore, x: Tensor, noise: BrownianPath, parts: int =
     (_, start), (_, end) = g_and_v(us[0]), g_and_v(us[-1])
     bound = noise.bind(x.shape, dtype=torch.float64)
     final = score.mean + end / start * (x - score.mean)
-    for a, b in zip(us[:-1], us[1:], strict=True):
+    for a, b in itertools.pairwise(us):
         w, integral = bound(a, b, return_U=True)
         g, v = g_and_v((a + b) / 2)
         # d log w / du, from g = σᵗ and dv/du = −g².
