@@ -54,13 +54,13 @@ def test_precision_and_recall_tell_missing_from_wrong() -> None:
 
 
 def test_each_ball_has_the_radius_of_its_own_set() -> None:
-    """By hand, on a line: six points in steps of 1, and six in steps of 10."""
+    """By hand, on a line: six points in steps of 1, and six in steps of 7.5."""
     narrow, wide = (
-        torch.nn.functional.pad(step * torch.arange(6.0)[:, None], (0, 63)) for step in (1, 10)
+        torch.nn.functional.pad(step * torch.arange(6.0)[:, None], (0, 63)) for step in (1, 7.5)
     )
-    # The narrow balls reach to 5 + 3 and cover one wide point; the wide ones cover everything.
-    assert precision_recall(narrow, wide) == pytest.approx((1, 1 / 6))
-    assert precision_recall(wide, narrow) == pytest.approx((1 / 6, 1))
+    # The narrow balls reach to 5 + 3 and cover two wide points; the first wide one reaches to 22.5.
+    assert precision_recall(narrow, wide) == pytest.approx((1, 2 / 6))
+    assert precision_recall(wide, narrow) == pytest.approx((2 / 6, 1))
 
 
 def test_the_bootstrap_resamples_as_many_as_there_are(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,39 +27,66 @@ def test_names_are_their_own() -> None:
     assert max(Counter(m.name for m in MUTATIONS).values()) == 1
 
 
+def two(name: str, old: str, new: str) -> Mutation:
+    return Mutation(name, "two.py", old, new, "test_two.py")
+
+
+@pytest.fixture
+def small_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A package of one function, one test, and a mutation for every verdict."""
+    for name in ("diffsde", "tests"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").touch()
+    (tmp_path / "setup.cfg").write_text("[tool:pytest]\n")
+    (tmp_path / "diffsde" / "two.py").write_text("def two() -> int:\n    return 2\n")
+    (tmp_path / "tests" / "test_two.py").write_text(
+        "from diffsde.two import two\n\n\ndef test_two() -> None:\n    assert two() > 1\n"
+    )
+    monkeypatch.setattr(mutation, "ROOT", tmp_path)
+    table = two("seen", "2", "1"), two("unseen", "2", "3"), two("gone", "7", "3")
+    monkeypatch.setattr(mutation, "MUTATIONS", table)
+    return tmp_path
+
+
+def test_what_becomes_of_mutations(
+    small_repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = small_repository / "diffsde" / "two.py"
+    before = source.read_text()
+    assert main([]) == 1
+    found = [line.split("  ")[-1] for line in capsys.readouterr().out.splitlines()[1:]]
+    assert found == ["killed", "SURVIVED", "text found 0 times", found[-1]]
+    assert found[-1] == "1 of 3 killed; not: unseen; not: gone"
+    assert source.read_text() == before
+
+
 @pytest.mark.parametrize(
-    ("text", "old", "verdict", "code"),
+    ("codes", "said", "code"),
     [
-        ("assert 1 + 1 == two.two()", "return 2", "killed", 0),
-        ("assert two.two() > 0", "return 2", "SURVIVED", 1),
-        ("assert two.two() > 0", "return 7", "text found 0 times", 1),
-        ("assert two.two() > 2", "return 2", "they must pass before", 1),
+        ([0, 1], "killed", 0),
+        ([0, None], "killed (time)", 0),
+        ([0, 0], "SURVIVED", 1),
+        ([0, 4], "not run: pytest ended with 4", 1),
+        ([1], "they must pass before they can tell anything", 1),
     ],
 )
-def test_what_becomes_of_a_mutation(
-    text: str,
-    old: str,
-    verdict: str,
+def test_the_exit_code(
+    codes: list[int | None],
+    said: str,
     code: int,
-    tmp_path: Path,
+    small_repository: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """In a repository of two functions."""
-    (tmp_path / "diffsde").mkdir()
-    (tmp_path / "tests").mkdir()
-    for name in ("diffsde", "tests"):
-        (tmp_path / name / "__init__.py").touch()
-    (tmp_path / "setup.cfg").write_text("[tool:pytest]\n")
-    source = tmp_path / "diffsde" / "two.py"
-    source.write_text("def two() -> int:\n    return 2\n")
-    (tmp_path / "tests" / "test_two.py").write_text(
-        f"from diffsde import two\n\n\ndef test_two() -> None:\n    {text}\n"
-    )
-    before = source.read_text()
-    monkeypatch.setattr(mutation, "ROOT", tmp_path)
-    table = (Mutation("two", "two.py", old, "return 3", "test_two.py"),)
-    monkeypatch.setattr(mutation, "MUTATIONS", table)
-    assert main([]) == code
-    assert verdict in capsys.readouterr().out
-    assert source.read_text() == before
+    """First of the tests without a mutation, then of those with one."""
+    coming = iter(codes)
+    monkeypatch.setattr(mutation, "run_tests", lambda *_: (next(coming), "output"))
+    assert main(["--only", "seen"]) == code
+    assert said in capsys.readouterr().out
+
+
+def test_names_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--list"]) == 0
+    assert capsys.readouterr().out.split("\n")[:-1] == [m.name for m in MUTATIONS]
+    with pytest.raises(SystemExit):
+        main(["--only", "nothing of that name"])
