@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -23,15 +23,16 @@ def test_auto_takes_the_faster_precision(
 ) -> None:
     """Whatever the first update of each costs, which prepares those that follow."""
     model = ScoreModel(nn.Linear(1, 1), VESDE(), (1, 4, 4))
-    calls = {"float32": 0, "bfloat16": 0}
+    calls, now = {"float32": 0, "bfloat16": 0}, 0.0
 
     def timed(model: ScoreModel, data: object, index: object, recipe: Recipe, _: Tensor) -> Tensor:
+        nonlocal now
         calls[recipe.precision] += 1
-        first = calls[recipe.precision] == 1
-        time.sleep(0.2 if first and recipe.precision == fast else 0)
-        time.sleep(0.05 if recipe.precision == slow else 0)
+        preparing = 10.0 if calls[recipe.precision] == 1 and recipe.precision == fast else 0.0
+        now += preparing + (2.0 if recipe.precision == slow else 1.0)
         return model.network.weight.sum()
 
     monkeypatch.setattr(losses, "loss_of_images", timed)
+    monkeypatch.setattr(losses, "time", SimpleNamespace(perf_counter=lambda: now))
     assert losses.fastest_precision(model, DATA, Recipe(), range(4)) == fast
     assert model.network.weight.grad is None
