@@ -30,8 +30,17 @@ def sequential() -> BoundBrownian:
 
 @pytest.mark.parametrize("make", [path, sequential])
 def test_increments_and_areas_have_their_law(make: object) -> None:
-    noise = make()  # type: ignore[operator]
-    for a, b in INTERVALS:
+    assert_their_law(make(), INTERVALS)  # type: ignore[operator]
+
+
+def test_the_bridge_within_an_interval_has_its_law() -> None:
+    """At the coarsest resolution, where nothing is halved and each cell is bridged once."""
+    noise = BrownianPath(3, resolution=1.0).bind(SIZE, dtype=torch.float64)
+    assert_their_law(noise, [(0.0, 1.3), (1.3, 2.6), (2.6, 3.9), (3.9, 5.0), (0.0, 5.0)])
+
+
+def assert_their_law(noise: BoundBrownian, intervals: list[tuple[float, float]]) -> None:
+    for a, b in intervals:
         w, u = noise(a, b, return_U=True)
         h = b - a
         area = u / h - w / 2
