@@ -1,6 +1,6 @@
 """Do the tests see? One wrong formula at a time, and the tests that must fail.
 
-    python tests/mutation.py                 every mutation: about ten minutes on one core
+    python tests/mutation.py                 every mutation: ten minutes on an idle core
     python tests/mutation.py --list          their names
     python tests/mutation.py --only NAME     this one; may be given several times
 
@@ -91,8 +91,7 @@ MUTATIONS = (
         "torch.where((low <= sigma) & (sigma <= high)", "torch.where((low <= sigma)", _CHURN,
     ),
     Mutation(
-        "churn: S_noise", "solvers/methods/edm.py",
-        "added=noise * (", "added=(", _CHURN,
+        "churn: S_noise", "solvers/methods/edm.py", "added=noise * (", "added=(", _CHURN,
     ),
     Mutation(
         "churn: γ without its cap", "solvers/methods/edm.py",
@@ -100,8 +99,7 @@ MUTATIONS = (
         'options["S_churn"] / (len(state.nodes) - 1)', _CHURN,
     ),
     Mutation(
-        "churn: γ by nodes, not steps", "solvers/methods/edm.py",
-        "(len(state.nodes) - 1)", "len(state.nodes)", _CHURN,
+        "churn: γ by nodes, not steps", "solvers/methods/edm.py", "(len(state.nodes) - 1)", "len(state.nodes)", _CHURN,
     ),
     # other methods
     Mutation(
@@ -287,6 +285,10 @@ MUTATIONS = (
     Mutation(
         "bridge: weight of the area", "noise/brownian_path.py",
         "6 * h1 * h2 / h**2 * interval.area", "3 * h1 * h2 / h**2 * interval.area", _BROWNIAN,
+    ),
+    Mutation(
+        "bridge: spread of the area", "noise/brownian_path.py",
+        "math.sqrt(3) * (h1 * h2)", "(h1 * h2)", _BROWNIAN,
     ),
     Mutation(
         "space-time Lévy area: variance", "noise/brownian.py",

@@ -36,7 +36,7 @@ def test_increments_and_areas_have_their_law(make: object) -> None:
 def test_the_bridge_within_an_interval_has_its_law() -> None:
     """At the coarsest resolution, where nothing is halved and each cell is bridged once."""
     noise = BrownianPath(3, resolution=1.0).bind(SIZE, dtype=torch.float64)
-    assert_their_law(noise, [(0.0, 1.3), (1.3, 2.6), (2.6, 3.9), (3.9, 5.0), (0.0, 5.0)])
+    assert_their_law(noise, [(0.0, 1.3), (1.3, 2.5), (2.5, 3.5), (3.5, 4.9), (4.9, 6.0)])
 
 
 def assert_their_law(noise: BoundBrownian, intervals: list[tuple[float, float]]) -> None:
@@ -46,6 +46,8 @@ def assert_their_law(noise: BoundBrownian, intervals: list[tuple[float, float]])
         area = u / h - w / 2
         for value, std in ((w, math.sqrt(h)), (area, math.sqrt(h / 12))):
             assert stats.kstest((value / std).flatten().numpy(), "norm").pvalue > 1e-4
+            spread = float((value / std).square().mean())
+            assert spread == pytest.approx(1, abs=5 * math.sqrt(2 / value.numel()))
         assert abs(correlation(w, area)) < 5 / math.sqrt(w.numel())
 
 
