@@ -99,7 +99,8 @@ MUTATIONS = (
         'options["S_churn"] / (len(state.nodes) - 1)', _CHURN,
     ),
     Mutation(
-        "churn: γ by nodes, not steps", "solvers/methods/edm.py", "(len(state.nodes) - 1)", "len(state.nodes)", _CHURN,
+        "churn: γ by nodes, not steps", "solvers/methods/edm.py",
+        "(len(state.nodes) - 1)", "len(state.nodes)", _CHURN,
     ),
     # other methods
     Mutation(
@@ -148,12 +149,10 @@ MUTATIONS = (
         "1 / (solver.order + 0.5)", "1 / (solver.order + 1)", _NEXT,
     ),
     Mutation(
-        "chunk: first is forgotten", "solvers/chunks.py",
-        "first + start)", "start)", _CHUNKS,
+        "chunk: first is forgotten", "solvers/chunks.py", "first + start)", "start)", _CHUNKS,
     ),
     Mutation(
-        "chunk: every part is the first", "solvers/chunks.py",
-        "first + start)", "first)", _CHUNKS,
+        "chunk: every part is the first", "solvers/chunks.py", "first + start)", "first)", _CHUNKS,
     ),
     # metrics
     Mutation(
