@@ -248,6 +248,25 @@ def test_budget_names_what_the_number_depends_on() -> None:
     assert budget["probe"] > 0
 
 
+def test_budget_s_parts_are_known() -> None:
+    """For Gaussian data the flow is affine: the errors of the probes are of a quadratic form."""
+    score, flow = gaussian(VESDE())
+    x = score.sample(300, 1e-3, seed=0).double()
+    settings = {"probe": "gaussian", "rtol": 1e-3, "atol": 1e-3}
+    budget = error_budget(flow, x, seed=1, probes=16, **settings)
+    (_, c0), (_, c1) = (score._law(x[:1], t) for t in (flow.sde.eps, flow.sde.T))
+    growth = 0.5 * (c1 / c0).log()
+    one_probe = math.sqrt(2 * float(growth.square().sum()))  # Var zᵀJz = 2 tr J² for normal z
+    assert budget["probe"] == pytest.approx(one_probe / 3 / BIT, rel=0.05)
+    usual, finer, later = (
+        log_likelihood(flow, x, seed=1, probes=16, **{**settings, **how}).bits_per_dim
+        for how in ({}, {"rtol": 1e-5, "atol": 1e-5}, {"eps": 2 * flow.sde.eps})
+    )
+    assert budget["tolerance"] == pytest.approx(float((usual - finer).mean()), abs=1e-9)
+    assert budget["epsilon"] == pytest.approx(float((later - usual).mean()), abs=1e-9)
+    assert budget["images"] == pytest.approx(float(usual.std()) / math.sqrt(300), rel=1e-6)
+
+
 @every_sde
 def test_bits_by_noise_are_the_whole_and_each_is_known(make: type[SDE]) -> None:
     """For Gaussian data ∂D/∂y = c² / (c² + σ²), and its integral is a logarithm."""

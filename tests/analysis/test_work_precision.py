@@ -68,6 +68,16 @@ def test_a_weak_error_is_of_the_laws() -> None:
     assert weak < 1e-4 < 0.1 < strong
 
 
+@pytest.mark.parametrize(("shift", "factor"), [(0.1, 1.0), (0.0, 1.5), (0.1, 0.8)])
+def test_a_weak_error_is_of_mean_and_std(shift: float, factor: float) -> None:
+    """Between laws that differ by a shift and a factor it is known: see the module."""
+    mean, std = EXACT.mean(0), EXACT.std(0)
+    reference = mean + shift + factor * (EXACT - mean)
+    found = work_precision(FLOW, ["rk4"], [640], x=X, reference=reference, measure="weak").rows[0]
+    exact = math.sqrt(float((shift**2 + ((factor - 1) * std) ** 2).mean()))
+    assert found.error == pytest.approx(exact, rel=1e-4)
+
+
 def test_adaptive_methods_run_at_tolerances() -> None:
     table = work_precision(FLOW, ["bosh3"], [10], x=X, tolerances=[1e-2, 1e-4], reference=EXACT)
     loose, tight = table.rows

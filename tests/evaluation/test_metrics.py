@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
 from diffsde.data.images import load_images
 from diffsde.errors import InputError
+from diffsde.evaluation import metrics
 from diffsde.evaluation.metrics import (
     evaluate,
     fid,
@@ -48,6 +51,26 @@ def test_precision_and_recall_tell_missing_from_wrong() -> None:
     wrong = torch.cat([half, cloud(300, mean=-20.0, seed=3)])
     precision, recall = precision_recall(wrong, real)
     assert 0.2 < precision < 0.5
+
+
+def test_each_ball_has_the_radius_of_its_own_set() -> None:
+    """By hand, on a line: six points in steps of 1, and six in steps of 7.5."""
+    narrow, wide = (
+        torch.nn.functional.pad(step * torch.arange(6.0)[:, None], (0, 63)) for step in (1, 7.5)
+    )
+    # The narrow balls reach to 5 + 3 and cover two wide points; the first wide one reaches to 22.5.
+    assert precision_recall(narrow, wide) == pytest.approx((1, 2 / 6))
+    assert precision_recall(wide, narrow) == pytest.approx((2 / 6, 1))
+
+
+def test_the_bootstrap_resamples_as_many_as_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a score that is a mean of n numbers, the bootstrap error is std / √n."""
+    features, resamplings = cloud(300, std=3.0)[:, :1], 2000
+    monkeypatch.setattr(metrics, "fid", lambda generated, real: float(generated.mean()))
+    found = metrics._fid_error(features, features, resamplings, seed=0)
+    exact = float(features.std(correction=0)) / math.sqrt(300)
+    assert found == pytest.approx(exact, rel=4 / math.sqrt(2 * resamplings))
+    assert math.isnan(metrics._fid_error(features, features, 1, seed=0))
 
 
 def test_classifier_knows_its_digits() -> None:

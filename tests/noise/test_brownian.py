@@ -30,13 +30,24 @@ def sequential() -> BoundBrownian:
 
 @pytest.mark.parametrize("make", [path, sequential])
 def test_increments_and_areas_have_their_law(make: object) -> None:
-    noise = make()  # type: ignore[operator]
-    for a, b in INTERVALS:
+    assert_their_law(make(), INTERVALS)  # type: ignore[operator]
+
+
+def test_the_bridge_within_an_interval_has_its_law() -> None:
+    """At the coarsest resolution, where nothing is halved and each cell is bridged once."""
+    noise = BrownianPath(3, resolution=1.0).bind(SIZE, dtype=torch.float64)
+    assert_their_law(noise, [(0.0, 1.3), (1.3, 2.5), (2.5, 3.5), (3.5, 4.9), (4.9, 6.0)])
+
+
+def assert_their_law(noise: BoundBrownian, intervals: list[tuple[float, float]]) -> None:
+    for a, b in intervals:
         w, u = noise(a, b, return_U=True)
         h = b - a
         area = u / h - w / 2
         for value, std in ((w, math.sqrt(h)), (area, math.sqrt(h / 12))):
             assert stats.kstest((value / std).flatten().numpy(), "norm").pvalue > 1e-4
+            spread = float((value / std).square().mean())
+            assert spread == pytest.approx(1, abs=5 * math.sqrt(2 / value.numel()))
         assert abs(correlation(w, area)) < 5 / math.sqrt(w.numel())
 
 
@@ -78,6 +89,19 @@ def test_both_sources_give_no_levy_area_where_it_has_no_effect() -> None:
         w, area = noise(0.0, 0.5, return_A=True)
         assert area.shape == (*w.shape, w.shape[1])
         assert area.count_nonzero() == 0
+
+
+def test_levy_areas_have_their_law() -> None:
+    """A_ij = ½ ∫ W_i dW_j − W_j dW_i: variance h²/4, and H_i W_j − W_i H_j given W and H."""
+    h, n = 0.3, 20_000
+    w, u, area = SequentialBrownian(3, (n, 2), dtype=torch.float64)(0.0, h, True, True)
+    assert torch.equal(area, -area.transpose(1, 2))
+    a, mean = area[:, 0, 1], w[:, 1] * (u[:, 0] / h) - w[:, 0] * (u[:, 1] / h)
+    # Its fourth moment is 5 times its squared variance, so the variance is known to 2 / √n.
+    assert float(a.var()) == pytest.approx(h**2 / 4, rel=10 / math.sqrt(n))
+    rest = a - mean
+    assert float(rest.var()) == pytest.approx(h**2 / 12, rel=10 / math.sqrt(n))
+    assert abs(correlation(rest, mean)) < 5 / math.sqrt(n)
 
 
 def test_the_same_interval_twice_is_the_same_noise() -> None:

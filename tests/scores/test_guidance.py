@@ -101,6 +101,39 @@ def test_cheaper_covariance_is_exact_for_what_it_supposes() -> None:
     assert not torch.allclose(wrong(x, 0.3), own(x, 0.3), rtol=1e-2)
 
 
+def test_conjugate_gradients_stop_where_the_jacobian_is_not_positive() -> None:
+    """A learned Jacobian may be anything: where A V Aᵀ is negative, nothing is added."""
+    sde, t = VPSDE(), torch.tensor(0.3, dtype=torch.float64)
+    a, s = sde.marginal_scale(t), sde.marginal_std(t)
+
+    def score(x: Tensor, t: Tensor | float) -> Tensor:
+        """Of the denoiser ± x: − for the samples that begin with a negative number."""
+        denoised = torch.where(x[:, :1] < 0, -x, x)
+        return (a * denoised - x) / s**2
+
+    x = torch.randn(6, 4, generator=torch.Generator().manual_seed(0)).double()
+    guided = linear_inverse(score, sde, seen, Y, noise=0.01)(x, t)
+    wrong = x[:, 0] < 0
+    assert 0 < int(wrong.sum()) < 6
+    torch.testing.assert_close(guided[wrong], score(x, t)[wrong], rtol=0, atol=0)
+    # Elsewhere V = s² / a I, and the system is solved exactly.
+    system = s**2 / a * A @ A.T + 0.01**2 * torch.eye(2)
+    added = torch.linalg.solve(system, (Y - seen(x)).T).T @ A
+    torch.testing.assert_close(guided[~wrong], (score(x, t) + added)[~wrong])
+
+
+def test_a_sample_that_agrees_already_stays_as_it_is() -> None:
+    """Its residual is zero, and conjugate gradients would divide zero by zero."""
+    sde = VPSDE()
+    score = GaussianScore(sde, torch.zeros(4), STD)
+    zero, other = torch.zeros(1, 4).double(), torch.ones(1, 4).double()
+    guided = linear_inverse(score, sde, seen, torch.zeros(1, 2), noise=NOISE)
+    both = guided(torch.cat([zero, other]), 0.3)
+    assert torch.equal(both[:1], zero)
+    torch.testing.assert_close(both[1:], guided(other, 0.3))
+    assert bool(torch.isfinite(both).all())
+
+
 def test_known_pixels_are_kept_and_the_rest_is_drawn() -> None:
     sde = EDMSDE()
     shape = (1, 4, 4)

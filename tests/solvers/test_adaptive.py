@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import Tensor
 
 from diffsde import BrownianPath, SolveError, list_solvers, solve
 from diffsde.solvers.registry import Solver
-from tests.problems import assert_same_law, mixture, reverse
+from tests.problems import assert_same_law, gaussian, mild, mixture, reverse
 
 ROWS = [row for row in list_solvers("sde") if row.can_adapt]
 SCORE = mixture(dims=8)
@@ -76,3 +77,51 @@ def test_times_are_landed_on() -> None:
     sol = solve(REV, FEW, "srk", adaptive=True, seed=0)
     assert len(sol) == 51
     assert torch.allclose(sol.ts, torch.linspace(1, SCORE.sde.eps, 51, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("row", ROWS, ids=[row.name for row in ROWS])
+def test_the_halves_of_a_step_are_kept(row: Solver) -> None:
+    """One adaptive step over the whole interval is two fixed steps on the same path."""
+    score = gaussian(mild(), 4).double()
+    x = score.sample(3, 1.0, seed=0).double()
+    rev, noise = reverse(score), BrownianPath(1)
+    once = solve(
+        rev, x, row.name, adaptive=True, noise=noise, rtol=1e6, atol=1e6, save="last",
+        options={"first_step": 1.0},
+    )  # fmt: skip
+    assert once.stats.steps == 1
+    twice, whole = (solve(rev, x, row.name, steps=n, noise=noise).final for n in (2, 1))
+    torch.testing.assert_close(once.final, twice, rtol=1e-9, atol=1e-9)
+    assert not torch.allclose(once.final, whole, atol=1e-3)
+
+
+# The strong order, the evaluations of an attempt, and where in the step the second one is.
+ATTEMPTS = {"euler": (1.0, 2, 0.5), "sosra": (1.5, 8, 0.6923962376159507)}
+
+
+@pytest.mark.parametrize("name", ATTEMPTS)
+def test_the_next_step_follows_from_the_order(name: str) -> None:
+    """The local error is of order p + ½, so h grows by 0.8 error^(−1 / (p + ½))."""
+    order, evaluations, place = ATTEMPTS[name]
+    score, first, tol, times = gaussian(mild(), 4).double(), 0.03, 0.01, []
+
+    def recorded(x: Tensor, t: Tensor) -> Tensor:
+        times.append(float(t))
+        return score(x, t)
+
+    x = score.sample(1, 1.0, seed=0).double()
+    rev, noise = reverse(score), BrownianPath(5)
+    solve(
+        rev.with_score(recorded), x, name, adaptive=True, noise=noise, rtol=tol, atol=tol,
+        save="last", options={"first_step": first},
+    )  # fmt: skip
+    whole, halves = (
+        solve(rev, x, name, ts=[1.0, 1.0 - first], steps=n, noise=noise).final for n in (1, 2)
+    )
+    scale = tol + tol * torch.maximum(x.abs(), halves.abs())
+    error = float(((halves - whole) / scale).square().mean().sqrt())
+    factor = 0.8 * error ** (-1 / (order + 0.5))
+    assert 0.2 < factor < 3
+    start, second = times[evaluations : evaluations + 2]
+    assert start == pytest.approx(1.0 - first if error <= 1 else 1.0)
+    assert (start - second) / place == pytest.approx(factor * first, rel=1e-6)

@@ -207,6 +207,14 @@ def test_a_sample_does_not_depend_on_its_batch(name: str) -> None:
     assert torch.allclose(chunked, whole, atol=1e-5)
 
 
+@pytest.mark.parametrize("settings", [{"steps": 12}, {"adaptive": True, "save": "last"}])
+def test_chunks_of_a_later_part_keep_their_samples(settings: dict[str, object]) -> None:
+    whole = solve(REV, X1, "srk", seed=3, **settings).final
+    part = solve(REV, X1[1:], "srk", seed=3, first=1, chunk=2, **settings).final
+    assert torch.allclose(part, whole[1:], atol=1e-5)
+    assert not torch.allclose(solve(REV, X1[1:], "srk", seed=3, **settings).final, part, atol=1e-2)
+
+
 def test_chunks_join_their_trajectories() -> None:
     whole = solve(REV, X1, "srk", steps=12, seed=3)
     sol = solve(REV, X1, "srk", steps=12, seed=3, chunk=2)
