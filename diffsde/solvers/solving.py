@@ -105,10 +105,11 @@ def solve(
             `diffsde.STOP`, and by nothing else.
         event: a function (t, x) that returns a number or a condition; the solve ends where the
             number crosses zero or the condition changes, which is located to 1e-6 of a step.
-            The state there comes from a shorter step of the same solver; after a multistep method, such as dpmpp_2m, from the cubic through
-            the two ends of the step. For an SDE it lies on the Brownian path if `noise` is
-            given or the steps are adaptive, and otherwise on a straight line between the two
-            ends. No gradient flows through the time found.
+            The state there comes from a shorter step of the same solver; after a multistep
+            method, such as dpmpp_2m, from the cubic through the two ends of the step. For an
+            SDE it lies on the Brownian path if `noise` is given or the steps are adaptive, and
+            otherwise on a straight line between the two ends. No gradient flows through the
+            time found.
         max_steps, max_nfe, max_seconds: limits; a solve that reaches one raises `LimitError`.
         denoise: end a reverse problem with one more evaluation. The state at ε still holds
             noise of std s(ε); the best estimate of the image without it, E[x(0) | x(ε)],
