@@ -95,11 +95,12 @@ def solve(
         callback: called as (t, x, stats) after each step, the last one too; a true answer
             ends the solve.
         event: called as (t, x) once for each state, gives a number or a condition; the solve
-            ends where the number crosses zero or the condition changes, to 1e-6 of the step in which it does. The state there is a
-            shorter step of the same solver, so it has its order; after a multistep method,
-            such as dpmpp_2m, it lies on the cubic of the step's two ends; for an SDE it is on
-            the Brownian path if `noise` is given or the steps are adaptive, otherwise on a
-            straight line between the two ends. No gradient flows through the time found.
+            ends where the number crosses zero or the condition changes, to 1e-6 of the step in
+            which it does. The state there is a shorter step of the same solver, so it has its
+            order; after a multistep method, such as dpmpp_2m, it lies on the cubic of the step's
+            two ends; for an SDE it is on the Brownian path if `noise` is given or the steps are
+            adaptive, otherwise on a straight line between the two ends. No gradient flows
+            through the time found.
         max_steps, max_nfe, max_seconds: limits; reaching one raises.
         denoise: end a reverse problem with one more evaluation: the state at ε, which still
             holds noise of std s(ε), is followed by the best guess at the image without it,

@@ -183,9 +183,7 @@ def _scores(dims: int) -> dict[str, GaussianScore | MixtureScore]:
 @pytest.mark.parametrize("seed", [0, 7])
 @pytest.mark.parametrize("dims", [1, 2, 3])
 @pytest.mark.parametrize("name", ["gaussian", "mixture"])
-def test_samples_have_variance_one_around_their_component(
-    name: str, dims: int, seed: int
-) -> None:
+def test_samples_have_variance_one_around_their_component(name: str, dims: int, seed: int) -> None:
     x = _scores(dims)[name].sample(N, 0.0, seed=seed).double()
     centre = 10 * x[:, :1].sign() if name == "mixture" else torch.zeros(1)
     z = x - centre

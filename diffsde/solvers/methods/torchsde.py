@@ -61,9 +61,9 @@ _FACTS: dict[str, tuple[float, int, str, str]] = {
     ),
 }
 _LOSES_LAW = {
-    "reversible_heun": "it does not damp its own error, which grows by (s(T) / spread of the data)², "
-    "however short the steps. It is for gradients, grad=True or 'adjoint'; to sample take 'srk', "
-    "'sosra' or 'euler'",
+    "reversible_heun": "it does not damp its own error, which grows by (s(T) / spread of the "
+    "data)², however short the steps. It is for gradients, grad=True or 'adjoint'; to "
+    "sample take 'srk', 'sosra' or 'euler'",
 }
 _UNKNOWN = (
     0.5,
