@@ -147,10 +147,10 @@ class ReverseProblem(nn.Module):
 
     def _scale(self) -> float:
         """How large a number of a state may well be, by all that is known."""
-        told = (
-            says_of(self.score, "data_scale", 0.0) if self.data_scale is None else self.data_scale
-        )
-        return max(self.sde.prior_std, told, self.sde.largest_mean)
+        data = self.data_scale
+        if data is None:
+            data = says_of(self.score, "data_scale", 0.0)
+        return max(self.sde.prior_std, self.sde.largest_mean, data)
 
     def extra_repr(self) -> str:
         return f"shape={self.shape}"
