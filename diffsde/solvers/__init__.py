@@ -4,6 +4,7 @@ May import `equations` and what lies below it: a solver knows no network and no 
 
     solving      `solve`, one door to every solver
     catalogue    the methods by name
+    settings     the settings of a solve with every default filled in
     trajectory   what a solve returns
     methods/     the steps: torchsde's, torchdiffeq's and our own
 """
