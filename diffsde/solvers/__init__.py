@@ -5,6 +5,7 @@ May import `scores`, `equations` and what lies below them, and in fact asks for 
 
     solving        `solve`, one door to every solver
     arguments, counts, request   what was asked for, checked
+    settings       the settings of a solve with every default filled in
     chunks         a large batch, part after part
     equation, coefficients       a problem in a clock, tabulated over a grid
     grids          which times are stepped on, and which are kept
