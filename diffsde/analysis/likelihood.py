@@ -144,8 +144,8 @@ def _check_grad(grad: bool, flow: ProbabilityFlow, x: Tensor) -> None:
         )
     if grad and not (x.requires_grad or any(p.requires_grad for p in flow.parameters())):
         raise InputError(
-            "grad=True: neither x nor any parameter of the score requires grad, so there is nothing "
-            "to differentiate in: call x.requires_grad_() first"
+            "grad=True: neither x nor any parameter of the score requires grad, so there is "
+            "nothing to differentiate in: call x.requires_grad_() first"
         )
 
 

@@ -168,13 +168,12 @@ def solve_part(request: Request, x: Tensor, first: int) -> Trajectory:
     grid = request.grid(equation)
     flat = x.reshape(len(x), -1) if dynamics.flat else x
     state, stepping = request.state(equation, grid, flat, first), request.stepping()
-    with torch.set_grad_enabled(bool(request.grad)):
-        recorder = Recorder(request.solver.name, state, grid, x.shape, denoises=request.denoise)
-        watch = _watch(request.rules.event, request.solver, stepping, state, x.shape)
-        total = None if request.adaptive else len(grid.us) - 1
-        driver = Driver(request.solver, recorder, request.rules, watch)
-        driver.follow(stepping(state), total=total, progress=request.progress)
-        return _finished(request, recorder, stepping)
+    recorder = Recorder(request.solver.name, state, grid, x.shape, denoises=request.denoise)
+    watch = _watch(request.rules.event, request.solver, stepping, state, x.shape)
+    total = None if request.adaptive else len(grid.us) - 1
+    driver = Driver(request.solver, recorder, request.rules, watch)
+    driver.follow(stepping(state), total=total, progress=request.progress)
+    return _finished(request, recorder, stepping)
 
 
 def _finished(request: Request, recorder: Recorder, stepping: Stepping) -> Trajectory:

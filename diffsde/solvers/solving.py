@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from diffsde.equations.dynamics import dynamics_of
@@ -153,6 +154,7 @@ def solve(
         options=checked_options(options, solver, adapts),
     )
     request.check_times(dynamics)
-    if chunk is None:
-        return solve_part(request, x, first)
-    return solve_in_chunks(request, x, first, checked_count(chunk, "chunk") or len(x))
+    with torch.set_grad_enabled(bool(request.grad)):
+        if chunk is None:
+            return solve_part(request, x, first)
+        return solve_in_chunks(request, x, first, checked_count(chunk, "chunk") or len(x))
