@@ -179,17 +179,18 @@ def solve_part(request: Request, x: Tensor, first: int, begin: Step | None = Non
     state, stepping = request.state(equation, grid, flat, first), request.stepping()
 
     def resume(step: Step, rules: dict[str, Any]) -> Trajectory:
-        return solve_part(replace(request, rules=StopRules.checked(**rules)), x, first, step)
+        again = replace(request, rules=StopRules.checked(**rules))
+        with torch.set_grad_enabled(bool(request.grad)):
+            return solve_part(again, x, first, step)
 
-    with torch.set_grad_enabled(bool(request.grad)):
-        recorder = Recorder(
-            request.solver.name, state, grid, x.shape, denoises=request.denoise, resume=resume
-        )
-        watch = _watch(request.rules.event, request.solver, stepping, state, x.shape)
-        total = None if request.adaptive else len(grid.us) - 1
-        driver = Driver(request.solver, recorder, request.rules, watch)
-        driver.follow(stepping(state), total=total, progress=request.progress)
-        return _finished(request, recorder, stepping)
+    recorder = Recorder(
+        request.solver.name, state, grid, x.shape, denoises=request.denoise, resume=resume
+    )
+    watch = _watch(request.rules.event, request.solver, stepping, state, x.shape)
+    total = None if request.adaptive else len(grid.us) - 1
+    driver = Driver(request.solver, recorder, request.rules, watch)
+    driver.follow(stepping(state), total=total, progress=request.progress)
+    return _finished(request, recorder, stepping)
 
 
 def _finished(request: Request, recorder: Recorder, stepping: Stepping) -> Trajectory:

@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from diffsde.equations.dynamics import dynamics_of
@@ -166,6 +167,7 @@ def solve(
     if solver.loses_law and dynamics.semilinear is not None and not grad:
         words = f"{solver.name} ends in another law than that of {dynamics.name}"
         warnings.warn(f"{words}: {solver.loses_law}", UserWarning, stacklevel=2)
-    if chunk is None:
-        return solve_part(request, x, first)
-    return solve_in_chunks(request, x, first, checked_count(chunk, "chunk") or len(x))
+    with torch.set_grad_enabled(bool(request.grad)):
+        if chunk is None:
+            return solve_part(request, x, first)
+        return solve_in_chunks(request, x, first, checked_count(chunk, "chunk") or len(x))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,7 +14,7 @@ from torch import Tensor, nn
 from diffsde import GaussianScore, MixtureScore, ProbabilityFlow, ReverseSDE, ScheduleSDE, solve
 from diffsde.analysis.bits import bits_by_noise, error_budget
 from diffsde.analysis.dataset_likelihood import evaluate_likelihood
-from diffsde.analysis.likelihood import log_likelihood
+from diffsde.analysis.likelihood import Likelihood, log_likelihood
 from diffsde.equations.forward import SDE
 from diffsde.equations.named import SDES
 from diffsde.equations.variance_preserving import VPSDE
@@ -28,6 +30,7 @@ from diffsde.scores.guidance import (
     super_resolution,
 )
 from diffsde.scores.model import ScoreModel
+from diffsde.solvers.trajectory import Trajectory
 
 Score = Callable[[Tensor, Tensor], Tensor]
 SHAPE = (1, 2, 2)
@@ -195,8 +198,8 @@ def test_a_solve_needs_no_graph_unless_it_is_differentiated(
 # -- a term in x that is written out keeps a graph of its own -----------------------------------
 
 
-def network(x: Tensor, label: Tensor) -> Tensor:
-    return -x / (1 + label.reshape(-1, 1, 1, 1))
+def network(x: Tensor, label: Tensor | float) -> Tensor:
+    return -x / (1 + torch.as_tensor(label).to(x).reshape(-1, 1, 1, 1) ** 2)
 
 
 class _Network(nn.Module):
@@ -353,7 +356,7 @@ def test_a_score_made_in_inference_mode_says_why_it_has_no_derivative() -> None:
     sde = VPSDE()
     with torch.inference_mode():
         weight = nn.Parameter(torch.ones(SHAPE, dtype=torch.float64))
-    score = lambda x, t: -weight * x  # noqa: E731
+    score = lambda x, t: weight * -x  # noqa: E731
     start = sde.prior_sample((2, *SHAPE), seed=0, dtype=torch.float64)
     solve(flow_of(sde, score), start, "heun2", steps=3)  # needs no derivative
     with pytest.raises(InputError, match="the score.*made under torch.inference_mode"):
@@ -362,18 +365,31 @@ def test_a_score_made_in_inference_mode_says_why_it_has_no_derivative() -> None:
         GUIDED["inpainting"](score, sde)(images(), 0.5)
 
 
-def test_gradients_through_a_solve_in_inference_mode() -> None:
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("grad", [True, "adjoint"])
+def test_gradients_that_are_asked_for_do_not_depend_on_the_mode(
+    mode: Callable[[], AbstractContextManager[None]], grad: bool | str
+) -> None:
     sde = VPSDE()
+    flow = flow_of(sde, exact(sde))
     start = sde.prior_sample((2, *SHAPE), seed=0).requires_grad_()
-    settings = {"method": "heun2", "steps": 3, "grad": True}
-    with torch.inference_mode():
-        inside = solve(flow_of(sde, exact(sde)), start, **settings).final
-    outside = solve(flow_of(sde, exact(sde)), start, **settings).final
-    slopes = [torch.autograd.grad(final.sum(), start)[0] for final in (inside, outside)]
-    assert torch.equal(*slopes)
+    settings = {"method": "heun2", "steps": 3, "grad": grad}
+    exactly = {"exact": True, "grad": True}
+
+    def answers() -> list[Trajectory | Likelihood]:
+        chunks = solve(flow, start, chunk=1, save="last", **settings)
+        return [solve(flow, start, **settings), chunks, log_likelihood(flow, start, **exactly)]
+
+    with mode():
+        inside = answers()
+    outside = answers()
+    for found, wanted in zip(inside, outside, strict=True):
+        values = [getattr(v, "final", getattr(v, "log_prob", None)) for v in (found, wanted)]
+        slopes = [torch.autograd.grad(value.sum(), start)[0] for value in values]
+        assert torch.equal(*slopes)
 
 
-def test_the_first_lines_of_the_readme_in_inference_mode(tmp_path) -> None:
+def test_the_first_lines_of_the_readme_in_inference_mode(tmp_path: Path) -> None:
     import diffsde
 
     with torch.inference_mode():
@@ -492,7 +508,7 @@ def test_gradients_that_cannot_be_had_are_refused() -> None:
         log_likelihood(flow, asked, grad=True, method="scipy_solver")
     with pytest.raises(InputError, match=r"scipy_solver.*NumPy.*Use another method"):
         solve(flow, asked, "scipy_solver", grad=True)
-    with pytest.raises(InputError, match=r"grad=True: neither x nor .* requires_grad_\(\)"):
+    with pytest.raises(InputError, match=r"grad=True: neither x nor .*requires_grad_\(\)"):
         log_likelihood(flow, x, grad=True)
     with pytest.raises(InputError, match=r"grad = 'adjoint': expected True or False"):
         log_likelihood(flow, asked, grad="adjoint")

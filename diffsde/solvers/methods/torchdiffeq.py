@@ -155,6 +155,9 @@ def _walk_adaptive(name: str, state: SolveState) -> Iterator[Step]:
     function = _Function(state.equation)
     solver = _make(name, state, function, step_t=state.nodes[1:])
     solver._before_integrate(state.nodes)
+    # Its first step is a function of the state. A gradient through the places of the nodes would
+    # be one of the error of the steps.
+    solver.rk_state = solver.rk_state._replace(dt=solver.rk_state.dt.detach())
     end = state.nodes[-1]
     while solver.rk_state.t1 < end:
         before = solver.rk_state.t1
