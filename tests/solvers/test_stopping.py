@@ -53,7 +53,7 @@ def test_a_solve_that_is_stopped_and_resumed_is_one_that_was_not(
     row: Any, clock: Any, dtype: torch.dtype
 ) -> None:
     """At every step of a fixed grid, bit for bit, on the seed's noise and along a path."""
-    steps, x = 6, X.to(dtype)
+    steps, x = 4, X.to(dtype)
     how: dict[str, Any] = {"clock": clock, "steps": steps}
     if row.one_step is None:
         pytest.skip("it chooses its own steps")
