@@ -59,9 +59,10 @@ def checked_grad(grad: bool | str, solver: Solver, adaptive: bool) -> bool | str
         check_adjoint(solver, adaptive)
     elif not isinstance(grad, bool):
         raise InputError(f"grad = {grad!r}: expected True, False or 'adjoint'")
-    if grad and not solver.differentiable:
+    if grad is True and not solver.differentiable:
         raise InputError(
-            f"grad={grad!r}: {solver.name} steps in NumPy, which keeps no graph. Use another method"
+            f"grad=True: {solver.name} steps in NumPy, which keeps no graph. Use another method, "
+            "or grad='adjoint'"
         )
     return grad
 

@@ -158,7 +158,7 @@ def test_picture_of_neighbours_shows_copies_first(tmp_path: Path) -> None:
     labels = [text.get_text() for text in figure.axes[1].get_legend().get_texts()]
     assert [label[:2] for label in labels] == ["a:", "b:", "re"]
     assert ["least 0.00" in label for label in labels] == [False, True, False]
-    with pytest.raises(InputError, match="expected some, and one shape"):
+    with pytest.raises(InputError, match="expected at least one sampler, and one shape"):
         plot_neighbours(samples, train, real[..., :14])
     with pytest.raises(InputError, match="samples of 0 samplers"):
         plot_neighbours({}, train, real)

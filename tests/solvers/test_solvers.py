@@ -64,7 +64,7 @@ def test_the_law_of_every_sde_solver(row: Solver) -> None:
     """At the end and on the way, on well separated clusters."""
     score = LAW_SCORES.get(row.name, mixture)()
     x = score.sample(500, 1.0, seed=1)
-    steps = 200 if row.name in LAW_SCORES else 100
+    steps = 200 if row.name in LAW_SCORES else 300  # with 100, Euler's own error shows
     sol = solve(
         reverse(score), x, row.name, steps=steps, clock="log_sigma", seed=2,
         save=[0.5, 0.05, score.sde.eps], options=LAW_OPTIONS.get(row.name),
