@@ -255,7 +255,7 @@ MUTATIONS = (
     ),
     Mutation(
         "VP: ½ of the drift", "equations/variance_preserving.py",
-        "return -0.5 * expand(self.beta(t), x) * x", "return -expand(self.beta(t), x) * x", _FITS,
+        "return -0.5 * expand(self.beta(", "return -expand(self.beta(", _FITS,
     ),
     Mutation(
         "sub-VP: g", "equations/variance_preserving.py",

@@ -7,6 +7,7 @@ coefficients of all steps are computed once, in float64, and looked up.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Generic, TypeVar
@@ -21,8 +22,7 @@ __all__ = ["Row", "StageTable", "StepTable"]
 Row = tuple[Tensor, ...]
 T = TypeVar("T")
 
-_SHARES = 2**40  # places of a stage within a step that are told apart
-_DIGITS = 2**44  # times of a grid that are closer than this fraction of it are the same
+_SHARES = 2**36  # places of a stage within a step that are told apart
 _STAGES = 64  # a method that asks at more fractions of a step than these has no pattern
 
 
@@ -39,30 +39,32 @@ class StageTable(Generic[T]):
 
     def __init__(self, rule: Callable[[Tensor], Sequence[T]], nodes: Tensor) -> None:
         self._rule, self._nodes = rule, nodes
-        self._first = float(nodes[0])
-        self._scale = _DIGITS / (float(nodes[-1]) - self._first)
-        self._known: dict[int, T] = {}
+        self._places: list[float] = nodes.tolist()
+        self._known: dict[tuple[int, int], T] = {}
 
     def __call__(self, u: Tensor | float) -> T:
-        place = float(u)
-        value = self._known.get(self._key(place))
-        return self._learn(place) if value is None else value
+        step, share = self._stage(float(u))
+        value = self._known.get((step, share))
+        return self._learn(step, share, float(u)) if value is None else value
 
-    def _key(self, u: float) -> int:
-        return round((u - self._first) * self._scale)
+    def _stage(self, u: float) -> tuple[int, int]:
+        """The step in which u lies, and its place in that step, rounded.
 
-    def _learn(self, u: float) -> T:
+        The place is rounded so that a stage stands at the same place in every step of every
+        grid; a time just before the end of a step is the start of the next.
+        """
+        step = min(max(bisect_right(self._places, u) - 1, 0), len(self._places) - 2)
+        start, end = self._places[step : step + 2]
+        share = round((u - start) / (end - start) * _SHARES)
+        return (step + 1, 0) if share == _SHARES else (step, share)
+
+    def _learn(self, step: int, share: int, u: float) -> T:
         if len(self._known) > _STAGES * len(self._nodes):
             return self._rule(torch.tensor([u], dtype=torch.float64))[0]
-        starts, lengths = self._nodes[:-1], self._nodes.diff()
-        step = max(int((starts <= u).sum()) - 1, 0)
-        # Rounded, so that a stage stands at one place in every grid that holds the step.
-        share = round((u - float(starts[step])) / float(lengths[step]) * _SHARES) / _SHARES
-        places = starts + share * lengths if share else self._nodes
+        lengths = self._nodes.diff()
+        places = self._nodes[:-1] + share / _SHARES * lengths if share else self._nodes
         values = self._rule(padded(places))[: len(places)]
-        keys = [self._key(place) for place in places.tolist()]
-        self._known.update(zip(keys, values, strict=True))
-        self._known[self._key(u)] = values[step]
+        self._known.update(((i, share), value) for i, value in enumerate(values))
         return values[step]
 
 

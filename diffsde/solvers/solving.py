@@ -166,7 +166,7 @@ def solve(
     request.check_times(dynamics)
     if solver.loses_law and dynamics.semilinear is not None and not grad:
         words = f"{solver.name} ends in another law than that of {dynamics.name}"
-        warnings.warn(f"{words}: {solver.loses_law}", UserWarning, stacklevel=2)
+        warnings.warn(f"{words}: {solver.loses_law}", UserWarning, stacklevel=3)
     with torch.set_grad_enabled(bool(request.grad)):
         if chunk is None:
             return solve_part(request, x, first)
