@@ -32,7 +32,7 @@ from diffsde.views.display import (
     trajectories,
 )
 
-__all__ = ["write_html"]
+__all__ = ["explorer_page", "write_html"]
 
 _TEXT_BYTES = 100.0  # of a frame's numbers in the file: time, envelopes and intervals
 
@@ -62,6 +62,16 @@ def write_html(
         InputError: the states are not images, their shapes differ, or not even two frames
             fit.
     """
+    page = explorer_page(sol, title=title, megabytes=megabytes)
+    with written_whole(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    return Path(path)
+
+
+def explorer_page(
+    sol: Trajectory | Sequence[Trajectory], *, title: str | None = None, megabytes: float = 5.0
+) -> str:
+    """The page that `write_html` writes, as text; for the arguments and errors, see there."""
     sols = trajectories(sol)
     shape = _common_shape(sols)
     template = _template()
@@ -75,10 +85,7 @@ def write_html(
     }
     # A solver's name may contain "</script>", which would end the script if it had a "<".
     data = json.dumps(page, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
-    text = template.replace("{{title}}", html.escape(heading)).replace("{{data}}", data)
-    with written_whole(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-    return Path(path)
+    return template.replace("{{title}}", html.escape(heading)).replace("{{data}}", data)
 
 
 def _common_shape(sols: list[Trajectory]) -> tuple[int, ...]:
