@@ -19,7 +19,7 @@ import matplotlib.pyplot as plt
 import torch
 
 import diffsde
-from diffsde.equations.forward import expand
+from diffsde.equations import expand
 
 
 class StraightSDE(diffsde.SDE):

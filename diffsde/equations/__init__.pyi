@@ -1,5 +1,5 @@
 from .clocks import CLOCKS as CLOCKS, Clock as Clock, make_clock as make_clock
-from .forward import SDE as SDE
+from .forward import SDE as SDE, expand as expand
 from .named import SDES as SDES
 from .reverse import (
     PROBLEMS as PROBLEMS,
