@@ -25,6 +25,7 @@ from diffsde.errors import InputError, name_list
 from diffsde.noise.seeds import NormalTable
 from diffsde.solvers.solving import solve
 from diffsde.solvers.trajectory import Trajectory
+from diffsde.system.numbers import whole_number
 
 __all__ = ["DensityFlow", "check_flow", "random_probes", "unit_probes"]
 
@@ -103,8 +104,7 @@ def unit_probes(x: Tensor, dims: int) -> Tensor:
 def random_probes(x: Tensor, dims: int, n: int, kind: str, seed: int, first: int) -> Tensor:
     """`n` random directions for each sample, (n, B, D)."""
     _check_size(x, dims)
-    if isinstance(n, bool) or not isinstance(n, int) or n < 1:
-        raise InputError(f"probes = {n!r}: expected a whole number ≥ 1")
+    n = whole_number(n, "probes")
     if kind not in _PROBES:
         raise InputError(f"probe = {kind!r}: {name_list(str(kind), list(_PROBES))}")
     table, samples = NormalTable(seed, "probe"), range(first, first + len(x))

@@ -29,6 +29,7 @@ from diffsde.errors import InputError
 from diffsde.solvers.grids import Save
 from diffsde.solvers.solving import solve
 from diffsde.solvers.trajectory import Stats, Trajectory
+from diffsde.system.numbers import whole_number
 
 __all__ = ["EnsembleSummary", "ensemble"]
 
@@ -107,7 +108,8 @@ def ensemble(
     """
     from tqdm.auto import tqdm  # loaded when used
 
-    _check(problem, n, start, chunk, levels, save)
+    n, chunk = whole_number(n, "n", 2), whole_number(chunk, "chunk", 2)
+    _check(problem, n, start, levels, save)
 
     def part(first: int) -> Trajectory:
         x = _start(problem, start, first, min(chunk, n - first), seed)
@@ -123,12 +125,7 @@ def ensemble(
     return merged.summary(sorted(levels))
 
 
-def _check(
-    problem: Any, n: int, start: Start | None, chunk: int, levels: Sequence[float], save: Save
-) -> None:
-    for name, value in (("n", n), ("chunk", chunk)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 2:
-            raise InputError(f"{name} = {value!r}: expected a whole number ≥ 2")
+def _check(problem: Any, n: int, start: Start | None, levels: Sequence[float], save: Save) -> None:
     if not levels or not all(0 < level < 1 for level in levels):
         raise InputError(f"levels = {list(levels)}: expected numbers between 0 and 1")
     if isinstance(save, str) and save != "last":

@@ -30,6 +30,7 @@ from diffsde.errors import InputError
 from diffsde.solvers.catalogue import find_solver
 from diffsde.solvers.solving import solve
 from diffsde.solvers.trajectory import Stats, Trajectory
+from diffsde.system.numbers import whole_number
 
 __all__ = [
     "RoundTrip",
@@ -219,8 +220,7 @@ def interpolate(
     Raises:
         InputError: an argument does not fit.
     """
-    if isinstance(frames, bool) or not isinstance(frames, int) or frames < 2:
-        raise InputError(f"frames = {frames!r}: expected a whole number ≥ 2, for the ends")
+    frames = whole_number(frames, "frames", 2, why=", for the ends")
     both = encode(flow, torch.cat([x0, x1]), method, clock=clock, **settings)
     weights = torch.linspace(0, 1, frames, dtype=torch.float64)
     mean = flow.sde.prior_mean(both.final)

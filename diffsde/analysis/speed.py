@@ -17,9 +17,9 @@ from dataclasses import dataclass, replace
 import torch
 
 from diffsde.analysis.speed_bench import Bench, SpeedTrial, Tried
-from diffsde.errors import InputError
 from diffsde.scores.model import ScoreModel
 from diffsde.scores.precision import Way
+from diffsde.system.numbers import real_number, whole_number
 
 __all__ = ["Optimized", "optimize"]
 
@@ -113,7 +113,8 @@ def optimize(
         print(fast)
         flow = ProbabilityFlow(fast.model.sde, fast.model, fast.model.shape)
     """
-    _check_numbers(tolerance, batch=batch, rounds=rounds)
+    tolerance = real_number(tolerance, "tolerance", "a number ≥ 0", 0.0)
+    batch, rounds = whole_number(batch, "batch"), whole_number(rounds, "rounds")
     bench = Bench(copy.deepcopy(model).eval().requires_grad_(False), batch, rounds, seed)
     tried = _trials(bench, compile=compile)
     rows = list(tried.values())
@@ -123,14 +124,6 @@ def optimize(
         rows += bench.by_noise_level(exact, fast, _SPARE * allowed)
     chosen, fastest = _fastest(rows, allowed)
     return Optimized(fastest, chosen, tuple(trial for trial, _ in rows), tolerance, batch)
-
-
-def _check_numbers(tolerance: float, **counts: int) -> None:
-    for name, value in counts.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise InputError(f"{name} = {value!r}: expected a whole number ≥ 1")
-    if not tolerance >= 0:
-        raise InputError(f"tolerance = {tolerance}: expected a number ≥ 0")
 
 
 def _trials(bench: Bench, *, compile: bool) -> dict[Way, Tried]:

@@ -37,6 +37,7 @@ from diffsde.equations.dynamics import Dynamics, Field, Semilinear
 from diffsde.equations.forward import SDE, exact_time, expand
 from diffsde.equations.graphs import with_graph
 from diffsde.errors import InputError
+from diffsde.system.numbers import whole_number
 
 __all__ = ["PROBLEMS", "ProbabilityFlow", "ReverseProblem", "ReverseSDE", "Score"]
 
@@ -191,9 +192,8 @@ class ReverseSDE(ReverseProblem):
 
         Near ε, where t = T − s, float32 would leave few digits of t.
         """
-        if not steps >= 1:
-            raise InputError(f"steps = {steps}: expected a whole number ≥ 1")
-        return torch.linspace(0, self.sde.T - self.sde.eps, steps + 1, dtype=torch.float64)
+        nodes = whole_number(steps, "steps") + 1
+        return torch.linspace(0, self.sde.T - self.sde.eps, nodes, dtype=torch.float64)
 
     def f(self, s: Tensor, y: Tensor) -> Tensor:
         """Drift in s, of y's shape."""

@@ -22,7 +22,7 @@ from numpy.random import Generator, Philox, SeedSequence
 from numpy.typing import NDArray
 from torch import Tensor
 
-from diffsde.errors import InputError
+from diffsde.system.numbers import whole_number
 
 __all__ = [
     "PURPOSES",
@@ -72,9 +72,7 @@ def checked_seed(seed: int | None) -> int:
     """
     if seed is None:
         return fresh_seed()
-    if isinstance(seed, bool) or not isinstance(seed, (int, numpy.integer)) or seed < 0:
-        raise InputError(f"seed = {seed!r}: expected a whole number ≥ 0, or None")
-    return int(seed)
+    return whole_number(seed, "seed", 0, why=", or None")
 
 
 def _entropy(seed: int, purpose: str) -> list[int]:

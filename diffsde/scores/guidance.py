@@ -51,6 +51,7 @@ from diffsde.equations.graphs import leaf, ordinary, ordinary_mode, with_graph
 from diffsde.equations.reverse import Score
 from diffsde.errors import InputError
 from diffsde.scores.model import labels_for
+from diffsde.system.numbers import whole_number
 
 __all__ = [
     "classifier_free",
@@ -244,10 +245,9 @@ class _LinearInverse(_Guided):
             raise InputError(f"noise = {noise}: expected a number ≥ 0")
         if data_std is not None and not data_std > 0:
             raise InputError(f"data_std = {data_std}: expected a number > 0")
-        if isinstance(iterations, bool) or not isinstance(iterations, int) or iterations < 1:
-            raise InputError(f"iterations = {iterations!r}: expected a whole number ≥ 1")
         self.score, self.sde, self.operator, self.y = score, sde, operator, ordinary(y)
-        self.noise, self.data_std, self.iterations = noise, data_std, iterations
+        self.noise, self.data_std = noise, data_std
+        self.iterations = whole_number(iterations, "iterations")
 
     def prepare(self, times: Tensor) -> list[_Moment]:
         """What `forward` takes in place of each of the times (n,)."""

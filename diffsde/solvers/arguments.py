@@ -19,6 +19,7 @@ from diffsde.noise.brownian_path import BrownianPath
 from diffsde.solvers.adaptive import ADAPTIVE_OPTIONS
 from diffsde.solvers.adjoint import check_adjoint
 from diffsde.solvers.registry import Solver
+from diffsde.system.numbers import real_number
 
 __all__ = [
     "check_state",
@@ -30,12 +31,19 @@ __all__ = [
     "checked_tolerance",
 ]
 
+_STATES = (torch.float32, torch.float64)
 _DEFAULT_TOLERANCE = {"sde": 1e-2, "ode": 1e-5}
 
 
 def check_state(x: Tensor, dynamics: Dynamics) -> None:
     if not isinstance(x, Tensor) or not x.is_floating_point():
         raise InputError(f"x = {type(x).__name__}: expected a tensor of floating-point numbers")
+    if x.dtype not in _STATES:
+        raise InputError(
+            f"x is {x.dtype}: expected float32 or float64, because a step changes digits that "
+            "half precision does not have. Let the network compute in half precision instead, "
+            "as diffsde.optimize does"
+        )
     if x.dim() < 2 or not x.numel():
         raise InputError(f"x has shape {tuple(x.shape)}: expected (B, C, H, W) or (B, D)")
     shape = dynamics.shape
@@ -92,9 +100,7 @@ def checked_noise(noise: Any, seed: int | None, kind: str) -> BrownianPath | Non
 def checked_tolerance(value: float | None, kind: str, name: str) -> float:
     if value is None:
         return _DEFAULT_TOLERANCE[kind]
-    if not value > 0:
-        raise InputError(f"{name} = {value}: expected a number > 0")
-    return float(value)
+    return real_number(value, name, "a number ≥ 0", 0.0)
 
 
 def checked_options(

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from diffsde.equations.clocks import Clock
 from diffsde.errors import InputError
+from diffsde.system.numbers import whole_number
 
 __all__ = ["Grid", "checked_times", "make_grid"]
 
@@ -50,15 +53,17 @@ class Grid:
         )
 
 
-def checked_times(
-    ts: Sequence[float] | Tensor, interval: tuple[float, float] | None, name: str
-) -> Tensor:
+def checked_times(ts: Any, interval: tuple[float, float] | None, name: str) -> Tensor:
     """Times as a float64 tensor.
 
     Raises:
         InputError: fewer than one, not in order, or outside the problem's interval.
     """
-    times = torch.as_tensor(ts, dtype=torch.float64).detach().cpu()
+    try:
+        listed = [float(t) for t in ts] if isinstance(ts, (list, tuple)) else ts
+        times = torch.as_tensor(listed, dtype=torch.float64).detach().cpu()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"{name}: expected a list of times, found {ts!r:.60}") from error
     if times.dim() != 1 or len(times) < 1 or not bool(torch.isfinite(times).all()):
         raise InputError(f"{name}: expected a list of finite times, found {ts!r}")
     steps = times.diff()
@@ -117,10 +122,9 @@ def make_grid(
 
 def _with_saved(grid: Grid, clock: Clock, save: int | Sequence[float] | Tensor) -> Grid:
     """The grid with the times to be saved among its nodes, and only those kept."""
-    if isinstance(save, int):
-        if isinstance(save, bool) or save < 2:
-            raise InputError(f"save = {save}: expected at least 2 times, the ends; or 'last'")
-        even = torch.linspace(clock.begin, clock.finish, save, dtype=torch.float64)
+    if np.ndim(save) == 0:
+        count = whole_number(save, "save", 2, why=" of times, with both ends; or 'last'")
+        even = torch.linspace(clock.begin, clock.finish, count, dtype=torch.float64)
         saved_ts = clock.time(even)
         saved_ts[0], saved_ts[-1] = clock.start, clock.end
     else:

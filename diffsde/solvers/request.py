@@ -73,17 +73,27 @@ class Request:
                 f"steps = {self.steps} and {len(self.ts)} times ts: give steps, or ts, or two "
                 "times ts (the start and the end) with steps"
             )
+        if len(self.ts) == 2 and self.steps is None and not self.adaptive:
+            raise InputError(
+                f"ts has two times and {self.solver.name} takes fixed steps, so this would be one "
+                "step: give steps= as well (steps=1 if one is meant)"
+            )
         if self.solver.kind == "sde" and bool(self.ts[0] > self.ts[-1]) != dynamics.falls:
             wanted = "decreasing, from noise to data" if dynamics.falls else "increasing"
             raise InputError(
                 f"ts: expected {wanted} times for this SDE, bounds {dynamics.interval}"
             )
 
+    def check_tolerances(self) -> None:
+        """Check that an adaptive solve is allowed some error."""
+        if self.adaptive and self.rtol == 0 == self.atol:
+            raise InputError("rtol = atol = 0: expected at least one of them above 0")
+
     def grid(self, equation: Equation) -> Grid:
         """The nodes, and which states to keep."""
         steps, ts = self.steps, self.ts
-        if ts is not None and (steps is not None or (len(ts) == 2 and not self.adaptive)):
-            ts, steps = None, steps or 1
+        if steps is not None:
+            ts = None  # it gave the interval alone
         if steps is None and ts is None:
             if not self.adaptive:
                 steps = DEFAULT_STEPS

@@ -33,11 +33,11 @@ from diffsde.solvers.arguments import (
 )
 from diffsde.solvers.catalogue import find_solver
 from diffsde.solvers.chunks import solve_in_chunks
-from diffsde.solvers.counts import checked_count
 from diffsde.solvers.grids import Save, checked_times
 from diffsde.solvers.request import Request, solve_part
 from diffsde.solvers.stop_rules import Callback, Event, StopRules
 from diffsde.solvers.trajectory import Trajectory
+from diffsde.system.numbers import whole_number
 
 __all__ = ["solve"]
 
@@ -137,13 +137,14 @@ def solve(
     kind = dynamics.kind
     solver = find_solver(_DEFAULT_METHOD[kind] if method is None else method, kind)
     adapts = checked_adaptive(solver, adaptive)
+    first = whole_number(first, "first", 0)
     path = checked_noise(noise, seed, kind)
     request = Request(
         problem=problem,
         solver=solver,
         adaptive=adapts,
         ts=None if ts is None else checked_times(ts, dynamics.interval, "ts"),
-        steps=checked_count(steps, "steps"),
+        steps=None if steps is None else whole_number(steps, "steps"),
         clock=clock,
         seed=path.seed if path is not None else checked_seed(seed),
         noise=path,
@@ -164,10 +165,11 @@ def solve(
         options=checked_options(options, solver, adapts),
     )
     request.check_times(dynamics)
+    request.check_tolerances()
     if solver.loses_law and dynamics.semilinear is not None and not grad:
         words = f"{solver.name} ends in another law than that of {dynamics.name}"
         warnings.warn(f"{words}: {solver.loses_law}", UserWarning, stacklevel=3)
     with torch.set_grad_enabled(bool(request.grad)):
         if chunk is None:
             return solve_part(request, x, first)
-        return solve_in_chunks(request, x, first, checked_count(chunk, "chunk") or len(x))
+        return solve_in_chunks(request, x, first, whole_number(chunk, "chunk"))

@@ -10,8 +10,8 @@ from typing import Any
 from torch import Tensor
 
 from diffsde.errors import InputError, name_list
-from diffsde.solvers.counts import checked_count
 from diffsde.solvers.trajectory import Stats
+from diffsde.system.numbers import real_number, whole_number
 
 __all__ = ["STOP", "Callback", "Event", "StopRules"]
 
@@ -51,8 +51,10 @@ class StopRules:
             if name not in cls.__dataclass_fields__:
                 raise InputError(f"{name}: {name_list(name, cls.__dataclass_fields__)}")
         for name in ("max_steps", "max_nfe"):
-            checked_count(rules.get(name), name)
-        seconds = rules.get("max_seconds")
-        if seconds is not None and not seconds > 0:
-            raise InputError(f"max_seconds = {seconds}: expected a number > 0")
+            if rules.get(name) is not None:
+                rules[name] = whole_number(rules[name], name)
+        if rules.get("max_seconds") is not None:
+            rules["max_seconds"] = real_number(rules["max_seconds"], "max_seconds", "seconds > 0")
+            if rules["max_seconds"] <= 0:
+                raise InputError(f"max_seconds = {rules['max_seconds']}: expected seconds > 0")
         return cls(**rules)

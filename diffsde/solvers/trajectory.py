@@ -9,8 +9,8 @@ solver and no score, so views read nothing else and a file keeps all they need.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from typing import Any
 from torch import Tensor
 
 from diffsde.errors import CheckpointError, InputError
+from diffsde.system.numbers import whole_number
 from diffsde.system.tensorfile import read_tensors, write_tensors
 
 __all__ = ["Stats", "Trajectory"]
@@ -77,6 +78,10 @@ class Trajectory:
         default=None, repr=False, compare=False
     )
 
+    def __getstate__(self) -> dict[str, Any]:
+        # What goes on from here holds the score and the noise, and may be any function.
+        return self.__dict__ | {"_dense": None, "_resume": None}
+
     @property
     def final(self) -> Tensor:
         """The last state, (B, …)."""
@@ -84,6 +89,35 @@ class Trajectory:
 
     def __len__(self) -> int:
         return len(self.ts)
+
+    def __iter__(self) -> Iterator[tuple[float, Tensor]]:
+        """Each time with its state, (B, …), in the order solved."""
+        return zip(self.ts.tolist(), self.ys, strict=True)
+
+    def sample(self, which: int | slice | Sequence[int]) -> Trajectory:
+        """The path of one sample or of some of them, as a trajectory of that batch.
+
+        Args:
+            which: an index, a slice, or a list of indices into the batch.
+
+        Raises:
+            InputError: there is no such sample.
+        """
+        size = self.ys.shape[1]
+        try:
+            numbers = range(size)[which] if isinstance(which, slice) else which
+            listed = numbers if isinstance(numbers, Sequence) else [numbers]
+            index = [range(size)[whole_number(i, "sample", -size)] for i in listed]
+        except (IndexError, InputError) as error:
+            raise InputError(f"sample {which!r}: expected indices from 0 to {size - 1}") from error
+        dense = self._dense
+        return replace(
+            self,
+            ys=self.ys[:, index],
+            denoised=None if self.denoised is None else self.denoised[:, index],
+            _dense=None if dense is None else lambda _, t: dense(self.ys, t)[index],
+            _resume=None,
+        )
 
     def __call__(self, t: float) -> Tensor:
         """The state at any time t of the interval, (B, …): dense output.
@@ -97,8 +131,8 @@ class Trajectory:
         """
         if self._dense is None:
             raise InputError(
-                "this trajectory has no dense output: it was loaded from a file, or its solver "
-                "has none. Solve with save= at the times you need"
+                "this trajectory has no dense output: it was read from a file, copied or pickled, "
+                "or its solver has none. Solve with save= at the times you need"
             )
         low, high = sorted((float(self.ts[0]), float(self.ts[-1])))
         if not low <= t <= high:
@@ -126,7 +160,8 @@ class Trajectory:
         if self._resume is None:
             raise InputError(
                 "nothing to resume: this solve has reached its end, was solved in chunks, or was "
-                "read from a file. Solve from `final`, with the times that remain as ts="
+                "read from a file, copied or pickled. Solve from `final`, with the times that "
+                "remain as ts="
             )
         return self._resume(rules)
 
@@ -199,17 +234,11 @@ class Trajectory:
 
     def to(self, *args: Any, **kwargs: Any) -> Trajectory:
         """The same path on another device or in another dtype, as `Tensor.to` takes them."""
-        return Trajectory(
-            self.ts,
-            self.ys.to(*args, **kwargs),
-            self.method,
-            self.stats,
-            self.shape,
-            self.diffusion,
-            self.std,
-            None if self.denoised is None else self.denoised.to(*args, **kwargs),
-            self.evaluations,
-            self._dense,
+        return replace(
+            self,
+            ys=self.ys.to(*args, **kwargs),
+            denoised=None if self.denoised is None else self.denoised.to(*args, **kwargs),
+            _resume=None,
         )
 
 

@@ -19,10 +19,11 @@ from typing import Any, NamedTuple
 from safetensors import SafetensorError
 from torch import Tensor
 
-from diffsde.errors import CheckpointError, InputError, TrainingError
+from diffsde.errors import CheckpointError, TrainingError
 from diffsde.scores.checkpoint import save_model
 from diffsde.scores.model import ScoreModel
 from diffsde.system.files import remove_leftovers, written_whole
+from diffsde.system.numbers import whole_number
 from diffsde.system.tensorfile import write_tensors
 
 __all__ = ["Results", "RunFolder"]
@@ -55,9 +56,7 @@ class RunFolder:
     """
 
     def __init__(self, path: Path, keep: int) -> None:
-        if type(keep) is not int or keep < 1:
-            raise InputError(f"keep = {keep!r}: expected a whole number of states, 1 or more")
-        self.path, self.keep = path, keep
+        self.path, self.keep = path, whole_number(keep, "keep", why=" of states")
 
     def states(self) -> list[Path]:
         """The states in the folder, oldest first."""

@@ -1,0 +1,60 @@
+r"""Numbers as people have them: Python's, NumPy's, and tensors of one element."""
+
+from __future__ import annotations
+
+import math
+import operator
+from typing import Any
+
+from diffsde.errors import InputError
+
+__all__ = ["real_number", "whole_number"]
+
+
+def whole_number(value: Any, name: str, least: int = 1, *, why: str = "") -> int:
+    """The value as an int.
+
+    Args:
+        value: an int, a NumPy integer, or an integer tensor or array without axes.
+        name: what an error calls it.
+        least: the smallest number that it may be.
+        why: ends the error message, after "expected a whole number ≥ least".
+
+    Raises:
+        InputError: it is none of these, or smaller than `least`.
+    """
+    number = _index(value)
+    if number is None or number < least:
+        raise InputError(f"{name} = {value!r}: expected a whole number ≥ {least}{why}")
+    return number
+
+
+def _index(value: Any) -> int | None:
+    # A truth value is an integer to Python, but nobody means it as a count.
+    if isinstance(value, bool) or "bool" in str(getattr(value, "dtype", "")):
+        return None
+    try:
+        return operator.index(value)
+    except (TypeError, RuntimeError):  # what NumPy and torch raise for more than one element
+        return None
+
+
+def real_number(value: Any, name: str, expected: str, low: float = -math.inf) -> float:
+    """The value as a float, low or more.
+
+    Args:
+        value: a number of Python's or NumPy's, or a tensor or array without axes.
+        name: what an error calls it.
+        expected: what an error says was expected.
+        low: the smallest number that it may be.
+
+    Raises:
+        InputError: it is not a number, not finite, or smaller than `low`.
+    """
+    try:
+        number = math.nan if isinstance(value, (str, bytes, bool)) else float(value)
+    except (TypeError, ValueError, RuntimeError):
+        number = math.nan
+    if not (math.isfinite(number) and number >= low):
+        raise InputError(f"{name} = {value!r}: expected {expected}")
+    return number
