@@ -40,31 +40,45 @@ class StageTable(Generic[T]):
     def __init__(self, rule: Callable[[Tensor], Sequence[T]], nodes: Tensor) -> None:
         self._rule, self._nodes = rule, nodes
         self._places: list[float] = nodes.tolist()
-        self._known: dict[tuple[int, int], T] = {}
+        self._by_stage: dict[int, T] = {}
+        self._by_time: dict[float, T] = {}  # the same values, faster to look up
+        self._most = _STAGES * len(nodes)
 
     def __call__(self, u: Tensor | float) -> T:
-        step, share = self._stage(float(u))
-        value = self._known.get((step, share))
-        return self._learn(step, share, float(u)) if value is None else value
+        place = float(u)
+        value = self._by_time.get(place)
+        return self._found(place) if value is None else value
 
-    def _stage(self, u: float) -> tuple[int, int]:
-        """The step in which u lies, and its place in that step, rounded.
+    def _found(self, u: float) -> T:
+        """The value at a time that differs from those known, if only by rounding."""
+        stage = self._stage(u)
+        value = self._by_stage.get(stage)
+        if value is None:
+            value = self._learned(stage, u)
+        if len(self._by_time) < self._most:
+            self._by_time[u] = value
+        return value
+
+    def _stage(self, u: float) -> int:
+        """The step in which u lies and its place in that step, as one number.
 
         The place is rounded so that a stage stands at the same place in every step of every
         grid; a time just before the end of a step is the start of the next.
         """
         step = min(max(bisect_right(self._places, u) - 1, 0), len(self._places) - 2)
         start, end = self._places[step : step + 2]
-        share = round((u - start) / (end - start) * _SHARES)
-        return (step + 1, 0) if share == _SHARES else (step, share)
+        return step * _SHARES + round((u - start) / (end - start) * _SHARES)
 
-    def _learn(self, step: int, share: int, u: float) -> T:
-        if len(self._known) > _STAGES * len(self._nodes):
+    def _learned(self, stage: int, u: float) -> T:
+        if len(self._by_stage) > self._most:
             return self._rule(torch.tensor([u], dtype=torch.float64))[0]
+        step, share = divmod(stage, _SHARES)
         lengths = self._nodes.diff()
         places = self._nodes[:-1] + share / _SHARES * lengths if share else self._nodes
         values = self._rule(padded(places))[: len(places)]
-        self._known.update(((i, share), value) for i, value in enumerate(values))
+        stages = range(share, len(values) * _SHARES, _SHARES)
+        self._by_stage.update(zip(stages, values, strict=True))
+        self._by_time.update(zip(places.tolist(), values, strict=True))
         return values[step]
 
 
