@@ -13,7 +13,6 @@ import html
 import json
 import os
 from collections.abc import Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +30,7 @@ from diffsde.views.display import (
     shade_limits,
     trajectories,
 )
+from diffsde.views.pages import filled, page_part
 
 __all__ = ["explorer_page", "write_html"]
 
@@ -85,7 +85,7 @@ def explorer_page(
     }
     # A solver's name may contain "</script>", which would end the script if it had a "<".
     data = json.dumps(page, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
-    return template.replace("{{title}}", html.escape(heading)).replace("{{data}}", data)
+    return filled(template, title=html.escape(heading), data=data)
 
 
 def _common_shape(sols: list[Trajectory]) -> tuple[int, ...]:
@@ -101,12 +101,8 @@ def _common_shape(sols: list[Trajectory]) -> tuple[int, ...]:
 
 def _template() -> str:
     """The page with its style and script, but without title and data."""
-    folder = resources.files("diffsde.views")
-    page, style, script = (
-        folder.joinpath(f"explorer.{suffix}").read_text(encoding="utf-8")
-        for suffix in ("html", "css", "js")
-    )
-    return page.replace("{{style}}", style).replace("{{script}}", script)
+    style, script = page_part("explorer.css"), page_part("explorer.js")
+    return filled(page_part("explorer.html"), style=style, script=script)
 
 
 def _frames_that_fit(sols: list[Trajectory], shape: tuple[int, ...], room: float) -> int:
