@@ -38,7 +38,7 @@ SHOWN = (
         "Euler–Maruyama",
         "em",
         "em",
-        "Each small step moves the picture along the score, towards a digit, and adds a little "
+        "Each small step moves the picture along the score, towards an image, and adds a little "
         "fresh noise; this is the tutorial's first sampler.",
     ),
     Row(
@@ -49,21 +49,22 @@ SHOWN = (
         "wrong; this is the tutorial's second sampler.",
     ),
     Row(
-        "Reverse SDE by torchsde's euler",
+        "Euler by torchsde",
         "sde_euler",
         "euler",
         "The library torchsde solves the same equation, and from the same random numbers it "
         "arrives at the same images.",
     ),
     Row(
-        "Probability flow by torchdiffeq's heun2",
+        "Heun by torchdiffeq",
         "flow_heun2",
         "heun2",
-        "The flow adds no noise on its way: the starting noise alone decides which images appear.",
+        "The probability flow adds no noise on its way: the starting noise alone decides which "
+        "images appear.",
         flow=True,
     ),
     Row(
-        "Probability flow by SciPy's RK45",
+        "RK45 by SciPy",
         "flow_rk45",
         "scipy_solver",
         "This is the same flow, but the solver chooses its own steps: large ones where the paths "

@@ -88,6 +88,7 @@ def _row(row: Row, sol: Trajectory, files: Files, dark: bool | None) -> str:
         page_part("gallery_row.html"),
         name=row.name,
         title=html.escape(row.title),
+        kind="probability flow" if row.flow else "reverse SDE",
         text=html.escape(row.text),
         facts=_facts(row, sol),
         explorer=files["explorer"][0].name,

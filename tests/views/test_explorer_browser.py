@@ -236,12 +236,8 @@ def test_nothing_lies_over_anything_else(
 ) -> None:
     page.goto(request.getfixturevalue(which).as_uri())
     settle(page)
-    boxes = [
-        element.bounding_box()
-        for element in page.locator(
-            "button, select:visible, input:visible, figure canvas, #chart"
-        ).all()
-    ]
+    controls = "button, select:visible, input:visible, figure canvas, #chart"
+    boxes = [element.bounding_box() for element in page.locator(controls).all()]
     for i, a in enumerate(boxes):
         for b in boxes[:i]:
             across = min(a["x"] + a["width"], b["x"] + b["width"]) - max(a["x"], b["x"])

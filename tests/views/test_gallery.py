@@ -78,8 +78,8 @@ def test_names_agree(
     bars = capsys.readouterr().err
     titles = [row.title for row in SHOWN[1:4]]
     assert list(named.values()) == [titles] * 3
-    headings = re.findall(r"<h2>(.*?)</h2>", page_of(tmp_path))
-    assert [html.unescape(heading) for heading in headings[:-1]] == titles
+    headings = re.findall(r"<h2>(.*?) <small>", page_of(tmp_path))
+    assert [html.unescape(heading) for heading in headings] == titles
     assert all(f"{title}: " in bars for title in titles)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from diffsde.views import gallery
 from diffsde.views.explorer import explorer_page, write_html
 from diffsde.views.gallery import write_gallery
 from tests.paths import images, noisy
@@ -28,7 +29,9 @@ def tab() -> Iterator[Any]:
 def folder(tab: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file for each of the pages."""
     out = tmp_path_factory.mktemp("pages")
-    write_gallery(out / "gallery", small(), steps=3, n=4)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gallery, "_PLOT_DPI", 40)
+        write_gallery(out / "gallery", small(), steps=3, n=4)
     row, block = noisy(images(4), 11), noisy(images(9), 11, flow=True)
     row.denoised, block.denoised = row.ys, block.ys
     write_html([row, row], out / "images.html", title="A long title of two solvers " * 3)
@@ -101,7 +104,7 @@ def test_the_gallery_leads_to_full_pictures_and_explorers(at: Any) -> None:
     assert page.evaluate("[...document.images].every(i => i.closest('a').href === i.src)")
     assert page.evaluate("[...document.images].every(i => i.alt)")
     page.locator("#flow_rk45 .explore").click()
-    assert page.title() == "Probability flow by SciPy's RK45"
+    assert page.title() == "RK45 by SciPy"
 
 
 def points_state(page: Any) -> tuple[str, str, str]:
