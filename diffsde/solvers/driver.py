@@ -49,13 +49,13 @@ class Driver:
         self._lowest = float(self._bounds.min())
         self._event_found = False
 
-    def follow(self, steps: Iterator[Step], *, total: int | None, progress: bool) -> None:
+    def follow(self, steps: Iterator[Step], *, total: int | None, progress: bool | str) -> None:
         """Follow the steps to the end.
 
         Args:
             steps: of the method.
             total: how many there will be, if that is known.
-            progress: show a progress bar.
+            progress: show a progress bar; a text names it.
 
         Raises:
             SolveError: the solve stopped early; the error holds the path so far, as a

@@ -21,12 +21,16 @@ class StepBar:
 
 
 @contextmanager
-def step_bar(total: int | None, *, shown: bool) -> Iterator[StepBar | None]:
-    """A bar of `total` steps (None if their number is unknown), or None if it is not shown."""
+def step_bar(total: int | None, *, shown: bool | str) -> Iterator[StepBar | None]:
+    """A bar of `total` steps (None if their number is unknown), or None if it is not shown.
+
+    A text in `shown` names the bar.
+    """
     if not shown:
         yield None
         return
     from tqdm.auto import tqdm  # loaded only when a bar is drawn
 
-    with tqdm(total=total, unit="step") as bar:
+    name = shown if isinstance(shown, str) else None
+    with tqdm(total=total, unit="step", desc=name) as bar:
         yield StepBar(bar)

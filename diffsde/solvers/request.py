@@ -54,7 +54,7 @@ class Request:
     denoise: bool
     estimates: bool
     grad: bool | str
-    progress: bool
+    progress: bool | str
     options: Mapping[str, Any]
 
     @property

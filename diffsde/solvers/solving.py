@@ -58,7 +58,7 @@ def solve(
     atol: float | None = None,
     adaptive: bool | None = None,
     save: Save = "all",
-    progress: bool = False,
+    progress: bool | str = False,
     options: Mapping[str, Any] | None = None,
     noise: BrownianPath | None = None,
     chunk: int | None = None,
@@ -95,7 +95,7 @@ def solve(
         save: which states to keep: "all", "last", a number of them, equally spaced in the
             clock and with both ends, or times; the solve ends at the last of these times.
             Saved times are stepped on, never interpolated.
-        progress: show a progress bar.
+        progress: show a progress bar; a text, such as "Euler–Maruyama", names it.
         options: settings of the method itself, such as {"max_order": 4} for implicit_adams.
 
     Other Parameters:

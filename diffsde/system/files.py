@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["remove_leftovers", "written_whole"]
+from diffsde.errors import InputError
+
+__all__ = ["remove_leftovers", "writable_folder", "written_whole"]
 
 _UNFINISHED = "unfinished"
 
@@ -37,6 +39,32 @@ def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
         _flush(target.parent)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def writable_folder(path: str | os.PathLike[str], name: str) -> Path:
+    """The folder, created if necessary, once it has been seen that files can be written to it.
+
+    Args:
+        path: the folder.
+        name: what the caller calls it, for the error.
+
+    Raises:
+        InputError: a file is in the way, or nothing can be written there.
+    """
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except (FileExistsError, NotADirectoryError) as error:
+        raise InputError(
+            f"{name} = {folder}: a file is in the way of this folder. Move it, or give another name"
+        ) from error
+    except OSError as error:
+        raise InputError(
+            f"{name} = {folder}: nothing can be written to this folder ({error.strerror}). Change "
+            "its permissions, or give another folder"
+        ) from error
 
 
 def remove_leftovers(path: str | os.PathLike[str]) -> None:

@@ -14,7 +14,9 @@ the caller's axes instead of a figure of its own; with `dark` it uses the dark t
     movies        GIF, animated PNG, MP4 and WebM files
     arrays        to_numpy, to_xarray, from_xarray
     explorer      write_html: an interactive page for exploring paths
-    gallery       write_gallery: every picture of the tutorial on one page
+    gallery       write_gallery: every picture of the tutorial in one folder
+    gallery_page  the page that shows them
+    pages         HTML put together from markup, style and script
     display       the shades, grids and frames that all views share
     figures       the axes and files that all plots share
     style         the light and the dark theme

@@ -1,20 +1,22 @@
-"use strict";
+/* The state of the explorer, its chart, and what can be done. The pictures of states are drawn by
+   explorer_images.js or explorer_plane.js; both call a state's coordinates pixels, since points in
+   the plane are stored as images of one row and two columns. */
 const page = JSON.parse(document.getElementById("data").textContent);
 const [count, channels, height, width] = page.shape;
-const rows = Math.ceil(count / page.columns);
-const sheetWidth = page.columns * (width + 1) - 1, sheetHeight = rows * (height + 1) - 1;
-const size = channels * height * width;
 const $ = (id) => document.getElementById(id);
 
 // What is shown: everything below is drawn from this.
 let frame = 0, playing = false, dirty = true;
 let kept = {image: 0, row: height >> 1, column: width >> 1, channel: 0};
-let pointed = null;  // the pixel under the mouse
+let pointed = null;  // the pixel under the mouse, shown instead of the kept one
+let settled = false;  // whether a pixel was chosen since the mouse came to the picture
 
 const bytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+const values = (text) => (page.plane ? new Uint16Array(bytes(text).buffer) : bytes(text));
+const levels = page.plane ? 65535 : 255;
 for (const run of page.runs) {
-  run.states = bytes(run.states);
-  run.denoised = run.denoised && bytes(run.denoised);
+  run.states = values(run.states);
+  run.denoised = run.denoised && values(run.denoised);
 }
 const base = page.runs.reduce((a, b) => (b.t.length > a.t.length ? b : a));
 const last = base.t.length - 1;
@@ -31,11 +33,11 @@ function reached(run) {
 
 const place = (k, p) => ((k * count + p.image) * channels + p.channel) * height * width
   + p.row * width + p.column;
-function value(run, k, p) {
-  const [low, high] = run.span[k];
-  return low + run.states[place(k, p)] / 255 * (high - low);
+function restored(data, [low, high], k, p) {
+  return low + data[place(k, p)] / levels * (high - low);
 }
-const guessed = (run, k, p) => run.denoised[place(k, p)] / 255;
+const value = (run, k, p) => restored(run.states, run.span[k], k, p);
+const guessed = (run, k, p) => restored(run.denoised, run.guess_span[k], k, p);
 const active = () => pointed || kept;
 
 function number(x) {
@@ -44,11 +46,18 @@ function number(x) {
 }
 const noise = (run, k) => (run.std ? `, s(t) = ${number(run.std[k])}` : "");
 const moment = () => `t = ${base.t[frame].toFixed(3)}${noise(base, frame)}`;
-function description(p) {
-  const where = `Image ${p.image + 1}, row ${p.row + 1}, column ${p.column + 1}`
-    + (channels > 1 ? `, channel ${p.channel + 1}` : "");
-  return where + ": " + page.runs.map((r) => `${r.method} ${number(value(r, reached(r), p))}`).join(", ");
+const named = (p) => (page.plane ? `Point ${p.image + 1}`
+  : `Image ${p.image + 1}, row ${p.row + 1}, column ${p.column + 1}`
+    + (channels > 1 ? `, channel ${p.channel + 1}` : ""));
+/* The charts: each shows one coordinate of what is chosen. */
+const charts = page.plane
+  ? [{id: "chart", of: (p) => ({...p, column: 0}), name: "x₁(t)"}, {id: "chart-2", of: (p) => ({...p, column: 1}), name: "x₂(t)"}]
+  : [{id: "chart", of: (p) => p, name: "x(t)"}];
+function valueText(run, k, p) {
+  const found = charts.map((chart) => number(value(run, k, chart.of(p))));
+  return found.length > 1 ? `(${found.join(", ")})` : found[0];
 }
+const description = (p) => `${named(p)}: ` + page.runs.map((r) => `${r.method} ${valueText(r, reached(r), p)}`).join(", ");
 
 /* Words for a screen reader, once things have come to rest. */
 let saying;
@@ -57,72 +66,32 @@ function say() {
   saying = setTimeout(() => { if (!playing) $("said").textContent = `${moment()}. ${description(kept)}`; }, 400);
 }
 
-// The images.
+// The pictures.
 
-function sheet(run, index, what) {
-  const box = document.createElement("div");
-  box.innerHTML = `<div class="sheet"><canvas tabindex="0" role="application"></canvas><div class="mark"></div></div>`;
-  const canvas = box.querySelector("canvas"), holder = box.querySelector(".sheet");
-  canvas.width = sheetWidth;
-  canvas.height = sheetHeight;
-  canvas.setAttribute("aria-label",
-    `${what} of ${run.method}: ${count} images. Arrow keys choose a pixel, brackets an image.`);
-  const pixelAt = (event) => {
-    const rect = canvas.getBoundingClientRect();
-    const x = Math.floor((event.clientX - rect.left) / rect.width * sheetWidth);
-    const y = Math.floor((event.clientY - rect.top) / rect.height * sheetHeight);
-    const [i, j] = [Math.floor(y / (height + 1)), Math.floor(x / (width + 1))];
-    const image = i * page.columns + j, row = y - i * (height + 1), column = x - j * (width + 1);
-    const inside = x >= 0 && y >= 0 && j < page.columns && image < count && row < height && column < width;
-    return inside ? {image, row, column, channel: kept.channel} : null;
-  };
+/* Let the pointer and the keyboard choose a pixel. */
+function choosing(holder, canvas, pixelAt, steps) {
+  holder.addEventListener("pointerenter", () => { settled = false; });
   holder.addEventListener("pointermove", (event) => {
     const pixel = pixelAt(event);
-    if (event.pointerType === "mouse") pointed = pixel;
-    else if (pixel) keep(pixel);
+    if (event.pointerType !== "mouse") { if (pixel) keep(pixel); }
+    else if (!settled) pointed = pixel;
     dirty = true;
   });
   holder.addEventListener("pointerdown", (event) => { const pixel = pixelAt(event); if (pixel) keep(pixel); });
   holder.addEventListener("pointerleave", () => { pointed = null; dirty = true; });
   canvas.addEventListener("keydown", (event) => {
-    const step = {ArrowUp: ["row", -1], ArrowDown: ["row", 1], ArrowLeft: ["column", -1],
-      ArrowRight: ["column", 1], "[": ["image", -1], "]": ["image", 1]}[event.key];
+    const step = steps[event.key];
     if (!step) return;
     event.preventDefault();
     keep({...kept, [step[0]]: kept[step[0]] + step[1]});
   });
-  return {box, canvas, mark: box.querySelector(".mark"), context: canvas.getContext("2d"),
-    picture: new ImageData(sheetWidth, sheetHeight)};
-}
-
-function drawSheet(view, data, k, span, shades) {
-  // One shade for each of the 256 stored values.
-  const shade = new Uint8ClampedArray(256);
-  for (let q = 0; q < 256; q++) {
-    const x = span[0] + q / 255 * (span[1] - span[0]);
-    shade[q] = (x - shades[0]) / (shades[1] - shades[0]) * 255;
-  }
-  const pixels = view.picture.data, plane = height * width;
-  for (let image = 0; image < count; image++) {
-    const start = (k * count + image) * size;
-    const y = Math.floor(image / page.columns) * (height + 1), x = image % page.columns * (width + 1);
-    for (let i = 0; i < height; i++) for (let j = 0; j < width; j++) {
-      const to = ((y + i) * sheetWidth + x + j) * 4, from = start + i * width + j;
-      for (let c = 0; c < 3; c++) pixels[to + c] = shade[data[from + (channels > 1 ? c * plane : 0)]];
-      pixels[to + 3] = 255;
-    }
-  }
-  view.context.putImageData(view.picture, 0, 0);
-  const p = active(), percent = (part, whole) => `${100 * part / whole}%`;
-  Object.assign(view.mark.style, {
-    left: percent(p.image % page.columns * (width + 1) + p.column, sheetWidth),
-    top: percent(Math.floor(p.image / page.columns) * (height + 1) + p.row, sheetHeight),
-    width: percent(1, sheetWidth), height: percent(1, sheetHeight),
-  });
 }
 
 const estimates = page.runs.some((run) => run.denoised);
-if (sheetWidth > 2.5 * sheetHeight) document.body.classList.add("wide");
+const view = page.plane ? plane : sheet;
+document.body.classList.toggle("plane", Boolean(page.plane));
+document.body.classList.toggle("wide", !page.plane && wideSheet());
+document.body.classList.toggle("one", page.runs.length === 1);
 page.runs.forEach((run, index) => {
   const figure = document.createElement("figure");
   figure.style.setProperty("--run", `var(--run-${index % 4})`);
@@ -134,16 +103,16 @@ page.runs.forEach((run, index) => {
   caption.appendChild(document.createElement("span")).textContent = cost;
   const halves = figure.appendChild(document.createElement("div"));
   halves.className = "halves";
-  run.view = sheet(run, index, "States x(t)");
-  halves.append(run.view.box);
-  if (estimates) run.view.box.prepend(Object.assign(document.createElement("small"), {textContent: "x(t)"}));
+  const half = (what, text) => {
+    const made = view(run, index, what);
+    if (estimates) made.box.prepend(Object.assign(document.createElement("small"), {textContent: text}));
+    halves.append(made.box);
+    return made;
+  };
+  run.view = half("States x(t)", "x(t)");
+  if (run.denoised) run.guess = half("Denoised estimates", "x̂₀ = E[x(0) | x(t)]");
   // A run without estimates leaves their room empty, so that images of all runs are alike.
-  if (!run.denoised && estimates) halves.append(document.createElement("div"));
-  if (run.denoised) {
-    run.guess = sheet(run, index, "Denoised estimates");
-    run.guess.box.prepend(Object.assign(document.createElement("small"), {textContent: "E[x(0) | x(t)]"}));
-    halves.append(run.guess.box);
-  }
+  else if (estimates) halves.append(document.createElement("div"));
   $("runs").append(figure);
 });
 
@@ -199,8 +168,8 @@ function stroke(a, ts, ys, style, line, dash = []) {
   a.context.setLineDash([]);
 }
 
-function drawChart() {
-  const a = axes($("chart")), {context, box, edge} = a, p = active();
+function drawChart(chart) {
+  const a = axes($(chart.id)), {context, box, edge} = a, p = chart.of(active());
   Object.assign(context, {font: "12px system-ui, sans-serif", fillStyle: colour("--muted")});
   const ends = [base.t[0], base.t[last]];
   for (const v of valueTicks()) {
@@ -212,6 +181,9 @@ function drawChart() {
   const [first, final] = [...ends].sort((s, t) => s - t);
   for (const t of multiples(first, final, nice((final - first) / 6)))
     context.fillText(number(t), a.x(t), box.height - edge.bottom + 6);
+  Object.assign(context, {textAlign: "left"});
+  context.fillText(chart.name, edge.left + 6, edge.top);
+  Object.assign(context, {textAlign: "center"});
   context.fillText("t", edge.left + (box.width - edge.left - edge.right) / 2, box.height - 14);
   for (const {curve, dash} of envelopes()) for (const sign of [1, -1])
     stroke(a, base.t, curve.map((v) => sign * v), colour("--ink"), 1.2, dash);
@@ -232,7 +204,7 @@ function drawChart() {
     context.stroke();
   });
   const ended = page.runs.map((r) => `${r.method} from ${number(value(r, 0, p))} to ${number(value(r, r.t.length - 1, p))}`);
-  $("chart").setAttribute("aria-label", `Value of the pixel against time: ${ended.join("; ")}. Now: ${description(p)}.`);
+  $(chart.id).setAttribute("aria-label", `${chart.name} of ${named(p)} against time: ${ended.join("; ")}. Now: ${description(p)}.`);
 }
 
 function writeLegend() {
@@ -244,12 +216,12 @@ function writeLegend() {
     $("legend").append(item);
   };
   page.runs.forEach((run, index) => entry(`var(--run-${index % 4})`, "", run.method));
-  if (estimates) entry("var(--muted)", "4 3", "denoised estimate of the pixel");
+  if (estimates) entry("var(--muted)", "4 3", `denoised estimate of the ${page.plane ? "point" : "pixel"}`);
   for (const {dash, name} of envelopes()) entry("var(--ink)", dash.join(" "), name);
 }
 
 function scrub(event) {
-  const box = $("chart").getBoundingClientRect();
+  const box = event.currentTarget.getBoundingClientRect();
   const share = (event.clientX - box.left - 46) / (box.width - 56);
   const t = base.t[0] + share * (base.t[last] - base.t[0]);
   const nearest = base.t.reduce((best, u, k) => (Math.abs(u - t) < Math.abs(base.t[best] - t) ? k : best), 0);
@@ -268,7 +240,8 @@ function keep(p) {
   kept = {image: clamp(p.image, count - 1), row: clamp(p.row, height - 1),
     column: clamp(p.column, width - 1), channel: clamp(p.channel, channels - 1)};
   for (const name of ["image", "row", "column", "channel"]) $(name).value = kept[name] + 1;
-  dirty = true;
+  pointed = null;
+  settled = dirty = true;
   say();
 }
 function play(on) {
@@ -301,12 +274,10 @@ function draw() {
     half.hidden = !$("denoised").checked;
   for (const run of page.runs) {
     const k = reached(run);
-    drawSheet(run.view, run.states, k, run.span[k], $("shades").value === "data" ? [0, 1] : run.shades[k]);
-    if (run.guess) {
-      drawSheet(run.guess, run.denoised, k, [0, 1], [0, 1]);
-    }
+    run.view.draw(run.states, run.span, k, false);
+    if (run.guess && $("denoised").checked) run.guess.draw(run.denoised, run.guess_span, k, true);
   }
-  drawChart();
+  charts.forEach(drawChart);
   $("time").value = frame;
   $("time").setAttribute("aria-valuetext", moment());
   $("now").textContent = moment();
@@ -317,17 +288,19 @@ $("time").addEventListener("input", (event) => { play(false); show(Number(event.
 $("play").addEventListener("click", () => play(!playing));
 $("back").addEventListener("click", () => { play(false); show(frame - 1); });
 $("forth").addEventListener("click", () => { play(false); show(frame + 1); });
-for (const id of ["shades", "denoised", "asinh"]) $(id).addEventListener("change", () => { dirty = true; });
+for (const id of ["shades", "scale", "denoised", "asinh"]) $(id).addEventListener("change", () => { dirty = true; });
 for (const [id, most] of [["image", count], ["row", height], ["column", width], ["channel", channels]]) {
   $(id).max = most;
   $(id).addEventListener("change", (event) => keep({...kept, [id]: Number(event.target.value) - 1}));
 }
-$("chart").addEventListener("pointerdown", (event) => {
-  $("chart").setPointerCapture(event.pointerId);
-  play(false);
-  scrub(event);
-});
-$("chart").addEventListener("pointermove", (event) => { if (event.buttons) scrub(event); });
+for (const {id} of charts) {
+  $(id).addEventListener("pointerdown", (event) => {
+    event.currentTarget.setPointerCapture(event.pointerId);
+    play(false);
+    scrub(event);
+  });
+  $(id).addEventListener("pointermove", (event) => { if (event.buttons) scrub(event); });
+}
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.altKey || event.metaKey) return;
   const within = event.target.closest("button, select, summary, input:not([type=range])");
@@ -339,7 +312,10 @@ document.addEventListener("keydown", (event) => {
 });
 window.addEventListener("resize", () => { dirty = true; });
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { dirty = true; });
+for (const part of document.querySelectorAll(page.plane ? ".of-images" : ".of-points")) part.hidden = true;
+if (page.plane) $("which").firstChild.data = "Point ";
 $("guess").hidden = !estimates;
+if (!base.std) $("scaling").hidden = true;
 $("one-channel").hidden = channels === 1;
 writeLegend();
 keep(kept);

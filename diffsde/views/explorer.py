@@ -1,9 +1,14 @@
 r"""The explorer: a trajectory as one HTML file to explore in any browser.
 
-The file needs no network and no server. It contains the states, one byte per value on the
-interval that their frame spans, and a script that draws them. One can play the path or scrub
-over t, choose a pixel, and see its path against ±σᵗ and ±s(t), for several solvers side by
-side. The page is put together from `explorer.html`, `explorer.css` and `explorer.js`.
+The file needs no network and no server. It contains the states and a script that draws them.
+One can play the path or scrub over t, choose a pixel, and see its path against ±σᵗ and ±s(t),
+for several solvers side by side. States in the plane are shown as points that move, with the
+trail of a chosen one. A value takes one byte in an image, and two in a point, on the interval
+that its frame spans.
+
+The page is put together from `explorer.html`, `explorer.css` and the scripts `explorer.js`,
+`explorer_images.js` and `explorer_plane.js`, which take points in the plane for images of one
+row and two columns.
 """
 
 from __future__ import annotations
@@ -13,11 +18,11 @@ import html
 import json
 import os
 from collections.abc import Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -31,10 +36,11 @@ from diffsde.views.display import (
     shade_limits,
     trajectories,
 )
+from diffsde.views.pages import filled, page_part
 
 __all__ = ["explorer_page", "write_html"]
 
-_TEXT_BYTES = 100.0  # of a frame's numbers in the file: time, envelopes and intervals
+_TEXT_BYTES = 150.0  # of a frame's numbers in the file: time, envelopes and intervals
 
 
 def write_html(
@@ -47,8 +53,10 @@ def write_html(
     """Write an explorer of one trajectory or several as one self-contained HTML file.
 
     Args:
-        sol: a trajectory of images, or several of the same shape, preferably from the same
-            noise.
+        sol: a trajectory of images, (B, C, H, W) with C = 1 or 3, or of points in the plane,
+            (B, 2); or several of the same shape, preferably from the same noise. Denoised
+            estimates, if a trajectory has them (`solve` with estimates=True), are shown beside
+            the states.
         path: the file to write.
         title: the page's heading; by default the solvers' names.
         megabytes: the largest size of the file. If a trajectory needs more, frames are left
@@ -59,8 +67,8 @@ def write_html(
         The path of the file.
 
     Raises:
-        InputError: the states are not images, their shapes differ, or not even two frames
-            fit.
+        InputError: the states are neither images nor points in the plane, their shapes
+            differ, or not even two frames fit.
     """
     page = explorer_page(sol, title=title, megabytes=megabytes)
     with written_whole(path) as temporary:
@@ -74,23 +82,25 @@ def explorer_page(
     """The page that `write_html` writes, as text; for the arguments and errors, see there."""
     sols = trajectories(sol)
     shape = _common_shape(sols)
+    plane = _extent(sols) if _in_plane(sols[0]) else None
     template = _template()
     frames = _frames_that_fit(sols, shape, 1e6 * megabytes - len(template.encode()))
     heading = title or " and ".join(s.method for s in sols)
     page = {
         "sigma": base_of_diffusion(sols[0]),
         "shape": list(shape),
+        "plane": plane,
         "columns": default_columns(shape[0]),
         "runs": [_run(s, frames) for s in sols],
     }
     # A solver's name may contain "</script>", which would end the script if it had a "<".
     data = json.dumps(page, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
-    return template.replace("{{title}}", html.escape(heading)).replace("{{data}}", data)
+    return filled(template, title=html.escape(heading), data=data)
 
 
 def _common_shape(sols: list[Trajectory]) -> tuple[int, ...]:
-    """The shape (B, C, H, W) of the images in all trajectories."""
-    shapes = [as_images(s.ys[0], s.shape).shape for s in sols]
+    """The shape (B, C, H, W) of the states in all trajectories, as `_frame` gives them."""
+    shapes = [_frame(s, s.ys, 0).shape for s in sols]
     if len(set(shapes)) > 1:
         raise InputError(
             f"states of shapes {' and '.join(map(str, shapes))}: expected one shape, because "
@@ -99,26 +109,68 @@ def _common_shape(sols: list[Trajectory]) -> tuple[int, ...]:
     return shapes[0]
 
 
+def _in_plane(sol: Trajectory) -> bool:
+    """Whether the states are points in the plane, (B, 2), and no images."""
+    return sol.ys.dim() == 3 and sol.ys.shape[2] == 2 and len(sol.shape) != 3
+
+
+def _frame(sol: Trajectory, states: Tensor, k: int) -> NDArray[np.float32]:
+    """One frame as images (B, C, H, W); points in the plane have one row and two columns."""
+    if _in_plane(sol):
+        points: NDArray[np.float32] = states[k].detach().float().cpu().numpy()
+        return points[:, None, None, :]
+    try:
+        return as_images(states[k], sol.shape)
+    except InputError as error:
+        raise InputError(f"{error}; or points in the plane, (B, 2)") from error
+
+
+def _extent(sols: list[Trajectory]) -> dict[str, Any]:
+    """The squares in which points are shown: their centre, and half the side.
+
+    The near square holds the points where there is least noise, and the far one all paths.
+    """
+    calm = torch.cat([s.ys[_calmest(s)] for s in sols]).detach().double().cpu()
+    finite = calm[calm.isfinite().all(1)]
+    calm = finite if len(finite) else torch.zeros_like(calm)
+    centre = (calm.amin(0) + calm.amax(0)) / 2
+    far = max(_furthest(s.ys, centre) for s in sols)
+    return {
+        "centre": _numbers(centre),
+        "near": max(float((calm - centre).abs().max()), 1e-3 * far, 1e-6),
+        "far": max(far, 1e-6),
+    }
+
+
+def _calmest(sol: Trajectory) -> int:
+    """The frame with the least noise: the last one, if that is not known."""
+    return len(sol) - 1 if sol.std is None else int(sol.std.argmin())
+
+
+def _furthest(ys: Tensor, centre: Tensor) -> float:
+    """The largest finite distance from the centre in either coordinate."""
+    away = (ys.detach().double().cpu() - centre).abs()
+    return float(torch.nan_to_num(away, nan=0.0, posinf=0.0).max())
+
+
 def _template() -> str:
     """The page with its style and script, but without title and data."""
-    folder = resources.files("diffsde.views")
-    page, style, script = (
-        folder.joinpath(f"explorer.{suffix}").read_text(encoding="utf-8")
-        for suffix in ("html", "css", "js")
-    )
-    return page.replace("{{style}}", style).replace("{{script}}", script)
+    scripts = ("explorer_images.js", "explorer_plane.js", "explorer.js")
+    style, script = page_part("explorer.css"), "".join(map(page_part, scripts))
+    return filled(page_part("explorer.html"), style=style, script=script)
 
 
 def _frames_that_fit(sols: list[Trajectory], shape: tuple[int, ...], room: float) -> int:
     """How many frames of each trajectory fit in `room` bytes."""
     states = sum(1 if s.denoised is None else 2 for s in sols)
+    size = np.dtype(_stored(sols[0])).itemsize
     # Base64 stores three bytes as four characters.
-    frame = states * np.prod(shape) * 4 / 3 + len(sols) * _TEXT_BYTES
+    frame = states * np.prod(shape) * size * 4 / 3 + len(sols) * _TEXT_BYTES
     frames = int(room / frame)
     if frames < 2:
         raise InputError(
-            f"{len(sols)} × {shape[0]} images of shape {shape[1:]} take {frame / 1e6:.2g} MB per "
-            "frame: two frames do not fit. Raise megabytes, or pass fewer images"
+            f"{len(sols)} × {shape[0]} {_what(sols[0])} take {frame / 1e6:.2g} MB per frame: two "
+            "frames do not fit. Raise megabytes, or pass fewer of them"
         )
     return frames
 
@@ -126,9 +178,8 @@ def _frames_that_fit(sols: list[Trajectory], shape: tuple[int, ...], room: float
 def _run(sol: Trajectory, frames: int) -> dict[str, Any]:
     """One trajectory in the form that the page's script reads."""
     kept = np.unique(np.linspace(0, len(sol) - 1, min(frames, len(sol))).round().astype(int))
-    states = [as_images(sol.ys[k], sol.shape) for k in kept.tolist()]
+    states = [_frame(sol, sol.ys, k) for k in kept.tolist()]
     spans = [_span(state) for state in states]
-    quantised = [_quantised(s, *span) for s, span in zip(states, spans, strict=True)]
     run: dict[str, Any] = {
         "method": sol.method,
         "nfe": sol.stats.nfe,
@@ -140,13 +191,23 @@ def _run(sol: Trajectory, frames: int) -> dict[str, Any]:
         "std": None if sol.std is None else _numbers(sol.std[kept]),
         "span": spans,
         "shades": _rounded(shade_limits(sol, "envelope")[kept]),
-        "states": _base64(quantised),
+        "states": _quantised(states, spans, _stored(sol)),
         "denoised": None,
     }
     if sol.denoised is not None:
-        guesses = (as_images(sol.denoised[k], sol.shape) for k in kept.tolist())
-        run["denoised"] = _base64([_quantised(g, 0, 1) for g in guesses])
+        guesses = [_frame(sol, sol.denoised, k) for k in kept.tolist()]
+        spans = [_span(guess) if _in_plane(sol) else (0, 1) for guess in guesses]
+        run |= {"guess_span": spans, "denoised": _quantised(guesses, spans, _stored(sol))}
     return run
+
+
+def _stored(sol: Trajectory) -> type[np.unsignedinteger[Any]]:
+    """The type of a stored value: a picture of points shows finer differences than a shade."""
+    return np.uint16 if _in_plane(sol) else np.uint8
+
+
+def _what(sol: Trajectory) -> str:
+    return "points" if _in_plane(sol) else f"images of shape {sol.shape}"
 
 
 def _span(state: NDArray[np.float32]) -> tuple[float, float]:
@@ -156,13 +217,21 @@ def _span(state: NDArray[np.float32]) -> tuple[float, float]:
     return low, max(high, low + 1e-6)
 
 
-def _quantised(state: NDArray[np.float32], low: float, high: float) -> NDArray[np.uint8]:
-    unit = (np.nan_to_num(state) - low) / (high - low)
-    return np.asarray(np.round(255 * np.clip(unit, 0, 1)), dtype=np.uint8)
-
-
-def _base64(frames: list[NDArray[np.uint8]]) -> str:
-    return base64.b64encode(np.stack(frames).tobytes()).decode("ascii")
+def _quantised(
+    frames: list[NDArray[np.float32]],
+    spans: list[tuple[float, float]],
+    stored: type[np.unsignedinteger[Any]],
+) -> str:
+    """Frames as whole numbers on their intervals, in base64."""
+    levels = np.iinfo(stored).max
+    units = (
+        np.clip((np.nan_to_num(frame) - low) / (high - low), 0, 1)
+        for frame, (low, high) in zip(frames, spans, strict=True)
+    )
+    # Browsers run on machines that store the lowest byte first.
+    little = np.dtype(stored).newbyteorder("<")
+    numbers = np.stack([np.round(levels * unit).astype(little) for unit in units])
+    return base64.b64encode(numbers.tobytes()).decode("ascii")
 
 
 def _numbers(values: Tensor) -> Any:

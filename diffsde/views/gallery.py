@@ -1,71 +1,82 @@
 r"""The gallery: everything that the tutorial and the Julia model zoo show, in one folder.
 
 For each sampler, started from the same noise, it has the images, the film of the whole path,
-and every pixel's path against ±σᵗ; then the paths of the reverse SDE and of the flow on top of
-each other, which fill the same band at every t.
+every pixel's path against ±σᵗ and ±s(t), and an explorer; then the paths of the reverse SDE and
+of the flow on top of each other, which fill the same band at every t. `gallery_page` is the
+page that shows them.
 """
 
 from __future__ import annotations
 
-import html
+import math
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 from torch import Tensor
 
 from diffsde.equations.reverse import PROBLEMS
+from diffsde.errors import DiffSDEError, InputError
+from diffsde.noise.seeds import checked_seed
 from diffsde.scores.model import ScoreModel
 from diffsde.solvers.catalogue import find_solver
+from diffsde.solvers.counts import checked_count
 from diffsde.solvers.solving import solve
 from diffsde.solvers.trajectory import Trajectory
-from diffsde.system.files import written_whole
+from diffsde.system.files import writable_folder, written_whole
 from diffsde.views.animation import animate
+from diffsde.views.explorer import write_html
+from diffsde.views.gallery_page import Files, Row, gallery_page
 from diffsde.views.images import plot_images
 from diffsde.views.paths import plot_paths
+from diffsde.views.style import theme
 
-__all__ = ["SHOWN", "Shown", "write_gallery"]
-
-
-@dataclass(frozen=True)
-class Shown:
-    """One row of the gallery.
-
-    Attributes:
-        title: the heading above its pictures.
-        name: the start of its files' names.
-        method: the solver's name.
-        flow: whether it solves the probability flow instead of the reverse SDE.
-    """
-
-    title: str
-    name: str
-    method: str
-    flow: bool = False
-
+__all__ = ["SHOWN", "write_gallery"]
 
 SHOWN = (
-    Shown("Euler–Maruyama, the tutorial's", "em", "em"),
-    Shown("Predictor-corrector, the tutorial's", "pc", "pc"),
-    Shown("Reverse SDE by torchsde's euler", "sde_euler", "euler"),
-    Shown("Probability flow by torchdiffeq's heun2", "flow_heun2", "heun2", flow=True),
-    Shown("Probability flow by SciPy's RK45", "flow_rk45", "scipy_solver", flow=True),
+    Row(
+        "Euler–Maruyama",
+        "em",
+        "em",
+        "Each small step moves the picture along the score, towards an image, and adds a little "
+        "fresh noise; this is the tutorial's first sampler.",
+    ),
+    Row(
+        "Predictor–corrector",
+        "pc",
+        "pc",
+        "After each such step, a second evaluation of the network corrects what the step got "
+        "wrong; this is the tutorial's second sampler.",
+    ),
+    Row(
+        "Euler by torchsde",
+        "sde_euler",
+        "euler",
+        "The library torchsde solves the same equation, and from the same random numbers it "
+        "arrives at the same images.",
+    ),
+    Row(
+        "Heun by torchdiffeq",
+        "flow_heun2",
+        "heun2",
+        "The probability flow adds no noise on its way: the starting noise alone decides which "
+        "images appear.",
+        flow=True,
+    ),
+    Row(
+        "RK45 by SciPy",
+        "flow_rk45",
+        "scipy_solver",
+        "This is the same flow, but the solver chooses its own steps: large ones where the paths "
+        "are nearly straight, small ones where they bend.",
+        flow=True,
+    ),
 )
-_KINDS = ("_images.png", ".gif", "_paths.png")
-_PAGE = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><meta name="color-scheme" content="light dark">
-<title>diffsde gallery</title>
-<style>body {{ font: 1rem system-ui; margin: 2rem; }} img {{ max-width: 100%; }}
-.row {{ display: grid; grid-template-columns: repeat(3, 1fr); gap: 1rem; align-items: start; }}
-</style>
-<h1>From one noise, by {count} samplers</h1>
-<p><img src="noise.png" alt="the noise that all samplers start from"></p>
-{rows}
-<h2>The reverse SDE and the flow fill the same band</h2>
-<p><img src="sde_and_flow_paths.png" alt="paths of the reverse SDE and the flow against t"></p>
-</html>
-"""
+_COMPARED = ("sde_euler", "flow_heun2")
+_EXPLORER_BYTES = 2e6
+_EXPLORED = 16  # images in an explorer, at most
+_FEWEST_FRAMES = 20  # in an explorer, where a single image is not too large for that
+_PLOT_INCHES, _PLOT_DPI = (6.0, 4.0), 200  # letters that can be read in half a page's width
 
 
 def write_gallery(
@@ -76,8 +87,13 @@ def write_gallery(
     n: int = 5,
     seed: int = 0,
     progress: bool = False,
+    dark: bool | None = None,
 ) -> list[Path]:
-    """Solve with every sampler of the gallery and write its pictures.
+    """Solve with every sampler of the gallery and write its pictures, and a page with them all.
+
+    Open `index.html` of the folder. If the gallery is interrupted by Ctrl-C, or a sampler fails,
+    the page shows the samplers that are finished, and the exception's attribute `written` lists
+    the files.
 
     Args:
         out: the folder; it is created if necessary.
@@ -86,64 +102,125 @@ def write_gallery(
             an adaptive sampler shows the steps that it chooses.
         n: how many images to sample.
         seed: the seed of the noise; all samplers start from the same x(T).
-        progress: show progress bars.
+        progress: show a progress bar for each sampler, with its name.
+        dark: a page, plots and films in the dark theme, or in the light one. By default the
+            reader's browser chooses: there are plots in both themes, and the films are dark.
 
     Returns:
-        The files that were written.
+        The files that were written; the page is the last one.
+
+    Raises:
+        InputError: nothing can be written to `out`, a number is not positive, or the model is
+            not one of images with one or three channels.
     """
-    folder = Path(out)
-    folder.mkdir(parents=True, exist_ok=True)
-    x1 = model.sde.prior_sample((n, *model.shape), seed=seed)
-    noise = folder / "noise.png"
-    plot_images(0.5 + x1 / (4 * model.sde.prior_std), noise)
-    written, sols = [noise], {}
-    for shown in SHOWN:
-        sols[shown.name] = _solved(shown, model, x1, steps, seed, progress)
-        written += _pictures(sols[shown.name], folder, shown.name)
-    both = folder / "sde_and_flow_paths.png"
-    plot_paths([sols["sde_euler"], sols["flow_heun2"]], both, envelope="both")
-    return [*written, both, _write_page(folder, sols)]
+    for name, count in (("steps", steps), ("n", n)):
+        checked_count(count, name)
+    seed = checked_seed(seed)
+    if model.shape[0] not in (1, 3):
+        raise InputError(f"model.shape = {model.shape}: expected images with 1 or 3 channels")
+    gallery = _Gallery(writable_folder(out, "out"), dark, f"steps={steps}, n={n}, seed={seed}")
+    try:
+        x1 = model.sde.prior_sample((n, *model.shape), seed=seed)
+        gallery.start(0.5 + x1 / (4 * model.sde.prior_std))
+        for row in SHOWN:
+            gallery.add(row, _solved(row, model, x1, steps, seed, progress))
+        gallery.compare()
+    except (DiffSDEError, KeyboardInterrupt) as stopped:
+        stopped.written = gallery.finish()  # type: ignore[union-attr]
+        raise
+    return gallery.finish()
 
 
 def _solved(
-    shown: Shown, model: ScoreModel, x1: Tensor, steps: int, seed: int, progress: bool
+    row: Row, model: ScoreModel, x1: Tensor, steps: int, seed: int, progress: bool
 ) -> Trajectory:
-    kind = "ode" if shown.flow else "sde"
+    """The path, under the name that the page gives it."""
+    kind = "ode" if row.flow else "sde"
     problem = PROBLEMS[kind](model.sde, model, model.shape)
-    chooses = find_solver(shown.method, kind).adaptive
-    return solve(
+    chooses = find_solver(row.method, kind).adaptive
+    sol = solve(
         problem,
         x1,
-        shown.method,
+        row.method,
         steps=None if chooses else steps,
         seed=seed,
         denoise=True,
-        progress=progress,
+        progress=row.title if progress else False,
     )
+    return replace(sol, method=row.title)
 
 
-def _pictures(sol: Trajectory, folder: Path, name: str) -> list[Path]:
-    images, film, paths = (folder / f"{name}{end}" for end in ("_images.png", ".gif", "_paths.png"))
-    plot_images(sol.images(), images)
-    animate(sol, film)
-    plot_paths(sol, paths)
-    return [images, film, paths]
+class _Gallery:
+    """The part of a gallery that is finished.
 
+    Args:
+        folder: where its files are.
+        dark: the theme; None for both.
+        settings: the arguments that make it again.
+    """
 
-def _write_page(folder: Path, sols: Mapping[str, Trajectory]) -> Path:
-    """A page with all the pictures."""
-    rows = [_row(shown, sols[shown.name]) for shown in SHOWN]
-    page = folder / "index.html"
-    with written_whole(page) as temporary:
-        temporary.write_text(_PAGE.format(count=len(SHOWN), rows="\n".join(rows)), "utf-8")
-    return page
+    def __init__(self, folder: Path, dark: bool | None, settings: str) -> None:
+        self.folder, self.dark, self.settings = folder, dark, settings
+        self.noise = folder / "noise.png"
+        self.rows: dict[Row, tuple[Trajectory, Files]] = {}
+        self.both: Files | None = None
 
+    def start(self, images: Tensor) -> None:
+        plot_images(images, self.noise, dark=self.dark is not False)
 
-def _row(shown: Shown, sol: Trajectory) -> str:
-    views = zip(("images", "the path", "every pixel against t"), _KINDS, strict=True)
-    pictures = "".join(
-        f'<img src="{shown.name}{end}" alt="{html.escape(shown.title)}: {what}">'
-        for what, end in views
-    )
-    cost = f"{sol.stats.nfe} evaluations of the score, {sol.stats.seconds:.1f} s"
-    return f'<h2>{html.escape(shown.title)}</h2><p>{cost}</p><div class="row">{pictures}</div>'
+    def add(self, row: Row, sol: Trajectory) -> None:
+        """Write the files of one sampler."""
+        screen, name = self.dark is not False, row.name
+        images, film = self.folder / f"{name}_images.png", self.folder / f"{name}.gif"
+        plot_images(sol.images(), images, dark=screen)
+        animate(sol, film, dark=screen)
+        plots, explorer = self._paths([sol], name), self._explorer([sol], name, row.title)
+        files = {"images": [images], "film": [film], "plot": plots, "explorer": [explorer]}
+        self.rows[row] = (sol, files)
+
+    def compare(self) -> None:
+        """Write the files of the section that compares the SDE with the flow."""
+        sols = [sol for row, (sol, _) in self.rows.items() if row.name in _COMPARED]
+        explorer = self._explorer(sols, "sde_and_flow", "The reverse SDE and the flow")
+        self.both = {"plot": self._paths(sols, "sde_and_flow"), "explorer": [explorer]}
+
+    def finish(self) -> list[Path]:
+        """Write the page of what is finished, if anything is, and list all files."""
+        if not self.rows:
+            return []
+        page = self.folder / "index.html"
+        text = gallery_page(
+            self.rows,
+            self.noise,
+            self.both,
+            samplers=len(SHOWN),
+            dark=self.dark,
+            made=f"diffsde.views.write_gallery(folder, model, {self.settings})",
+        )
+        with written_whole(page) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+        groups = [files for _, files in self.rows.values()] + ([self.both] if self.both else [])
+        pictures = [path for files in groups for paths in files.values() for path in paths]
+        return [self.noise, *pictures, page]
+
+    def _paths(self, sols: list[Trajectory], name: str) -> list[Path]:
+        """The plot of every pixel's path in one theme, or in the light and the dark one."""
+        themes = {"_paths.png": False, "_paths_dark.png": True}
+        if self.dark is not None:
+            themes = {"_paths.png": self.dark}
+        for end, dark in themes.items():
+            look = theme(dark)
+            figure = look.figure(*_PLOT_INCHES)
+            figure.set_dpi(_PLOT_DPI)
+            axes = look.dress(figure.add_subplot())
+            plot_paths(sols, self.folder / f"{name}{end}", envelope="both", ax=axes, dark=dark)
+        return [self.folder / f"{name}{end}" for end in themes]
+
+    def _explorer(self, sols: list[Trajectory], name: str, title: str) -> Path:
+        """An explorer of the first images, small enough to open on a phone."""
+        image = math.prod(sols[0].shape) * 4 / 3  # bytes of one image in one frame
+        room = int(_EXPLORER_BYTES / (_FEWEST_FRAMES * image))
+        count = min(max(room, 1), _EXPLORED)
+        size = len(sols) * (_EXPLORER_BYTES + 3 * image) / 1e6  # two frames fit, whatever the image
+        few = [replace(sol, ys=sol.ys[:, :count]) for sol in sols]
+        return write_html(few, self.folder / f"{name}.html", title=title, megabytes=size)

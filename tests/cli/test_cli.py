@@ -106,7 +106,8 @@ def test_gallery_and_explore(tmp_path: Path, tiny: Path) -> None:
     for name in ("em", "pc", "sde_euler", "flow_heun2", "flow_rk45"):
         assert {f"{name}_images.png", f"{name}.gif", f"{name}_paths.png"} <= written
     assert {"noise.png", "sde_and_flow_paths.png"} <= written
-    shown = re.findall(r'src="([^"]+)"', (tmp_path / "index.html").read_text("utf-8"))
+    text = (tmp_path / "index.html").read_text("utf-8")
+    shown = re.findall(r'(?:src|href)="([^":]+)"', text)
     assert set(shown) == written - {"index.html"}
     page = tmp_path / "page.html"
     done = run("explore", "--model", tiny, "--steps", 3, "--n", 2, "--out", page, "--json")

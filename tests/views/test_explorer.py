@@ -115,10 +115,42 @@ def test_own_equations_and_values_that_are_not_finite(tmp_path: Path) -> None:
     assert page["sigma"] is page["runs"][0]["std"] is None
 
 
+def test_points_in_the_plane(tmp_path: Path) -> None:
+    x0 = torch.tensor([[4.0, 6.0], [6.0, 6.0], [5.0, 8.0]])
+    sol = noisy(x0, 11, flow=True)
+    sol.ys[-1] = x0
+    sol.denoised = x0.expand_as(sol.ys)
+    page = page_of(write_html(sol, tmp_path / "path.html"))
+    (run,) = page["runs"]
+    assert page["shape"] == [3, 1, 1, 2]
+    assert page["plane"]["centre"] == pytest.approx([5, 7])
+    assert page["plane"]["near"] == pytest.approx(1)
+    away = (sol.ys - torch.tensor([5.0, 7.0])).abs().max()
+    assert page["plane"]["far"] == pytest.approx(float(away), rel=1e-5)
+    for key, states in (("states", sol.ys), ("denoised", sol.denoised)):
+        low, high = np.array(run["guess_span" if key == "denoised" else "span"]).T[..., None, None]
+        stored = np.frombuffer(base64.b64decode(run[key]), "<u2").reshape(states.shape) / 65535
+        error = np.abs(low + stored * (high - low) - states.numpy())
+        assert (error <= 1e-5 * (high - low)).all()
+
+
+def test_points_that_are_not_finite(tmp_path: Path) -> None:
+    ys = torch.randn(4, 6, 2)
+    ys[3] = float("nan")
+    plane = page_of(write_html(Trajectory(torch.linspace(0, 1, 4), ys, "own"), tmp_path / "a.html"))
+    assert all(np.isfinite(plane["plane"]["centre"]))
+    assert plane["plane"]["far"] == pytest.approx(float(ys[:3].abs().max()))
+
+
+def test_many_points_fit_the_size(tmp_path: Path) -> None:
+    path = write_html(noisy(torch.randn(1000, 2), 501), tmp_path / "path.html", megabytes=1)
+    assert 900_000 < path.stat().st_size < 1_000_000
+
+
 def test_what_cannot_be_explored(tmp_path: Path) -> None:
     path = tmp_path / "path.html"
-    with pytest.raises(InputError, match="are not images"):
-        write_html(Trajectory(torch.zeros(2), torch.zeros(2, 5, 2), "own"), path)
+    with pytest.raises(InputError, match="are not images.*or points in the plane"):
+        write_html(Trajectory(torch.zeros(2), torch.zeros(2, 5, 3), "own"), path)
     with pytest.raises(InputError, match="expected one shape"):
         write_html([noisy(images(1), 3), noisy(images(2), 3)], path)
     with pytest.raises(InputError, match="two frames do not fit"):

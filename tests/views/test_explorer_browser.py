@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import pytest
 
 from diffsde.views.explorer import write_html
 from tests.paths import images, noisy
+from tests.views.browsers import chromium, settle, without_complaints
 
 sync_api = pytest.importorskip(
     "playwright.sync_api", reason="needs Playwright: pip install 'diffsde[browser]'"
@@ -18,28 +18,13 @@ sync_api = pytest.importorskip(
 
 expect = sync_api.expect
 
-NAMES = ("chromium", "chromium-browser", "google-chrome")
-OPTIONS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 FRAMES, IMAGES = 41, 16
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    found = next((path for name in NAMES if (path := shutil.which(name))), None)
-    if found is None:
-        pytest.skip(f"no Chromium: none of {', '.join(NAMES)} is on the PATH")
-    with sync_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=found, args=OPTIONS)
-        yield chromium
-        chromium.close()
+    with chromium() as found:
+        yield found
 
 
 @pytest.fixture(scope="module")
@@ -69,27 +54,12 @@ def tab(browser: Any) -> Any:
 @pytest.fixture
 def page(tab: Any, file: Path) -> Iterator[Any]:
     """A fresh page. At the end of a test it must have no errors and no network requests."""
-    wrong: list[str] = []
-    hear: dict[str, Any] = {
-        "console": lambda m: wrong.append(m.text) if m.type in ("error", "warning") else None,
-        "pageerror": lambda error: wrong.append(str(error)),
-        "request": lambda r: None if r.url.startswith("file:") else wrong.append(r.url),
-    }
-    for event, listener in hear.items():
-        tab.on(event, listener)
-    tab.set_viewport_size({"width": 1100, "height": 1000})
-    tab.emulate_media(color_scheme="light")
-    tab.goto(file.as_uri())
-    settle(tab)
-    yield tab
-    for event, listener in hear.items():
-        tab.remove_listener(event, listener)
-    assert wrong == []
-
-
-def settle(page: Any) -> None:
-    """Wait until the page has been redrawn."""
-    page.evaluate("new Promise(r => requestAnimationFrame(() => requestAnimationFrame(r)))")
+    with without_complaints(tab):
+        tab.set_viewport_size({"width": 1100, "height": 1000})
+        tab.emulate_media(color_scheme="light")
+        tab.goto(file.as_uri())
+        settle(tab)
+        yield tab
 
 
 def frame(page: Any) -> int:
@@ -166,6 +136,27 @@ def test_hover_shows_and_leaves_no_trace(page: Any) -> None:
     page.mouse.move(5, 5)
     settle(page)
     assert picture(page, "#chart") == before
+
+
+def test_a_chosen_pixel_stays_while_the_pointer_rests_on_the_images(page: Any) -> None:
+    def chart() -> str:
+        settle(page)
+        return picture(page, "#chart")
+
+    canvas = page.locator("figure canvas").first
+    page.mouse.move(5, 5)
+    canvas.click(position={"x": 40, "y": 60})
+    chosen = chart()
+    canvas.hover(position={"x": 120, "y": 90})
+    assert chart() == chosen
+    canvas.focus()
+    page.keyboard.press("ArrowDown")  # is seen, although the pointer rests on another pixel
+    moved = chart()
+    assert moved != chosen
+    page.mouse.move(5, 5)
+    assert chart() == moved
+    canvas.hover(position={"x": 120, "y": 90})  # has left the images and come back
+    assert chart() not in (chosen, moved)
 
 
 def test_keyboard(page: Any) -> None:
@@ -245,10 +236,8 @@ def test_nothing_lies_over_anything_else(
 ) -> None:
     page.goto(request.getfixturevalue(which).as_uri())
     settle(page)
-    boxes = [
-        element.bounding_box()
-        for element in page.locator("button, select, input:visible, figure canvas, #chart").all()
-    ]
+    controls = "button, select:visible, input:visible, figure canvas, #chart"
+    boxes = [element.bounding_box() for element in page.locator(controls).all()]
     for i, a in enumerate(boxes):
         for b in boxes[:i]:
             across = min(a["x"] + a["width"], b["x"] + b["width"]) - max(a["x"], b["x"])
