@@ -29,6 +29,7 @@ from diffsde.errors import InputError
 from diffsde.solvers.grids import Save
 from diffsde.solvers.solving import solve
 from diffsde.solvers.trajectory import Stats, Trajectory
+from diffsde.system.bars import load_tqdm
 
 __all__ = ["EnsembleSummary", "ensemble"]
 
@@ -105,15 +106,13 @@ def ensemble(
     Raises:
         InputError: an argument does not fit.
     """
-    from tqdm.auto import tqdm  # loaded when used
-
     _check(problem, n, start, chunk, levels, save)
 
     def part(first: int) -> Trajectory:
         x = _start(problem, start, first, min(chunk, n - first), seed)
         return solve(problem, x, method, seed=seed, first=first, save=save, **settings)
 
-    with tqdm(total=n, unit="sample", disable=not progress) as bar:
+    with load_tqdm()(total=n, unit="sample", disable=not progress) as bar:
         sol = part(0)
         merged = _Merged(sol)
         for first in range(0, n, chunk):

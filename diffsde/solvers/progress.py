@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from diffsde.system.bars import load_tqdm
+
 __all__ = ["StepBar", "step_bar"]
 
 
@@ -26,7 +28,5 @@ def step_bar(total: int | None, *, shown: bool) -> Iterator[StepBar | None]:
     if not shown:
         yield None
         return
-    from tqdm.auto import tqdm  # loaded only when a bar is drawn
-
-    with tqdm(total=total, unit="step") as bar:
+    with load_tqdm()(total=total, unit="step") as bar:
         yield StepBar(bar)
