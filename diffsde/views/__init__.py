@@ -15,6 +15,9 @@ the caller's axes instead of a figure of its own; with `dark` it uses the dark t
     arrays        to_numpy, to_xarray, from_xarray
     explorer      write_html: an interactive page for exploring paths
     gallery       write_gallery: every picture of the tutorial on one page
+    notebook      explore: the explorer in a notebook; what a trajectory shows of itself
+    shown_film    the film that a notebook plays
+    shown_figure  the figure that a notebook shows once
     display       the shades, grids and frames that all views share
     figures       the axes and files that all plots share
     style         the light and the dark theme
