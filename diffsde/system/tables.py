@@ -14,7 +14,7 @@ from diffsde.system.packages import optional_package
 __all__ = ["Table", "aligned", "html_table"]
 
 _MOST_ROWS = 100  # of a table in a notebook; the rest is counted below it
-_SHORT, _WHOLE = 40, ";white-space:nowrap"  # a cell of so few letters stays on one line
+_SHORT = 40  # a cell of so few letters stays on one line
 
 
 class Table:
@@ -78,10 +78,14 @@ def html_table(lines: Sequence[Sequence[str]]) -> str:
 
 def _html_line(tag: str, cells: Sequence[str], sides: Sequence[str]) -> str:
     texts = (
-        f'<{tag} style="text-align:{side}{_WHOLE * (len(cell) < _SHORT)}">{html.escape(cell)}</{tag}>'
+        f'<{tag} style="text-align:{side};{_wrapping(cell)}">{html.escape(cell)}</{tag}>'
         for cell, side in zip(cells, sides, strict=True)
     )
     return f"<tr>{''.join(texts)}</tr>"
+
+
+def _wrapping(cell: str) -> str:
+    return f"white-space:{'nowrap' if len(cell) < _SHORT else 'normal'}"
 
 
 def _columns_of_numbers(lines: Sequence[Sequence[str]]) -> list[bool]:
