@@ -78,14 +78,14 @@ def html_table(lines: Sequence[Sequence[str]]) -> str:
 
 def _html_line(tag: str, cells: Sequence[str], sides: Sequence[str]) -> str:
     texts = (
-        f'<{tag} style="text-align:{side};{_wrapping(cell)}">{html.escape(cell)}</{tag}>'
+        f'<{tag} style="text-align:{side};{_layout(cell)}">{html.escape(cell)}</{tag}>'
         for cell, side in zip(cells, sides, strict=True)
     )
     return f"<tr>{''.join(texts)}</tr>"
 
 
-def _wrapping(cell: str) -> str:
-    return f"white-space:{'nowrap' if len(cell) < _SHORT else 'normal'}"
+def _layout(cell: str) -> str:
+    return f"padding:2px 8px;white-space:{'nowrap' if len(cell) < _SHORT else 'normal'}"
 
 
 def _columns_of_numbers(lines: Sequence[Sequence[str]]) -> list[bool]:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from diffsde.errors import InputError
 from diffsde.solvers.trajectory import Trajectory
-from diffsde.views.display import as_images, default_columns, mosaic, shade_limits
+from diffsde.views.display import as_images, mosaic, shade_limits
 from diffsde.views.explorer import explorer_page
 from diffsde.views.images import pixels
 from diffsde.views.paths import plot_paths
@@ -101,7 +101,8 @@ def _of_images(sol: Trajectory) -> list[str]:
     strip = [pixels(as_images(y, sol.shape)[:_ROWS], *limits) for y, limits in shades]
     rows = np.stack(strip, 1).reshape(-1, *strip[0].shape[1:])
     times = f"t from {float(few.ts[0]):.3g} to {float(few.ts[-1]):.3g}"
-    return [_sheet(last, default_columns(len(last)), "the end"), _sheet(rows, len(few), times)]
+    side = math.ceil(math.sqrt(len(last)))
+    return [_sheet(last, side, "the last state"), _sheet(rows, len(few), times)]
 
 
 def _sheet(tiles: NDArray[np.float32], columns: int, caption: str) -> str:
