@@ -62,7 +62,8 @@ plt.show()
 # %%
 # And yet at each time they have the same law. The picture shows the density of the flow's states
 # at every :math:`t`, and its quantiles as lines; the dashed lines are the quantiles of the SDE's
-# states. They lie on each other until both end in the two peaks of the data.
+# states. They lie on each other until both end in the two peaks of the data. Only the median
+# wavers at the end: it lies between the peaks, where hardly any path is.
 
 plot_marginals(by_flow, exact=by_sde)
 
