@@ -39,7 +39,8 @@ napoleon_use_ivar = True  # attributes in a list; those with a docstring of thei
 # Links to other sites are checked only with `-t online`; all others need no network.
 linkcheck_ignore = [] if tags.has("online") else [r"https?://"]  # type: ignore[name-defined]  # noqa: F821
 
-# The gallery runs every example and shows the pictures that it writes.
+# The gallery runs every example and shows the pictures that it writes, and those of the course's
+# cells as a notebook would.
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "examples",
@@ -48,6 +49,7 @@ sphinx_gallery_conf = {
     "image_scrapers": ("run_examples.pictures",),
     "within_subsection_order": "FileNameSortKey",
     "abort_on_example_error": True,
+    "capture_repr": ("_repr_html_",),
     "download_all_examples": False,
     "show_signature": False,
 }

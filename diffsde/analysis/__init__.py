@@ -18,7 +18,6 @@ May import `views`, `solvers` and everything below them.
     work_table           the table of it
     speed                the fastest way to evaluate a score on this machine
     speed_bench          time and error of one way to evaluate a score
-    text_table           tables of text
 """
 
 import lazy_loader

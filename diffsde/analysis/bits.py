@@ -13,6 +13,7 @@ Source: for the bound of the denoising column, Kingma et al., arXiv 2107.00630, 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -26,6 +27,7 @@ from diffsde.equations.graphs import ordinary, ordinary_mode
 from diffsde.equations.reverse import ProbabilityFlow
 from diffsde.errors import InputError
 from diffsde.noise.seeds import generator
+from diffsde.system.tables import Table
 
 __all__ = ["BitsByNoise", "bits_by_noise", "error_budget"]
 
@@ -63,9 +65,9 @@ def error_budget(
     }
 
 
-@dataclass(frozen=True)
-class BitsByNoise:
-    """The mean bits/dim of a batch as a sum over noise levels; `print` shows it as a table.
+@dataclass(frozen=True, repr=False)
+class BitsByNoise(Table):
+    """The mean bits/dim of a batch as a sum over noise levels.
 
     Attributes:
         floor: the cost of an image without information, at ε.
@@ -89,13 +91,29 @@ class BitsByNoise:
         """Mean bits/dim."""
         return self.floor + self.latents + float(self.bits.sum())
 
-    def __str__(self) -> str:
-        lines = [f"{'noise level σ':>20}  bits/dim  denoising"]
-        for k, (bits, denoising) in enumerate(zip(self.bits, self.denoising, strict=True)):
-            ends = f"{float(self.levels[k]):.3g} to {float(self.levels[k + 1]):.3g}"
-            lines.append(f"{ends:>20}  {float(bits):8.3f}  {float(denoising):9.3f}")
+    def _records(self) -> list[dict[str, Any]]:
+        ends = pairwise(self.levels.tolist())
+        parts = zip(ends, self.bits.tolist(), self.denoising.tolist(), strict=True)
+        return [
+            {"low": low, "high": high, "bits": bits, "denoising": denoising}
+            for (low, high), bits, denoising in parts
+        ]
+
+    def _lines(self) -> Sequence[Sequence[str]]:
         rest = {"floor of ε": self.floor, "latents": self.latents, "total": self.total}
-        return "\n".join(lines + [f"{name:>20}  {value:8.3f}" for name, value in rest.items()])
+        return [
+            ("noise level σ", "bits/dim", "denoising"),
+            *(
+                (f"{row['low']:.3g} to {row['high']:.3g}", *_three(row["bits"], row["denoising"]))
+                for row in self._records()
+            ),
+            *((name, *_three(value), "") for name, value in rest.items()),
+        ]
+
+
+def _three(*values: float) -> tuple[str, ...]:
+    """The values with three decimals."""
+    return tuple(f"{value:.3f}" for value in values)
 
 
 @ordinary_mode()

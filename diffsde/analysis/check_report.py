@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
-from diffsde.analysis.text_table import aligned
+from diffsde.system.tables import Table
 
 __all__ = ["CheckReport", "CheckRow", "number", "other_kind"]
 
@@ -33,9 +35,9 @@ class CheckRow:
     score: float
 
 
-@dataclass(frozen=True)
-class CheckReport:
-    """The verdict of `check`; `print` shows the rows as a table with the findings below it.
+@dataclass(frozen=True, repr=False)
+class CheckReport(Table):
+    """The verdict of `check`: a table with the findings below it.
 
     Attributes:
         rows: from T down to ε.
@@ -54,7 +56,13 @@ class CheckReport:
         """Whether nothing wrong was found."""
         return not self.findings
 
-    def __str__(self) -> str:
+    def _records(self) -> list[dict[str, Any]]:
+        return [asdict(row) for row in self.rows]
+
+    def _notes(self) -> Sequence[str]:
+        return self.findings or ("The marginals are those of the forward process.",)
+
+    def _lines(self) -> Sequence[Sequence[str]]:
         twin = other_kind(self.kind)
         spreads = (f"{self.kind} spread", "shift", f"{twin} spread", "shift")
         head = ("t", *spreads, "drift", "diffusion", "score")
@@ -62,8 +70,7 @@ class CheckReport:
             (f"{row.t:.3g}", *(number(getattr(row, name)) for name in _COLUMNS))
             for row in self.rows
         ]
-        verdict = self.findings or ("The marginals are those of the forward process.",)
-        return "\n".join([aligned([head, *cells]), "", *verdict])
+        return [head, *cells]
 
 
 _COLUMNS = ("spread", "shift", "twin_spread", "twin_shift", "drift", "diffusion", "score")

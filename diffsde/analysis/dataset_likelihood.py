@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from diffsde.analysis.likelihood import bits_per_dim, dequantise, log_likelihood
 from diffsde.equations.reverse import ProbabilityFlow
 from diffsde.errors import InputError
 from diffsde.solvers.settings import full_settings
+from diffsde.system.bars import load_tqdm
 from diffsde.system.description import (
     described,
     described_settings,
@@ -26,14 +27,15 @@ from diffsde.system.description import (
     digest_of_score,
     surroundings,
 )
+from diffsde.system.tables import Table
 from diffsde.system.tensorfile import read_tensors, write_tensors
 
 __all__ = ["LikelihoodSummary", "evaluate_likelihood"]
 
 
-@dataclass(frozen=True)
-class LikelihoodSummary:
-    """The likelihood of a data set, or of the part that is done.
+@dataclass(frozen=True, repr=False)
+class LikelihoodSummary(Table):
+    """The likelihood of a data set, or of the part that is done; a data frame has a row per image.
 
     Attributes:
         log_prob: (N,) log-likelihoods in nats.
@@ -59,6 +61,17 @@ class LikelihoodSummary:
     def stderr(self) -> float:
         """Standard error of `mean`, due to the choice of images, the u and the probes together."""
         return float(self.bits_per_dim.std()) / math.sqrt(len(self.log_prob))
+
+    def _records(self) -> list[dict[str, Any]]:
+        columns = zip(self.log_prob.tolist(), self.bits_per_dim.tolist(), strict=True)
+        return [{"log_prob": log_prob, "bits_per_dim": bits} for log_prob, bits in columns]
+
+    def _lines(self) -> Sequence[Sequence[str]]:
+        counts = f"{len(self.log_prob):,}", f"{self.nfe:,}"
+        return [
+            ("images", "bits/dim", "±", "evaluations"),
+            (counts[0], f"{self.mean:.4f}", f"{self.stderr:.4f}", counts[1]),
+        ]
 
     def __str__(self) -> str:
         return f"{self.mean:.4f} ± {self.stderr:.4f} bits/dim ({len(self.log_prob)} images)"
@@ -92,8 +105,6 @@ def evaluate_likelihood(
         InputError: `path` holds results of other images, another model or other settings, or
             the flow cannot be described.
     """
-    from tqdm.auto import tqdm  # here, because no other likelihood needs it
-
     check_flow(flow)
     if settings.get("grad"):
         raise InputError("grad: a data set's likelihood has no graph; call log_likelihood instead")
@@ -104,7 +115,8 @@ def evaluate_likelihood(
     if path is not None:
         description = _description(flow, images, chunk=chunk, seed=seed, **settings)
         done, nfe = _results_so_far(Path(path), description, done)
-    with tqdm(total=len(images), initial=len(done), unit="image", disable=not progress) as bar:
+    tqdm, counts = load_tqdm(), {"total": len(images), "initial": len(done)}
+    with tqdm(**counts, unit="image", disable=not progress) as bar:
         while len(done) < len(images):
             part = images[len(done) : len(done) + chunk]
             x = dequantise(part, seed=seed, first=len(done))

@@ -29,6 +29,7 @@ from diffsde.errors import InputError
 from diffsde.solvers.grids import Save
 from diffsde.solvers.solving import solve
 from diffsde.solvers.trajectory import Stats, Trajectory
+from diffsde.system.bars import load_tqdm
 from diffsde.system.numbers import whole_number
 
 __all__ = ["EnsembleSummary", "ensemble"]
@@ -106,8 +107,6 @@ def ensemble(
     Raises:
         InputError: an argument does not fit.
     """
-    from tqdm.auto import tqdm  # loaded when used
-
     n, chunk = whole_number(n, "n", 2), whole_number(chunk, "chunk", 2)
     _check(problem, n, start, levels, save)
 
@@ -115,7 +114,7 @@ def ensemble(
         x = _start(problem, start, first, min(chunk, n - first), seed)
         return solve(problem, x, method, seed=seed, first=first, save=save, **settings)
 
-    with tqdm(total=n, unit="sample", disable=not progress) as bar:
+    with load_tqdm()(total=n, unit="sample", disable=not progress) as bar:
         sol = part(0)
         merged = _Merged(sol)
         for first in range(0, n, chunk):

@@ -33,7 +33,9 @@ arXiv 1810.01367; Theis et al., arXiv 1511.01844, for the dequantisation.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -44,6 +46,7 @@ from diffsde.equations.graphs import ordinary_mode
 from diffsde.equations.reverse import ProbabilityFlow
 from diffsde.errors import InputError
 from diffsde.noise.seeds import NormalTable, checked_seed
+from diffsde.system.tables import Table
 
 __all__ = ["Likelihood", "bits_per_dim", "dequantise", "log_likelihood"]
 
@@ -53,9 +56,9 @@ def bits_per_dim(log_prob: Tensor, dims: int) -> Tensor:
     return math.log2(LEVELS) - log_prob / (dims * math.log(2))
 
 
-@dataclass(frozen=True)
-class Likelihood:
-    """The likelihood of a batch.
+@dataclass(frozen=True, repr=False)
+class Likelihood(Table):
+    """The likelihood of a batch; as a table it has a row for each sample.
 
     Attributes:
         log_prob: (B,) log p_ε(x) in nats.
@@ -74,6 +77,23 @@ class Likelihood:
     def bits_per_dim(self) -> Tensor:
         """(B,) bits for each value, for images in [0, 1] of 256 levels: see the module."""
         return bits_per_dim(self.log_prob, self.latents[0].numel())
+
+    def _records(self) -> list[dict[str, Any]]:
+        names = ["log_prob", "stderr", *(["bits_per_dim"] if self.latents.dim() == 4 else [])]
+        columns = [getattr(self, name).tolist() for name in names]
+        return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+
+    def _lines(self) -> Sequence[Sequence[str]]:
+        rows = self._records()
+        heads = {"log_prob": "log p [nats]", "stderr": "±", "bits_per_dim": "bits/dim"}
+        shown = list(rows[0]) if rows else list(heads)
+        cells = [[f"{k}", *(f"{row[name]:.6g}" for name in shown)] for k, row in enumerate(rows)]
+        return [["sample", *(heads[name] for name in shown)], *cells]
+
+    def __str__(self) -> str:
+        mean = f"{len(self.log_prob)} samples, log p {float(self.log_prob.mean()):.6g} nats"
+        bits = f", {float(self.bits_per_dim.mean()):.4g} bits/dim"
+        return f"Likelihood({mean}{bits if self.latents.dim() == 4 else ''}, {self.nfe} NFE)"
 
 
 @ordinary_mode()

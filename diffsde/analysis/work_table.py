@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from diffsde.analysis.text_table import aligned
 from diffsde.errors import InputError
 from diffsde.system.files import written_whole
+from diffsde.system.tables import Table
 
 __all__ = ["WorkPrecision", "WorkRow"]
 
@@ -36,9 +36,9 @@ class WorkRow:
     error: float
 
 
-@dataclass(frozen=True)
-class WorkPrecision:
-    """The table of all solves: `print` it, `save` it, or draw it with `plot_work_precision`.
+@dataclass(frozen=True, repr=False)
+class WorkPrecision(Table):
+    """The table of all solves: `save` it, or draw it with `plot_work_precision`.
 
     Iterating gives each row as a mapping, as the plots take it. With several clocks the name
     of a method includes its clock, so that each method in each clock is a line of its own.
@@ -71,13 +71,16 @@ class WorkPrecision:
         with written_whole(path) as temporary, temporary.open("w", newline="") as file:
             writer = csv.DictWriter(file, [field.name for field in fields(WorkRow)])
             writer.writeheader()
-            writer.writerows(asdict(row) for row in self.rows)
+            writer.writerows(self._records())
         return Path(path)
 
-    def __str__(self) -> str:
+    def _records(self) -> list[dict[str, Any]]:
+        return [asdict(row) for row in self.rows]
+
+    def _lines(self) -> Sequence[Sequence[str]]:
         head = ("method", "clock", "steps", "nfe", "seconds", f"{self.measure} error")
         cells = [
             (r.method, r.clock, f"{r.steps}", f"{r.nfe}", f"{r.seconds:.3g}", f"{r.error:.3g}")
             for r in self.rows
         ]
-        return aligned([head, *cells], left=2)
+        return [head, *cells]

@@ -256,5 +256,6 @@ class SDE(nn.Module):
         """The arguments from which this object can be rebuilt, in types that JSON can hold."""
         return {"T": self.T, "eps": self.eps}
 
-    def extra_repr(self) -> str:
-        return ", ".join(f"{name}={value}" for name, value in self.config().items())
+    def __repr__(self) -> str:
+        settings = ", ".join(f"{name}={value}" for name, value in self.config().items())
+        return f"{type(self).__name__}({settings})"

@@ -38,6 +38,7 @@ from diffsde.equations.forward import SDE, exact_time, expand
 from diffsde.equations.graphs import with_graph
 from diffsde.errors import InputError
 from diffsde.system.numbers import whole_number
+from diffsde.system.one_line import class_of, one_line
 
 __all__ = ["PROBLEMS", "ProbabilityFlow", "ReverseProblem", "ReverseSDE", "Score"]
 
@@ -153,8 +154,10 @@ class ReverseProblem(nn.Module):
             data = says_of(self.score, "data_scale", 0.0)
         return max(self.sde.prior_std, self.sde.largest_mean, data)
 
-    def extra_repr(self) -> str:
-        return f"shape={self.shape}"
+    def __repr__(self) -> str:
+        parts = f"{one_line(self.sde)}, {class_of(self.score)}, shape={self.shape}"
+        eta = f", eta={self.eta:g}" if self.stochastic else ""
+        return f"{type(self).__name__}({parts}{eta})"
 
 
 class ReverseSDE(ReverseProblem):

@@ -17,7 +17,8 @@ from __future__ import annotations
 
 import os
 import warnings
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -29,9 +30,12 @@ from torch import Tensor, nn
 from diffsde.data.images import load_images
 from diffsde.errors import CheckpointError, InputError
 from diffsde.noise.seeds import generator
+from diffsde.system.bars import load_tqdm
+from diffsde.system.tables import Table
 from diffsde.system.tensorfile import read_tensors, write_tensors
 
 __all__ = [
+    "SHOWN",
     "Classifier",
     "Evaluation",
     "evaluate",
@@ -80,8 +84,6 @@ def train_classifier(
     path: str | os.PathLike[str], *, epochs: int = 4, seed: int = 0, progress: bool = True
 ) -> float:
     """Train the classifier on MNIST, write it to `path`, and return its test accuracy."""
-    from tqdm.auto import tqdm
-
     train, test = load_images("mnist"), load_images("mnist", train=False)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -92,7 +94,7 @@ def train_classifier(
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, updates)
     for _ in range(epochs):
         order = torch.randperm(len(train.images), generator=generator).split(100)
-        for index in tqdm(order, disable=not progress):
+        for index in load_tqdm()(order, disable=not progress):
             optimizer.zero_grad()
             with torch.autocast("cpu", torch.bfloat16):
                 logits = model(train.batch(index))
@@ -224,8 +226,20 @@ def nearest_neighbours(images: Tensor, references: Tensor) -> tuple[Tensor, Tens
 # -- evaluation ---------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Evaluation:
+# The columns of tables, with the numbers of an `Evaluation` that they show.
+SHOWN = {
+    "FID": "fid",
+    "±": "fid_error",
+    "floor": "floor",
+    "ratio": "ratio",
+    "precision": "precision",
+    "recall": "recall",
+    "confident": "confident",
+}
+
+
+@dataclass(frozen=True, repr=False)
+class Evaluation(Table):
     """The scores of a set of images.
 
     Attributes:
@@ -253,6 +267,14 @@ class Evaluation:
     def ratio(self) -> float:
         """FID over its floor."""
         return self.fid / self.floor
+
+    def _records(self) -> list[dict[str, Any]]:
+        numbers = asdict(self)
+        shares = {f"class_{digit}": share for digit, share in enumerate(numbers.pop("classes"))}
+        return [{**numbers, "ratio": self.ratio, **shares}]
+
+    def _lines(self) -> Sequence[Sequence[str]]:
+        return [tuple(SHOWN), [f"{getattr(self, name):.3g}" for name in SHOWN.values()]]
 
 
 def evaluate(images: Tensor, *, bootstraps: int = 50, seed: int = 0) -> Evaluation:

@@ -24,13 +24,14 @@ from torch import Tensor
 from diffsde.data.images import load_images
 from diffsde.equations.reverse import PROBLEMS, Score
 from diffsde.errors import InputError, name_list
-from diffsde.evaluation.metrics import Evaluation, evaluate
+from diffsde.evaluation.metrics import SHOWN, Evaluation, evaluate
 from diffsde.noise.seeds import NormalTable
 from diffsde.scores.guidance import classifier_free
 from diffsde.scores.model import ScoreModel
 from diffsde.solvers.catalogue import find_solver
 from diffsde.solvers.settings import full_settings
 from diffsde.solvers.solving import solve
+from diffsde.system.bars import load_tqdm
 from diffsde.system.description import (
     described_settings,
     differences,
@@ -39,6 +40,7 @@ from diffsde.system.description import (
 )
 from diffsde.system.files import written_whole
 from diffsde.system.launch import launched_processes
+from diffsde.system.tables import Table
 from diffsde.system.tensorfile import read_tensors, write_tensors
 
 __all__ = [
@@ -134,8 +136,8 @@ def sample_images(
         InputError: `out` holds chunks of another model or other settings, or the model cannot
             be described.
     """
+    tqdm = load_tqdm()  # before accelerate imports it
     from accelerate.utils import gather, reduce
-    from tqdm.auto import tqdm
 
     chunks = _Chunks(model, sampler, seed, None if out is None else Path(out))
     launch = launched_processes()
@@ -251,9 +253,9 @@ class EvaluationRow:
     score: Evaluation
 
 
-@dataclass(frozen=True)
-class EvaluationTable:
-    """A comparison of samplers: print it, save it, or draw it with `plot_evaluation(table)`.
+@dataclass(frozen=True, repr=False)
+class EvaluationTable(Table):
+    """A comparison of samplers: save it, or draw it with `plot_evaluation(table)`.
 
     Attributes:
         rows: a row for each sampler, in the order given.
@@ -274,10 +276,10 @@ class EvaluationTable:
                 "line": row.sampler.line,
                 "steps": row.sampler.steps,
                 "nfe": row.nfe,
-                **_numbers(row.score),
+                **row.score._records()[0],
             }
         blank = {"line": None, "steps": None, "nfe": None}
-        yield {"sampler": "real training images", **blank, **_numbers(self.real)}
+        yield {"sampler": "real training images", **blank, **self.real._records()[0]}
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the table as CSV, whole or not at all."""
@@ -288,25 +290,13 @@ class EvaluationTable:
             writer.writerows({k: _cell(v, ".6g") for k, v in row.items()} for row in rows)
         return Path(path)
 
-    def __str__(self) -> str:
-        head = ("sampler", "NFE", "FID", "±", "floor", "ratio", "precision", "recall", "confident")
-        shown = ("sampler", "nfe", "fid", "fid_error", "floor", "ratio", "precision", "recall",
-                 "confident")  # fmt: skip
-        table = [head] + [tuple(_cell(row[name], ".3g") for name in shown) for row in self]
-        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-        return "\n".join(
-            "  ".join(
-                cell.rjust(width) if k else cell.ljust(width)
-                for k, (cell, width) in enumerate(zip(line, widths, strict=True))
-            )
-            for line in table
-        )
+    def _records(self) -> Iterator[dict[str, Any]]:
+        return iter(self)
 
-
-def _numbers(score: Evaluation) -> dict[str, Any]:
-    numbers = asdict(score)
-    shares = numbers.pop("classes")
-    return {**numbers, "ratio": score.ratio} | {f"class_{i}": s for i, s in enumerate(shares)}
+    def _lines(self) -> Sequence[Sequence[str]]:
+        shown = {"sampler": "sampler", "NFE": "nfe", **SHOWN}
+        rows = ([_cell(row[name], ".3g") for name in shown.values()] for row in self)
+        return [tuple(shown), *rows]
 
 
 def _cell(value: Any, digits: str) -> str:

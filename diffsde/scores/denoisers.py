@@ -29,6 +29,7 @@ from diffsde.equations.forward import SDE, expand
 from diffsde.equations.graphs import with_graph
 from diffsde.equations.reverse import Score
 from diffsde.errors import InputError
+from diffsde.system.one_line import class_of, one_line
 
 __all__ = ["Denoiser", "DenoiserScore", "check_model", "from_denoiser", "to_denoiser"]
 
@@ -51,6 +52,9 @@ class DenoiserScore(nn.Module):
         super().__init__()
         check_model("denoiser", denoiser, "(y, sigma)")
         self.denoiser, self.sde = denoiser, sde
+
+    def __repr__(self) -> str:
+        return f"DenoiserScore({class_of(self.denoiser)}, {one_line(self.sde)})"
 
     def forward(self, x: Tensor, t: Tensor | float) -> Tensor:
         """∇ log p_t(x), of x's shape (B, …)."""

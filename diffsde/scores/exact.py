@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from diffsde.equations.forward import SDE, exact_time, expand
 from diffsde.errors import InputError
 from diffsde.noise.seeds import NormalTable, checked_seed
+from diffsde.system.one_line import one_line
 
 __all__ = ["GaussianScore", "MixtureScore"]
 
@@ -44,6 +45,11 @@ class GaussianScore(nn.Module):
             raise InputError(f"std = {std}: expected positive numbers")
         self.register_buffer("mean", pair[0].clone())
         self.register_buffer("std", pair[1].clone())
+
+    def __repr__(self) -> str:
+        one = self.mean.dim() == 0
+        law = f"mean={float(self.mean):g}, std={float(self.std):g}, " if one else ""
+        return f"GaussianScore({one_line(self.sde)}, {law}shape={self.shape})"
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -115,6 +121,10 @@ class MixtureScore(nn.Module):
         self.register_buffer("means", means)
         self.register_buffer("stds", stds.expand(len(means)).clone())
         self.register_buffer("log_weights", (w / w.sum()).double().log())
+
+    def __repr__(self) -> str:
+        components = f"{len(self.means)} components"
+        return f"MixtureScore({one_line(self.sde)}, {components}, shape={self.shape})"
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -52,6 +52,7 @@ from diffsde.equations.reverse import Score
 from diffsde.errors import InputError
 from diffsde.scores.model import labels_for
 from diffsde.system.numbers import whole_number
+from diffsde.system.one_line import class_of
 
 __all__ = [
     "classifier_free",
@@ -229,6 +230,12 @@ class _Guided(nn.Module):
         return says_of(self.score, "data_scale", 0.0)
 
 
+def _said(label: Label) -> str:
+    """A label in a repr: the class, or how many there are."""
+    numbers = torch.as_tensor(label).flatten()
+    return f"label={int(numbers)}" if len(numbers) == 1 else f"{len(numbers)} labels"
+
+
 class _LinearInverse(_Guided):
     def __init__(
         self,
@@ -248,6 +255,11 @@ class _LinearInverse(_Guided):
         self.score, self.sde, self.operator, self.y = score, sde, operator, ordinary(y)
         self.noise, self.data_std = noise, data_std
         self.iterations = whole_number(iterations, "iterations")
+
+    def __repr__(self) -> str:
+        what = class_of(self.operator).lstrip("_")
+        observed = f"y={tuple(self.y.shape)}, noise={self.noise:g}"
+        return f"linear_inverse({class_of(self.score)}, {what}, {observed})"
 
     def prepare(self, times: Tensor) -> list[_Moment]:
         """What `forward` takes in place of each of the times (n,)."""
@@ -332,6 +344,10 @@ class _ClassifierGuided(_Guided):
         super().__init__()
         self.score, self.classifier, self.label, self.scale = score, classifier, label, scale
 
+    def __repr__(self) -> str:
+        scores = f"{class_of(self.score)}, {class_of(self.classifier)}"
+        return f"classifier_guided({scores}, {_said(self.label)}, scale={self.scale:g})"
+
     @property
     def evaluations(self) -> int:
         """Those of the score and those of the classifier."""
@@ -369,6 +385,10 @@ class _ClassifierFree(_Guided):
     ) -> None:
         super().__init__()
         self.score, self.label, self.guidance = score, label, guidance
+
+    def __repr__(self) -> str:
+        label = _said(self.label)
+        return f"classifier_free({class_of(self.score)}, {label}, guidance={self.guidance:g})"
 
     @property
     def evaluations(self) -> int:

@@ -18,6 +18,7 @@ from diffsde.equations.forward import SDE, expand
 from diffsde.equations.graphs import ordinary, with_graph
 from diffsde.errors import InputError
 from diffsde.scores.preconditioning import Coefficients, Preconditioning, make_preconditioning
+from diffsde.system.one_line import class_of, one_line
 
 __all__ = ["ScoreModel", "labels_for"]
 
@@ -56,6 +57,12 @@ class ScoreModel(nn.Module):
     def classes(self) -> int:
         """How many classes the network knows; 0 if it takes no labels."""
         return getattr(self.network, "classes", 0)
+
+    def __repr__(self) -> str:
+        size = sum(p.numel() for p in self.network.parameters())
+        classes = f", {self.classes} classes" if self.classes else ""
+        network = f"{class_of(self.network)} of {size:,} parameters{classes}"
+        return f"ScoreModel({network}, {one_line(self.sde)}, shape={self.shape})"
 
     def coefficients(self, t: Tensor) -> Coefficients:
         """What depends on time alone, at times t of any shape: for the network, and its meaning."""

@@ -2,20 +2,49 @@ r"""The catalogue: every solver by name, with the methods of all origins in it."
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import fields
+from typing import Any
 
 from diffsde.errors import InputError, UnknownSolverError, name_list
 from diffsde.solvers import methods  # noqa: F401  (fills the registry)
 from diffsde.solvers.registry import REGISTRY, Solver
+from diffsde.system.tables import Table
 
-__all__ = ["find_solver", "list_solvers"]
+__all__ = ["SolverList", "find_solver", "list_solvers"]
 
 
-def list_solvers(kind: str | None = None) -> list[Solver]:
-    """The registry: every solver, or those of one kind, "sde" or "ode"."""
+class SolverList(Table, list[Solver]):
+    """A list of solvers that shows itself as a table."""
+
+    def _lines(self) -> Sequence[Sequence[str]]:
+        head = ("name", "kind", "family", "order", "evaluations", "steps", "advice")
+        return [head, *map(_cells, self)]
+
+    def _records(self) -> Iterable[dict[str, Any]]:
+        shown = [entry.name for entry in fields(Solver) if entry.repr]
+        return [{name: getattr(row, name) for name in shown} for row in self]
+
+
+def _cells(row: Solver) -> tuple[str, ...]:
+    cost = "varies" if row.evaluations is None else f"{row.evaluations:g}"
+    steps = "its own" if row.adaptive else "fixed"
+    return row.name, row.kind, row.family, f"{row.order:g}", cost, steps, row.advice
+
+
+def list_solvers(kind: str | None = None) -> SolverList:
+    """The registry: every solver, or those of one kind, "sde" or "ode".
+
+    Returns:
+        A list of `Solver` rows, which shows itself as a table; `.to_dataframe()` gives it to
+        pandas.
+
+    Raises:
+        InputError: there is no such kind.
+    """
     if kind not in (None, "sde", "ode"):
         raise InputError(f"kind = {kind!r}: expected 'sde', 'ode' or None")
-    return [row for row in REGISTRY.values() if kind in (None, row.kind)]
+    return SolverList(row for row in REGISTRY.values() if kind in (None, row.kind))
 
 
 def find_solver(name: str, kind: str) -> Solver:

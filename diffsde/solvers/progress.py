@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from diffsde.system.bars import load_tqdm
+
 __all__ = ["StepBar", "step_bar"]
 
 
@@ -29,8 +31,6 @@ def step_bar(total: int | None, *, shown: bool | str) -> Iterator[StepBar | None
     if not shown:
         yield None
         return
-    from tqdm.auto import tqdm  # loaded only when a bar is drawn
-
     name = shown if isinstance(shown, str) else None
-    with tqdm(total=total, unit="step", desc=name) as bar:
+    with load_tqdm()(total=total, unit="step", desc=name) as bar:
         yield StepBar(bar)

@@ -44,7 +44,7 @@ class Stats:
     seconds: float = 0.0
 
 
-@dataclass
+@dataclass(repr=False)
 class Trajectory:
     """The path of a batch of samples.
 
@@ -119,6 +119,15 @@ class Trajectory:
             _resume=None,
         )
 
+    def __repr__(self) -> str:
+        """One line: the method, the sizes, from where to where, and the cost."""
+        times, *rest = self.ys.shape
+        batch = [f"{rest[0]} × {tuple(rest[1:])}"] if rest else []
+        size = " × ".join([f"{times} times", *batch])
+        way = " → ".join(_short(float(t)) for t in self.ts[[0, -1]]) if times else "nothing"
+        cost = f"{self.stats.nfe:,} NFE, {_short(self.stats.seconds)} s"
+        return f"Trajectory({self.method or 'own'}, {size}, t {way}, {cost})"
+
     def __call__(self, t: float) -> Tensor:
         """The state at any time t of the interval, (B, …): dense output.
 
@@ -189,6 +198,14 @@ class Trajectory:
         written: Path = import_module("diffsde.views").write_html(self, path, **options)
         return written
 
+    def explore(self, **options: Any) -> Any:
+        """The explorer inside a notebook: see `views.explore`, which takes several paths too."""
+        return import_module("diffsde.views").explore(self, **options)
+
+    def _repr_html_(self) -> str:
+        page: str = import_module("diffsde.views.notebook").summary(self)
+        return page
+
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Trajectory:
         """Read what `save` wrote.
@@ -240,6 +257,14 @@ class Trajectory:
             denoised=None if self.denoised is None else self.denoised.to(*args, **kwargs),
             _resume=None,
         )
+
+
+def _short(value: float) -> str:
+    """A number in few letters: 1, 0.42, 1e-3, 155."""
+    if value == 0 or abs(value) >= 0.01:
+        return f"{value:.2g}" if abs(value) < 10 else f"{value:,.0f}"
+    mantissa, exponent = f"{value:.1e}".split("e")
+    return f"{float(mantissa):g}e{int(exponent)}"
 
 
 def _stats(notes: dict[str, Any]) -> Stats:

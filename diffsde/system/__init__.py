@@ -11,4 +11,7 @@ May import `errors` only.
     interrupts   Ctrl-C
     compiler     whether networks can be compiled
     packages     packages that may not be installed
+    bars         progress bars
+    tables       results that show themselves as tables
+    one_line     short names of objects
 """

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from diffsde.errors import InputError, name_list
+from diffsde.system.bars import load_tqdm
 from diffsde.system.launch import launched_processes
 from diffsde.training.recipes import Recipe
 
@@ -25,6 +26,7 @@ def make_accelerator(folder: Path, log_with: str | Sequence[str]) -> Accelerator
     Raises:
         InputError: a tracker is not available, or the launcher asks for mixed precision.
     """
+    load_tqdm()  # before accelerate imports it
     from accelerate import Accelerator
 
     trackers = [log_with] if isinstance(log_with, str) else [*log_with]

@@ -29,6 +29,7 @@ from diffsde.equations.forward import SDE
 from diffsde.equations.variance_exploding import VESDE
 from diffsde.errors import TrainingError
 from diffsde.scores.model import ScoreModel
+from diffsde.system.bars import load_tqdm
 from diffsde.system.interrupts import set_by_interrupt
 from diffsde.training.accelerators import make_accelerator, tracked
 from diffsde.training.initial_model import initial_model
@@ -117,9 +118,8 @@ def _go_on(run: Run, folder: RunFolder, progress: bool) -> None:
 
 
 def _progress_bar(run: Run, shown: bool) -> tqdm:
-    from tqdm.auto import tqdm
-
-    return tqdm(total=run.steps, initial=run.progress.step, unit="update", disable=not shown)
+    first = run.progress.step
+    return load_tqdm()(total=run.steps, initial=first, unit="update", disable=not shown)
 
 
 def _finish_epoch(run: Run, bar: tqdm) -> bool:

@@ -17,6 +17,9 @@ the caller's axes instead of a figure of its own; with `dark` it uses the dark t
     gallery       write_gallery: every picture of the tutorial in one folder
     gallery_page  the page that shows them
     pages         HTML put together from markup, style and script
+    notebook      explore: the explorer in a notebook; what a trajectory shows of itself
+    shown_film    the film that a notebook plays
+    shown_figure  the figure that a notebook shows once
     display       the shades, grids and frames that all views share
     figures       the axes and files that all plots share
     style         the light and the dark theme

@@ -10,5 +10,7 @@ from .explorer import write_html as write_html
 from .gallery import write_gallery as write_gallery
 from .images import film_strip as film_strip, plot_images as plot_images
 from .laws import plot_bands as plot_bands, plot_marginals as plot_marginals
+from .notebook import Explorer as Explorer, explore as explore
 from .paths import plot_paths as plot_paths
+from .shown_film import ShownFilm as ShownFilm
 from .style import DARK as DARK, LIGHT as LIGHT, Theme as Theme

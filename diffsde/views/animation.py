@@ -22,10 +22,12 @@ from diffsde.views.display import Shading, trajectories
 from diffsde.views.film_layout import Film, Look
 from diffsde.views.film_parts import SHADES
 from diffsde.views.movies import check_movie, open_movie
+from diffsde.views.shown_film import shown_without_path
 
 __all__ = ["animate"]
 
 
+@shown_without_path
 def animate(
     sol: Trajectory | Sequence[Trajectory],
     path: str | os.PathLike[str],
@@ -56,7 +58,7 @@ def animate(
     Args:
         sol: a trajectory of images with one or three channels, or a list of them.
         path: a file ending in .gif, .png (or .apng), .mp4 or .webm; the last two need the
-            extra `video`.
+            extra `video`. Without it, the film is a GIF that a notebook plays.
         fps: frames per second; GIF players show at most 50.
         speed: saved states per frame: 2 skips every other one, 0.5 shows each one twice.
         hold: how many seconds the last frame stays; by default a quarter of the film's length.
@@ -75,7 +77,7 @@ def animate(
         dark: light letters on a dark background.
 
     Returns:
-        The path of the file.
+        The path of the file; without one a `ShownFilm`, whose `save(path)` writes it.
 
     Raises:
         InputError: the states are not images, the format or colour map is unknown, a number is

@@ -1,9 +1,10 @@
 r"""Figures: the steps that every plot begins and ends with.
 
 A plot draws into the caller's axes as they are, or into a figure of its own in our style; it
-is written to a file if a path is given. Figures are not registered with pyplot, so none stays
-open and plots may be made in threads. The time axis runs in the direction of the solve: from
-1 down to ε for a reverse problem.
+is written to a file if a path is given. Our figures are not registered with pyplot, so none stays
+open and plots may be made in threads. A notebook shows them all the same, as a cell's last
+expression; for a window with `plt.show()`, pass axes of `plt.subplots()`. The time axis runs in
+the direction of the solve: from 1 down to ε for a reverse problem.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 
 from diffsde.solvers.trajectory import Trajectory
 from diffsde.system.files import written_whole
+from diffsde.views.shown_figure import shown_once
 from diffsde.views.style import Theme
 
 __all__ = [
@@ -45,10 +47,11 @@ def axes_for(ax: Axes | None, look: Theme, width: float, height: float) -> tuple
 
 
 def figure_of(ax: Axes) -> Figure:
+    """The figure of the caller's axes."""
     figure: Any = ax.figure
     while not isinstance(figure, Figure):  # the axes may belong to a subfigure
         figure = figure.figure
-    return figure
+    return shown_once(figure)
 
 
 def written(figure: Figure, path: PathLike) -> Figure:

@@ -20,10 +20,10 @@ from diffsde.errors import DiffSDEError, InputError
 from diffsde.noise.seeds import checked_seed
 from diffsde.scores.model import ScoreModel
 from diffsde.solvers.catalogue import find_solver
-from diffsde.solvers.counts import checked_count
 from diffsde.solvers.solving import solve
 from diffsde.solvers.trajectory import Trajectory
 from diffsde.system.files import writable_folder, written_whole
+from diffsde.system.numbers import whole_number
 from diffsde.views.animation import animate
 from diffsde.views.explorer import write_html
 from diffsde.views.gallery_page import Files, Row, gallery_page
@@ -114,7 +114,7 @@ def write_gallery(
             not one of images with one or three channels.
     """
     for name, count in (("steps", steps), ("n", n)):
-        checked_count(count, name)
+        whole_number(count, name)
     seed = checked_seed(seed)
     if model.shape[0] not in (1, 3):
         raise InputError(f"model.shape = {model.shape}: expected images with 1 or 3 channels")

@@ -24,7 +24,7 @@ from diffsde.views.display import (
 from diffsde.views.figures import PathLike, figure_of, written
 from diffsde.views.style import Theme, theme
 
-__all__ = ["film_strip", "plot_images"]
+__all__ = ["film_strip", "pixels", "plot_images"]
 
 _SHEET_SIDE = 900  # screen pixels that a sheet of images does not exceed, unless unmagnified
 _LARGEST_ZOOM = 8
@@ -32,7 +32,7 @@ _DPI = 100
 
 
 def plot_images(
-    x: Tensor,
+    x: Tensor | Trajectory,
     path: PathLike = None,
     *,
     columns: int | None = None,
@@ -42,16 +42,16 @@ def plot_images(
     """Images in a grid.
 
     Args:
-        x: (B, C, H, W) with C = 1 or 3, shown on [0, 1].
+        x: (B, C, H, W) with C = 1 or 3, shown on [0, 1]; or a trajectory, for its last images.
         path: where to write the figure, if anywhere.
         columns: images per row; by default up to six images form one row, more form a block.
 
     Raises:
         InputError: x does not have such a shape.
     """
-    states = as_images(x, ())
+    states = as_images(x.final, x.shape) if isinstance(x, Trajectory) else as_images(x, ())
     across = columns or default_columns(len(states))
-    figure, _ = _sheet(_pixels(states, 0, 1), across, ax, theme(dark))
+    figure, _ = _sheet(pixels(states, 0, 1), across, ax, theme(dark))
     return written(figure, path)
 
 
@@ -106,13 +106,13 @@ def _strip_column(
     sol: Trajectory, estimates: Tensor | None, k: int, limits: NDArray[np.float64], n: int
 ) -> NDArray[np.float32]:
     """The first n images of frame k, each above its estimate if there are any: (N, H, W, 3)."""
-    rows = [_pixels(as_images(sol.ys[k], sol.shape)[:n], *limits)]
+    rows = [pixels(as_images(sol.ys[k], sol.shape)[:n], *limits)]
     if estimates is not None:
-        rows.append(_pixels(as_images(estimates[k], sol.shape)[:n], 0, 1))
+        rows.append(pixels(as_images(estimates[k], sol.shape)[:n], 0, 1))
     return np.stack(rows, 1).reshape(-1, *rows[0].shape[1:])
 
 
-def _pixels(states: NDArray[np.float32], low: float, high: float) -> NDArray[np.float32]:
+def pixels(states: NDArray[np.float32], low: float, high: float) -> NDArray[np.float32]:
     """States (B, C, H, W) as colours (B, H, W, 3) in [0, 1]."""
     unit = np.clip((np.nan_to_num(states) - low) / (high - low), 0, 1)
     colours = np.moveaxis(unit, 1, -1)

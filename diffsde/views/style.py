@@ -17,7 +17,8 @@ from typing import Any
 from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
-from matplotlib.figure import Figure
+
+from diffsde.views.shown_figure import ShownFigure
 
 __all__ = ["DARK", "LIGHT", "Theme", "theme"]
 
@@ -52,9 +53,9 @@ class Theme:
         """The colour of the line with this index; after the last colour they repeat."""
         return self.lines[index % len(self.lines)]
 
-    def figure(self, width: float, height: float) -> Figure:
+    def figure(self, width: float, height: float) -> ShownFigure:
         """An empty figure, width by height in inches, which pyplot does not know about."""
-        return Figure(figsize=(width, height), layout="constrained", facecolor=self.paper)
+        return ShownFigure(figsize=(width, height), layout="constrained", facecolor=self.paper)
 
     def dress(self, axes: Axes) -> Axes:
         """Give axes this theme's colours, ticks and grid."""

@@ -12,7 +12,11 @@ import pytest
 from matplotlib import pyplot
 from PIL import Image
 
-EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.py"))
+EXAMPLES = [
+    script
+    for script in sorted((Path(__file__).parents[2] / "examples").glob("*.py"))
+    if not script.stem.startswith("course_")  # notebooks: see test_course
+]
 QUICK = {"train_mnist": ["--quick"]}  # the others take seconds as they are
 PICTURES = {".png", ".gif"}
 
