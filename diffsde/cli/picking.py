@@ -36,6 +36,10 @@ class Plan(NamedTuple):
     solver: diffsde.solvers.Solver
     adaptive: bool
 
+    @property
+    def name(self) -> str:
+        return f"{self.solver.kind}-{self.solver.name}"
+
 
 def pick_model(name: str) -> diffsde.ScoreModel:
     """A model that ships with the package, or one from a file."""

@@ -97,9 +97,8 @@ def check_page(n: int, shape: Sequence[int], runs: int, estimates: bool) -> None
     from diffsde.views.explorer import explorer_page
 
     states = torch.zeros(2, n, *shape)
-    blank = diffsde.Trajectory(
-        torch.tensor([1.0, 0.0]), states, "", denoised=states if estimates else None
-    )
+    times, estimated = torch.tensor([1.0, 0.0]), states if estimates else None
+    blank = diffsde.Trajectory(times, states, "", shape=tuple(shape), denoised=estimated)
     explorer_page([blank] * runs)
 
 

@@ -36,6 +36,7 @@ from diffsde.cli.picking import check_clock, pick_model, pick_score, pick_solver
 from diffsde.cli.pictures import Pictures, check_page
 from diffsde.cli.report import compute_with, reported
 from diffsde.cli.solving import solve_all
+from diffsde.errors import DiffSDEError
 
 __all__ = ["explore", "gallery", "sample"]
 
@@ -59,9 +60,13 @@ def gallery(
     with reported(as_json) as report:
         check_folder(out)
         compute_with(threads)
-        report.written += diffsde.views.write_gallery(
-            out, pick_model(model), steps=steps, n=n, seed=seed, progress=not quiet
-        )
+        try:
+            report.written += diffsde.views.write_gallery(
+                out, pick_model(model), steps=steps, n=n, seed=seed, progress=not quiet
+            )
+        except (DiffSDEError, KeyboardInterrupt) as stopped:
+            report.written += getattr(stopped, "written", [])
+            raise
 
 
 def sample(

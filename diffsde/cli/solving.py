@@ -25,7 +25,7 @@ class Run(NamedTuple):
 
     @property
     def name(self) -> str:
-        return f"{self.plan.solver.kind}-{self.plan.solver.name}"
+        return self.plan.name
 
     def facts(self) -> dict[str, Any]:
         """What `--json` says of it."""
@@ -50,29 +50,34 @@ class Solved(NamedTuple):
         """Say what each solve cost, and how far the last of n images came if it was stopped."""
         for run in self.runs:
             nfe = run.sol.stats.nfe
-            report.say(f"{run.sol.method}: {nfe} evaluations of the score for each image")
+            report.say(f"{run.name}: {nfe} evaluations of the score for each image")
         if self.stopped is not None and self.runs:
-            words = _how_far(self.runs[-1].sol, n)
+            words = _how_far(self.runs[-1], n)
             report.say(words, stopped=words)
 
 
-def solve_all(plans: Sequence[Plan], x: Tensor, *, whole: bool, **settings: Any) -> Solved:
+def solve_all(
+    plans: Sequence[Plan], x: Tensor, *, whole: bool, progress: bool, **settings: Any
+) -> Solved:
     """Solve each plan from x (B, C, H, W), until one is stopped by Ctrl-C or by its numbers.
 
     Args:
         plans: what to solve, and by what.
         x: the noise that all start from.
         whole: keep the whole path, not only its end.
+        progress: show a progress bar for each, with its name.
         settings: what `solve` takes beside.
     """
     runs: list[Run] = []
     for plan in plans:
+        bar: Any = plan.name if progress else False
         try:
             sol = diffsde.solve(
                 plan.problem,
                 x,
                 plan.solver.name,
                 save=_kept(plan, settings["steps"]) if whole else "last",
+                progress=bar,
                 **settings,
             )
         except (KeyboardInterrupt, SolveError) as error:
@@ -89,7 +94,8 @@ def _kept(plan: Plan, steps: int | None) -> str | int:
     return 100 if plan.adaptive and steps is None else "all"
 
 
-def _how_far(sol: diffsde.Trajectory, n: int) -> str:
+def _how_far(run: Run, n: int) -> str:
+    sol = run.sol
     if sol.ys.shape[1] < n:
-        return f"{sol.method} was stopped: {sol.ys.shape[1]} of {n} images are finished"
-    return f"{sol.method} was stopped at t = {float(sol.ts[-1]):.3g}: this is the path so far"
+        return f"{run.name} was stopped: {sol.ys.shape[1]} of {n} images are finished"
+    return f"{run.name} was stopped at t = {float(sol.ts[-1]):.3g}: this is the path so far"

@@ -17,7 +17,7 @@ _PHRASES = {
     ": they are in this error's trajectory, and the path of the chunk that failed is in its "
     "cause's": "",
     "; for larger data give the problem data_scale=": "",
-    "Raise megabytes, or pass fewer images": "Draw fewer images (--n)",
+    "Raise megabytes, or pass": "With --n, draw",
     "skip frames with speed=, or write .png, .mp4 or .webm": "or give --format mp4",
     "give another path, or delete the file": "give another --out, or delete the file",
     "give another folder, or remove": "give another --out, or remove",

@@ -152,7 +152,7 @@ def test_ctrl_c_writes_the_finished_images(
 ) -> None:
     interrupted(monkeypatch, after=12)  # 5 evaluations for each chunk
     done = stopped(tiny, tmp_path, "--n", 6, "--chunk", 2, "--json")
-    assert json.loads(done.stdout)["stopped"] == "euler was stopped: 4 of 6 images are finished"
+    assert json.loads(done.stdout)["stopped"] == "sde-euler was stopped: 4 of 6 images are finished"
     assert Trajectory.load(tmp_path / "samples.safetensors").final.shape[0] == 4
 
 
