@@ -10,7 +10,7 @@ import typer
 
 from diffsde import __version__
 from diffsde.cli import judging, listing, sampling, training
-from diffsde.cli.options import Command
+from diffsde.cli.command import Command
 from diffsde.errors import DiffSDEError, InputError
 
 __all__ = ["app", "main"]

@@ -2,6 +2,7 @@ r"""Commands that judge a model or a solver: `evaluate`, `likelihood`, `work-pre
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,27 +10,42 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import diffsde
+from diffsde.cli.command import clock_names
 from diffsde.cli.options import (
     AsJson,
     Clock,
+    Denoise,
+    Guidance,
     Kind,
+    Label,
     Methods,
     Model,
+    Number,
     Out,
+    OutFile,
     Quiet,
     Seed,
-    clock_names,
-    pick_model,
-    pick_problem,
-    pick_solver,
+    Threads,
 )
-from diffsde.cli.report import reported
+from diffsde.cli.outputs import check_file, check_folder
+from diffsde.cli.picking import (
+    check_clock,
+    pick_model,
+    pick_rivals,
+    pick_score,
+    pick_solvers,
+    plans,
+)
+from diffsde.cli.report import compute_with, reported, resumable
 from diffsde.errors import InputError
+from diffsde.system.packages import optional_package
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = ["evaluate", "likelihood", "work_precision"]
+
+_MNIST = (1, 28, 28)
 
 
 def evaluate(
@@ -39,7 +55,7 @@ def evaluate(
     ] = None,
     clock: Clock = "karras",
     kind: Kind = None,
-    denoise: Annotated[bool, typer.Option(help="Finish with one denoising evaluation.")] = True,
+    denoise: Denoise = True,
     classes: Annotated[
         bool, typer.Option("--classes", help="Give the network a random class label per image.")
     ] = False,
@@ -49,6 +65,7 @@ def evaluate(
     seed: Seed = 0,
     model: Model = "mnist",
     out: Out = Path("evaluation"),
+    threads: Threads = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -61,19 +78,23 @@ def evaluate(
     Example: diffsde evaluate --method sde_dpmpp_2m --method dpmpp_2m --steps 9 --steps 19
     """
     with reported(as_json) as report:
+        check_folder(out)
+        compute_with(threads)
+        check_clock(clock)
         samplers = [
-            diffsde.evaluation.Sampler(
-                name, pick_solver(name, kind).kind, number, clock, denoise, classes
-            )
-            for name in method or ["sde_dpmpp_2m"]
+            diffsde.evaluation.Sampler(solver.name, solver.kind, number, clock, denoise, classes)
+            for solver in pick_solvers(method or ["sde_dpmpp_2m"], kind and [kind])
             for number in steps or [19]
         ]
+        score = pick_model(model)
+        _check_digits(model, score, classes)
+        optional_package("torchmetrics", "metrics")  # takes seconds to load: after other checks
         # The kept batches belong to one model, so each model has a folder of its own.
         kept = out / Path(model).stem
-        score = pick_model(model)
-        table = diffsde.evaluation.evaluate_samplers(
-            score, samplers, n, seed=seed, out=kept, progress=not quiet
-        )
+        with resumable(kept):
+            table = diffsde.evaluation.evaluate_samplers(
+                score, samplers, n, seed=seed, out=kept, progress=not quiet
+            )
         report.say(table, scores=list(table))
         report.written.append(table.save(out / "scores.csv"))
         diffsde.evaluation.plot_evaluation(table, out / "scores.png")
@@ -85,6 +106,21 @@ def evaluate(
             for one in samplers
         }  # read from the kept batches, not drawn again
         report.written.append(_plot_nearest(drawn, out / "neighbours.png"))
+
+
+def _check_digits(name: str, model: diffsde.ScoreModel, classes: bool) -> None:
+    """Refuse a model whose images cannot be scored as digits."""
+    if model.shape != _MNIST:
+        raise InputError(
+            f"--model {name} draws images of {_size(model.shape)} pixels; evaluate scores digits "
+            f"like MNIST's, of {_size(_MNIST)}"
+        )
+    if classes and not model.classes:
+        raise InputError(f"--classes: --model {name} takes no class labels; leave --classes out")
+
+
+def _size(shape: Sequence[int]) -> str:
+    return " × ".join(map(str, shape))
 
 
 def _plot_nearest(drawn: dict[str, Tensor], path: Path) -> Path:
@@ -112,9 +148,8 @@ def likelihood(
     data: Annotated[Path | None, typer.Option(help="Folder that holds the data set.")] = None,
     seed: Seed = 0,
     model: Model = "mnist",
-    out: Annotated[Path, typer.Option(help="File for the results.")] = Path(
-        "likelihood.safetensors"
-    ),
+    out: OutFile = Path("likelihood.safetensors"),
+    threads: Threads = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -125,13 +160,26 @@ def likelihood(
     Example: diffsde likelihood --model mnist-likelihood --eps 1e-8 --n 256
     """
     with reported(as_json) as report:
+        check_file(out)
+        compute_with(threads)
         score = pick_model(model)
+        if not 0 < eps < score.sde.T:
+            raise InputError(
+                f"--eps {eps:g}: expected a time above 0 and below {score.sde.T:g}, where the "
+                "images are noise"
+            )
         images = diffsde.load_images(dataset, data, train=False).images[:n].float() / 255
+        if images.shape[1:] != score.shape:
+            raise InputError(
+                f"--dataset {dataset} has images of {_size(images.shape[1:])}, --model {model} is "
+                f"of {_size(score.shape)}"
+            )
         flow = diffsde.ProbabilityFlow(score.sde, score, score.shape)
-        found = diffsde.evaluate_likelihood(
-            flow, images, path=out, chunk=chunk, seed=seed, progress=not quiet,
-            probes=probes, eps=eps, method="rk4", steps=steps,
-        )  # fmt: skip
+        with resumable(out):
+            found = diffsde.evaluate_likelihood(
+                flow, images, path=out, chunk=chunk, seed=seed, progress=not quiet,
+                probes=probes, eps=eps, method="rk4", steps=steps,
+            )  # fmt: skip
         report.say(
             found,
             bits_per_dim=found.mean, stderr=found.stderr, images=len(images), nfe=found.nfe,
@@ -142,7 +190,8 @@ def likelihood(
 def work_precision(
     method: Methods = None,
     budget: Annotated[
-        list[int] | None, typer.Option(help="Number of evaluations (10, 20, 40); repeatable.")
+        list[int] | None,
+        typer.Option(min=1, help="Number of evaluations (10, 20, 40); repeatable."),
     ] = None,
     clock: Annotated[
         list[str] | None,
@@ -152,10 +201,13 @@ def work_precision(
         ),
     ] = None,
     kind: Kind = None,
-    n: Annotated[int, typer.Option("--n", min=1, help="Number of images.")] = 16,
+    label: Label = None,
+    guidance: Guidance = 1.0,
+    n: Number = 16,
     seed: Seed = 0,
     model: Model = "mnist",
     out: Out = Path("work-precision"),
+    threads: Threads = None,
     as_json: AsJson = False,
 ) -> None:
     """Compare solvers: the error against score evaluations, as a table and a plot.
@@ -165,15 +217,17 @@ def work_precision(
     Example: diffsde work-precision --method heun2 --method dpmpp_2m --clock karras
     """
     with reported(as_json) as report:
+        check_folder(out)
+        compute_with(threads)
+        solvers = pick_rivals(method or ["dpmpp_2m", "unipc", "heun2", "midpoint"], kind)
+        for name in clock or []:
+            check_clock(name)
         score = pick_model(model)
-        names = method or ["dpmpp_2m", "unipc", "heun2", "midpoint"]
-        kinds = {pick_solver(name, kind).kind for name in names}
-        if len(kinds) > 1:
-            raise InputError("work-precision: give methods of one kind (see `diffsde solvers`)")
-        problem = pick_problem(score, kinds.pop())
+        chosen = plans(score, solvers, pick_score(score, label, guidance))
         table = diffsde.work_precision(
-            problem, names, budget or (10, 20, 40), n=n, seed=seed, clock=clock or "karras"
-        )
+            chosen[0].problem, [solver.name for solver in solvers], budget or (10, 20, 40),
+            n=n, seed=seed, clock=clock or "karras",
+        )  # fmt: skip
         report.say(table, measure=table.measure, rows=[asdict(row) for row in table.rows])
         report.written.append(table.save(out / "table.csv"))
         diffsde.views.plot_work_precision(table, out / "table.png")

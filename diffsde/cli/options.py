@@ -1,92 +1,52 @@
-r"""Options that commands share, and the model, solver and problem that they stand for.
-
-The names that help texts list and the shell completes live in modules that load torch, so they
-are looked up only when they are shown: {clocks} in a help text stands for the clocks' names.
-"""
+r"""Options that commands share: each means the same wherever it appears."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from typer.core import TyperCommand
 
-import diffsde
-from diffsde.errors import InputError
+from diffsde.cli.command import clock_names, kind_names, model_names, solver_names
 
 __all__ = [
+    "Adaptive",
     "AsJson",
+    "Atol",
     "Clock",
-    "Command",
+    "Dark",
+    "Denoise",
+    "Estimates",
+    "Eta",
+    "FilmFormat",
+    "Guidance",
     "Kind",
-    "Method",
+    "Kinds",
+    "Label",
     "Methods",
     "Model",
+    "Number",
     "Out",
+    "OutFile",
     "Quiet",
+    "Rtol",
     "Seed",
-    "clock_names",
-    "pick_model",
-    "pick_problem",
-    "pick_solver",
+    "Threads",
 ]
 
 
-def model_names() -> list[str]:
-    """The models that ship with the package."""
-    return list(diffsde.scores.PRETRAINED)
+class FilmFormat(str, Enum):
+    """The formats of films."""
 
-
-def clock_names() -> list[str]:
-    """The clocks that `solve` knows by name."""
-    return list(diffsde.equations.CLOCKS)
-
-
-def solver_names() -> list[str]:
-    """The solvers of both kinds, sorted."""
-    return sorted({row.name for row in diffsde.list_solvers()})
-
-
-def kind_names() -> list[str]:
-    """The kinds of reverse problem: sde and ode."""
-    return list(diffsde.equations.PROBLEMS)
-
-
-LISTS: dict[str, Callable[[], list[str]]] = {
-    "{models}": model_names,
-    "{clocks}": clock_names,
-    "{datasets}": lambda: list(diffsde.data.DATASETS),
-    "{networks}": lambda: list(diffsde.scores.NETWORKS),
-    "{objectives}": lambda: list(diffsde.training.OBJECTIVES),
-    "{recipes}": lambda: list(diffsde.training.RECIPES),
-    "{schedules}": lambda: list(diffsde.training.SCHEDULES),
-}
-
-
-class Command(TyperCommand):
-    """A command whose help texts may hold keys of `LISTS`."""
-
-    def list_names(self) -> None:
-        """Put the names into the help texts of the options."""
-        for option in self.params:
-            for key, names in LISTS.items():
-                if key in (text := getattr(option, "help", None) or ""):
-                    option.help = text.replace(key, ", ".join(names()))  # type: ignore[attr-defined]
-
-    def format_help(self, ctx: Any, formatter: Any) -> None:
-        """Write the help page."""
-        self.list_names()
-        super().format_help(ctx, formatter)
-
-    def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
-        """The options that begin so, with their help texts."""
-        self.list_names()
-        return super().shell_complete(ctx, incomplete)
+    gif = "gif"
+    png = "png"
+    mp4 = "mp4"
+    webm = "webm"
 
 
 Out = Annotated[Path, typer.Option("--out", help="Folder for the output.")]
+OutFile = Annotated[Path, typer.Option("--out", help="File to write.")]
 Model = Annotated[
     str,
     typer.Option(
@@ -95,11 +55,24 @@ Model = Annotated[
         autocompletion=model_names,
     ),
 ]
+Number = Annotated[int, typer.Option("--n", min=1, help="Number of images.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Random seed.")]
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        "--threads",
+        min=1,
+        max=1024,
+        help="Number of CPU threads; by default, one for each core that is free at the start.",
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress bars.")]
 AsJson = Annotated[
     bool, typer.Option("--json", help="Print one JSON object and nothing else, for programs.")
 ]
+
+# -- solvers ------------------------------------------------------------------------
+
 Clock = Annotated[
     str,
     typer.Option(
@@ -108,48 +81,75 @@ Clock = Annotated[
         autocompletion=clock_names,
     ),
 ]
-Method = Annotated[
-    str,
-    typer.Option(
-        "--method", help="Solver; `diffsde solvers` lists them.", autocompletion=solver_names
-    ),
-]
 Methods = Annotated[
     list[str] | None,
-    typer.Option("--method", help="Solver; repeatable.", autocompletion=solver_names),
+    typer.Option(
+        "--method",
+        help="Solver (`diffsde solvers` lists them). Repeat it to compare several from the same "
+        "noise.",
+        autocompletion=solver_names,
+    ),
 ]
+_KIND = "sde (the reverse SDE) or ode (the probability flow), for a solver that can solve both"
 Kind = Annotated[
     str | None,
+    typer.Option("--kind", help=f"{_KIND}; sde by default.", autocompletion=kind_names),
+]
+Kinds = Annotated[
+    list[str] | None,
     typer.Option(
         "--kind",
-        help="sde or ode, for a solver's name that means both (sde by default).",
+        help=f"{_KIND}; sde by default. Give both, `--kind sde --kind ode`, to compare them.",
         autocompletion=kind_names,
     ),
 ]
+Adaptive = Annotated[
+    bool | None,
+    typer.Option(
+        "--adaptive/--fixed",
+        help="Let the solver choose its own steps, or take --steps equal ones; by default each "
+        "does as it is made.",
+        show_default=False,
+    ),
+]
+Rtol = Annotated[
+    float | None,
+    typer.Option("--rtol", help="Relative tolerance of adaptive solvers (1e-5; 1e-2 for the SDE)."),
+]
+Atol = Annotated[
+    float | None,
+    typer.Option("--atol", help="Absolute tolerance of adaptive solvers (1e-5; 1e-2 for the SDE)."),
+]
+Eta = Annotated[
+    float | None,
+    typer.Option(
+        "--eta",
+        help="Strength of the noise in the reverse SDE: 0 gives the flow, 1 the usual SDE.",
+        show_default=False,
+    ),
+]
+Denoise = Annotated[
+    bool, typer.Option("--denoise/--no-denoise", help="Finish with one denoising evaluation.")
+]
+Estimates = Annotated[
+    bool,
+    typer.Option(
+        "--estimates",
+        help="Also show, beside each state, the clean image that the model expects of it.",
+    ),
+]
 
+# -- classes ------------------------------------------------------------------------
 
-def pick_model(name: str) -> diffsde.ScoreModel:
-    """A model that ships with the package, or one from a file."""
-    if name in model_names() or not Path(name).exists():
-        return diffsde.load_pretrained(name)
-    return diffsde.load_model(name)
+Label = Annotated[
+    int | None,
+    typer.Option("--label", min=0, help="Draw one class only (for models with classes)."),
+]
+Guidance = Annotated[
+    float,
+    typer.Option("--guidance", help="Guidance strength; 1 = plain conditional sampling."),
+]
 
+# -- pictures -----------------------------------------------------------------------
 
-def pick_solver(method: str, kind: str | None) -> diffsde.solvers.Solver:
-    """The solver of that name; if both kinds have one and none is asked for, the SDE's."""
-    if kind is None:
-        kinds = {row.kind for row in diffsde.list_solvers() if row.name == method}
-        kind = "ode" if kinds == {"ode"} else "sde"
-    if kind not in kind_names():
-        raise InputError(f"--kind {kind}: expected sde or ode")
-    return diffsde.solvers.find_solver(method, kind)
-
-
-def pick_problem(
-    score: diffsde.ScoreModel, kind: str, label: int | None = None, guidance: float = 1.0
-) -> diffsde.equations.ReverseProblem:
-    """The reverse problem of that kind, of one class if there is a label."""
-    if label is None and guidance != 1:
-        raise InputError(f"--guidance {guidance:g} needs a class: give --label too")
-    guided = score if label is None else diffsde.classifier_free(score, label, guidance)
-    return diffsde.equations.PROBLEMS[kind](score.sde, guided, score.shape)
+Dark = Annotated[bool, typer.Option("--dark", help="Light letters on a dark background.")]

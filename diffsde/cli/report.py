@@ -2,7 +2,7 @@ r"""What a command prints when it is done: words for people, or one JSON object 
 
 In words: the results, a line `wrote PATH` for every file, and the seconds it took. With `--json`,
 standard output is one object of strict JSON and nothing else: the results, then `written` and
-`seconds`. Progress bars and errors go to standard error either way.
+`seconds`. Progress bars, errors and how many threads compute go to standard error either way.
 """
 
 from __future__ import annotations
@@ -10,13 +10,16 @@ from __future__ import annotations
 import json
 import math
 import os
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-__all__ = ["Report", "reported", "text_table"]
+from diffsde.system.threads import use_threads
+
+__all__ = ["Report", "compute_with", "reported", "resumable", "text_table"]
 
 
 class Report:
@@ -31,10 +34,10 @@ class Report:
         self.written: list[Path] = []
         self._facts: dict[str, Any] = {}
 
-    def say(self, words: object, **facts: Any) -> None:
+    def say(self, words: object = None, **facts: Any) -> None:
         """Add a result, as a text and as named facts; the text is printed at once."""
         self._facts |= facts
-        if not self.as_json:
+        if words is not None and not self.as_json:
             _print(words)
 
     def end(self, seconds: float) -> None:
@@ -49,19 +52,43 @@ class Report:
         _print(f"in {seconds:.1f} s")
 
 
-def _print(words: object) -> None:
+def _print(words: object, to: TextIO | None = None) -> None:
     # All processes of a launch come here; only the first prints.
     if os.environ.get("RANK", "0") == "0":
-        print(words)
+        print(words, file=to or sys.stdout)
 
 
 @contextmanager
 def reported(as_json: bool = False) -> Iterator[Report]:
-    """Time a command's work, and print the report if it succeeds."""
+    """Time a command's work, and print the report if it succeeds or has written anything."""
     started = time.perf_counter()
     report = Report(as_json)
-    yield report
+    try:
+        yield report
+    except BaseException:
+        if report.written:
+            report.end(time.perf_counter() - started)
+        raise
     report.end(time.perf_counter() - started)
+
+
+@contextmanager
+def resumable(out: Path) -> Iterator[None]:
+    """Where every finished part is on disk: say so if Ctrl-C stops the work."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if out.exists():
+            words = f"what is finished is kept in {out}; the same command goes on from there"
+            _print(f"diffsde: {words}", sys.stderr)
+        raise
+
+
+def compute_with(threads: int | None) -> None:
+    """Let torch use so many threads, or as many as there are free cores; say so if some are not."""
+    words = use_threads(threads)
+    if words:
+        _print(f"diffsde: {words}", sys.stderr)
 
 
 def _strict(value: Any) -> Any:

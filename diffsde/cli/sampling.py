@@ -2,7 +2,6 @@ r"""Commands that draw samples: `gallery`, `sample`, `explore`."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -10,20 +9,34 @@ import typer
 
 import diffsde
 from diffsde.cli.options import (
+    Adaptive,
     AsJson,
+    Atol,
     Clock,
-    Kind,
-    Method,
+    Dark,
+    Denoise,
+    Estimates,
+    Eta,
+    FilmFormat,
+    Guidance,
+    Kinds,
+    Label,
     Methods,
     Model,
+    Number,
     Out,
+    OutFile,
     Quiet,
+    Rtol,
     Seed,
-    pick_model,
-    pick_problem,
-    pick_solver,
+    Threads,
 )
-from diffsde.cli.report import reported
+from diffsde.cli.outputs import check_file, check_folder
+from diffsde.cli.picking import check_clock, pick_model, pick_score, pick_solvers, plans
+from diffsde.cli.pictures import Pictures, check_page
+from diffsde.cli.report import compute_with, reported
+from diffsde.cli.solving import solve_all
+from diffsde.errors import DiffSDEError
 
 __all__ = ["explore", "gallery", "sample"]
 
@@ -34,8 +47,9 @@ def gallery(
         int, typer.Option(min=1, help="Steps of each sampler, frames of each film.")
     ] = 500,
     model: Model = "mnist",
-    n: Annotated[int, typer.Option(min=1, help="Number of images.")] = 5,
+    n: Number = 5,
     seed: Seed = 0,
+    threads: Threads = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -44,80 +58,116 @@ def gallery(
     Example: diffsde gallery --out gallery --steps 500
     """
     with reported(as_json) as report:
-        report.written += diffsde.views.write_gallery(
-            out, pick_model(model), steps=steps, n=n, seed=seed, progress=not quiet
-        )
+        check_folder(out)
+        compute_with(threads)
+        try:
+            report.written += diffsde.views.write_gallery(
+                out, pick_model(model), steps=steps, n=n, seed=seed, progress=not quiet
+            )
+        except (DiffSDEError, KeyboardInterrupt) as stopped:
+            report.written += getattr(stopped, "written", [])
+            raise
 
 
 def sample(
-    method: Method = "euler",
+    method: Methods = None,
     steps: Annotated[
         int | None, typer.Option(min=1, help="Number of steps; adaptive solvers need none.")
     ] = None,
-    n: Annotated[int, typer.Option("--n", min=1, help="Number of images.")] = 16,
+    n: Number = 16,
     seed: Seed = 0,
     out: Out = Path("samples"),
     model: Model = "mnist",
     clock: Clock = "t",
-    kind: Kind = None,
-    chunk: Annotated[int, typer.Option(min=1, help="Images solved at a time.")] = 256,
+    kind: Kinds = None,
+    adaptive: Adaptive = None,
+    rtol: Rtol = None,
+    atol: Atol = None,
+    eta: Eta = None,
+    label: Label = None,
+    guidance: Guidance = 1.0,
+    denoise: Denoise = True,
+    estimates: Estimates = False,
     animation: Annotated[
         bool, typer.Option("--animate", help="Also make a film of the path.")
     ] = False,
-    paths: Annotated[bool, typer.Option("--paths", help="Also plot every pixel's path.")] = False,
-    denoise: Annotated[bool, typer.Option(help="Finish with one denoising evaluation.")] = True,
-    label: Annotated[
-        int | None, typer.Option(min=0, help="Draw one class only (for models with classes).")
+    film: Annotated[
+        FilmFormat | None,
+        typer.Option(
+            "--format",
+            help="Format of the film, which it asks for as --animate does (gif). png is an "
+            "animated PNG, samples.apng; mp4 and webm need the extra: video.",
+        ),
     ] = None,
-    guidance: Annotated[
-        float, typer.Option(help="Guidance strength; 1 = plain conditional sampling.")
-    ] = 1.0,
+    fps: Annotated[
+        float | None,
+        typer.Option(help="Frames per second of the film; by default, it lasts as one can watch."),
+    ] = None,
+    paths: Annotated[
+        bool,
+        typer.Option("--paths", help="Also plot every pixel's path, 1920 by 1080 for a slide."),
+    ] = False,
+    size: Annotated[
+        int | None,
+        typer.Option(
+            help="Side of each image in pictures and film, in pixels, rounded down so that all "
+            "pixels of an image are equal.",
+            min=1,
+        ),
+    ] = None,
+    dark: Dark = False,
+    chunk: Annotated[int, typer.Option(min=1, help="Images solved at a time.")] = 256,
+    threads: Threads = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Draw images from a model with any solver.
+    """Draw images from a model with any solver, or with several from the same noise.
 
     Writes samples.png and samples.safetensors, a trajectory: its last state, or the whole
-    path with --animate or --paths.
+    path with a film or --paths. Several methods share one film and one plot, and each has its
+    images and its trajectory in files with its name, such as samples-ode-heun2.png. Ctrl-C
+    writes what is finished.
 
     Examples: diffsde sample --method sde_dpmpp_2m --clock karras --steps 20 --n 64,
-    diffsde sample --label 7 --guidance 2 --clock karras --steps 50
+    diffsde sample --label 7 --guidance 2 --clock karras --steps 50,
+    diffsde sample --method euler --kind sde --kind ode --format mp4 --dark
     """
     with reported(as_json) as report:
+        check_folder(out)
+        form = film or (FilmFormat.gif if animation else None)
+        compute_with(threads)
+        solvers = pick_solvers(method or ["euler"], kind)
+        check_clock(clock)
         score = pick_model(model)
-        solver = pick_solver(method, kind)
-        whole = animation or paths
-        sol = diffsde.solve(
-            pick_problem(score, solver.kind, label, guidance),
+        pictures = Pictures.checked(
+            out, score.shape, film=form and form.value, fps=fps, paths=paths, size=size, dark=dark
+        )
+        chosen = plans(
+            score, solvers, pick_score(score, label, guidance),
+            eta=eta, adaptive=adaptive, rtol=rtol, atol=atol,
+        )  # fmt: skip
+        solved = solve_all(
+            chosen,
             score.sde.prior_sample((n, *score.shape), seed=seed),
-            method,
+            whole=form is not None or paths,
             steps=steps,
             clock=clock,
             seed=seed,
-            save=(100 if solver.adaptive and steps is None else "all") if whole else "last",
+            rtol=rtol,
+            atol=atol,
+            adaptive=adaptive,
             chunk=min(chunk, n),
             denoise=denoise,
+            estimates=estimates,
             progress=not quiet,
         )
-        report.say(
-            f"{sol.method}: {sol.stats.nfe} evaluations of the score for each image",
-            method=sol.method, kind=solver.kind, clock=clock, n=n, seed=seed,
-            stats=asdict(sol.stats),
-        )  # fmt: skip
-        report.written += _write(sol, out, animation, paths)
-
-
-def _write(sol: diffsde.Trajectory, out: Path, animation: bool, paths: bool) -> list[Path]:
-    """Write the images and the trajectory, and the film and the paths if wanted."""
-    out.mkdir(parents=True, exist_ok=True)
-    diffsde.plot_images(sol.images(), out / "samples.png")
-    written = [out / "samples.png", sol.save(out / "samples.safetensors")]
-    if animation:
-        written.append(diffsde.animate(sol, out / "samples.gif"))
-    if paths:
-        diffsde.plot_paths(sol, out / "paths.png")
-        written.append(out / "paths.png")
-    return written
+        runs = [run.facts() for run in solved.runs]
+        facts = runs[0] if len(chosen) == 1 and runs else {"runs": runs}
+        solved.tell(report, n)
+        report.say(**facts, clock=clock, n=n, seed=seed)
+        pictures.write(solved, report.written)
+        if solved.stopped is not None:
+            raise solved.stopped
 
 
 def explore(
@@ -125,32 +175,60 @@ def explore(
     steps: Annotated[
         int, typer.Option(min=1, help="Steps of each solver, times of each path.")
     ] = 200,
-    n: Annotated[int, typer.Option("--n", min=1, help="Number of images.")] = 16,
+    n: Number = 16,
     seed: Seed = 0,
     clock: Clock = "t",
-    out: Annotated[Path, typer.Option(help="HTML file to write.")] = Path("explore.html"),
+    out: OutFile = Path("explore.html"),
     model: Model = "mnist",
+    kind: Kinds = None,
+    adaptive: Adaptive = None,
+    rtol: Rtol = None,
+    atol: Atol = None,
+    eta: Eta = None,
+    label: Label = None,
+    guidance: Guidance = 1.0,
+    denoise: Denoise = True,
+    estimates: Estimates = False,
+    threads: Threads = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Write an HTML page for exploring paths: scrub through time, play, follow a pixel.
 
-    Several methods are shown side by side, all starting from the same noise.
+    Several methods are shown side by side, all starting from the same noise. Ctrl-C writes the
+    paths so far.
 
-    Example: diffsde explore --method euler --method heun2
+    Examples: diffsde explore --method euler --method heun2,
+    diffsde explore --label 7 --guidance 2 --estimates
     """
     with reported(as_json) as report:
+        check_file(out)
+        compute_with(threads)
+        solvers = pick_solvers(method or ["euler"], kind)
+        check_clock(clock)
         score = pick_model(model)
-        x1 = score.sde.prior_sample((n, *score.shape), seed=seed)
-        sols = []
-        for name in method or ["euler"]:
-            problem = pick_problem(score, pick_solver(name, None).kind)
-            sols.append(
-                diffsde.solve(
-                    problem, x1, name, steps=steps, clock=clock, seed=seed, progress=not quiet
-                )
-            )
-        runs = [{"method": sol.method, "stats": asdict(sol.stats)} for sol in sols]
-        costs = ", ".join(f"{sol.method}: {sol.stats.nfe} evaluations" for sol in sols)
-        report.say(costs, runs=runs)
-        report.written.append(diffsde.views.write_html(sols, out))
+        chosen = plans(
+            score, solvers, pick_score(score, label, guidance),
+            eta=eta, adaptive=adaptive, rtol=rtol, atol=atol,
+        )  # fmt: skip
+        check_page(n, score.shape, len(chosen), estimates)
+        solved = solve_all(
+            chosen,
+            score.sde.prior_sample((n, *score.shape), seed=seed),
+            whole=True,
+            steps=steps,
+            clock=clock,
+            seed=seed,
+            rtol=rtol,
+            atol=atol,
+            adaptive=adaptive,
+            denoise=denoise,
+            estimates=estimates,
+            progress=not quiet,
+        )
+        solved.tell(report, n)
+        report.say(runs=[run.facts() for run in solved.runs])
+        if solved.runs:
+            report.written.append(diffsde.views.write_html(solved.sols, out))
+        if solved.stopped is not None:
+            raise solved.stopped

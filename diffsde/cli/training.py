@@ -9,8 +9,10 @@ from typing import Annotated, Any
 import typer
 
 import diffsde
-from diffsde.cli.options import AsJson, Out, Quiet, pick_model
-from diffsde.cli.report import reported
+from diffsde.cli.options import AsJson, Out, Quiet, Threads
+from diffsde.cli.outputs import check_folder
+from diffsde.cli.picking import pick_model
+from diffsde.cli.report import compute_with, reported
 from diffsde.errors import InputError
 
 __all__ = ["train"]
@@ -84,6 +86,7 @@ def train(
     log_with: Annotated[
         list[str] | None, typer.Option(help="Log the loss to tensorboard, wandb, …; repeatable.")
     ] = None,
+    threads: Threads = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -97,6 +100,8 @@ def train(
     torchrun --nproc_per_node 2 -m diffsde train --out runs/second
     """
     with reported(as_json) as report:
+        check_folder(out)
+        compute_with(threads)
         chosen = _recipe_options(context.params)
         base = _recipe(recipe)
         diffsde.train(

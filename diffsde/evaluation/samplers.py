@@ -334,10 +334,10 @@ def evaluate_samplers(
     """
     if not samplers:
         raise InputError("samplers: expected at least one")
-    real = evaluate(load_images("mnist").images[:n].float() / 255, bootstraps=bootstraps)
     rows = []
     for sampler in samplers:
         drawn = sample_images(model, sampler, n, seed=seed, out=out, chunk=chunk, progress=progress)
         score = evaluate(drawn.images, bootstraps=bootstraps, seed=seed)
         rows.append(EvaluationRow(sampler, drawn.nfe, score))
+    real = evaluate(load_images("mnist").images[:n].float() / 255, bootstraps=bootstraps)
     return EvaluationTable(tuple(rows), real)

@@ -9,6 +9,7 @@ May import `errors` only.
     description  everything on which an object's numbers depend
     launch       the processes of one launch
     interrupts   Ctrl-C
+    threads      as many threads as there are free cores
     compiler     whether networks can be compiled
     packages     packages that may not be installed
     bars         progress bars

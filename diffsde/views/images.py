@@ -36,6 +36,7 @@ def plot_images(
     path: PathLike = None,
     *,
     columns: int | None = None,
+    zoom: int | None = None,
     ax: Axes | None = None,
     dark: bool = False,
 ) -> Figure:
@@ -45,13 +46,14 @@ def plot_images(
         x: (B, C, H, W) with C = 1 or 3, shown on [0, 1]; or a trajectory, for its last images.
         path: where to write the figure, if anywhere.
         columns: images per row; by default up to six images form one row, more form a block.
+        zoom: screen pixels per image pixel; by default the sheet is at most 900 pixels across.
 
     Raises:
         InputError: x does not have such a shape.
     """
     states = as_images(x.final, x.shape) if isinstance(x, Trajectory) else as_images(x, ())
     across = columns or default_columns(len(states))
-    figure, _ = _sheet(pixels(states, 0, 1), across, ax, theme(dark))
+    figure, _ = _sheet(pixels(states, 0, 1), across, ax, theme(dark), zoom=zoom)
     return written(figure, path)
 
 
@@ -120,13 +122,18 @@ def pixels(states: NDArray[np.float32], low: float, high: float) -> NDArray[np.f
 
 
 def _sheet(
-    tiles: NDArray[np.float32], columns: int, ax: Axes | None, look: Theme, heading: float = 0.0
+    tiles: NDArray[np.float32],
+    columns: int,
+    ax: Axes | None,
+    look: Theme,
+    heading: float = 0.0,
+    zoom: int | None = None,
 ) -> tuple[Figure, Axes]:
     """Tiles (N, H, W, 3) in rows, in the caller's axes or in a figure of their own size."""
     sheet = mosaic(tiles, columns, 1, to_rgb(look.paper))
     if ax is None:
         height, width = sheet.shape[:2]
-        figure, axes = _fitting_figure(height, width, look, heading)
+        figure, axes = _fitting_figure(height, width, look, heading, zoom)
     else:
         figure, axes = figure_of(ax), ax
     axes.imshow(sheet, interpolation="nearest", aspect="equal")
@@ -136,9 +143,11 @@ def _sheet(
     return figure, axes
 
 
-def _fitting_figure(height: int, width: int, look: Theme, heading: float) -> tuple[Figure, Axes]:
+def _fitting_figure(
+    height: int, width: int, look: Theme, heading: float, zoom: int | None
+) -> tuple[Figure, Axes]:
     """A figure with a whole number of screen pixels per pixel, and `heading` inches on top."""
-    zoom = min(max(_SHEET_SIDE // max(height, width), 1), _LARGEST_ZOOM)
+    zoom = zoom or min(max(_SHEET_SIDE // max(height, width), 1), _LARGEST_ZOOM)
     # A little more than whole pixels, because matplotlib would cut off the last one otherwise.
     inches = [(side * zoom + 0.01) / _DPI for side in (width, height)]
     figure = look.figure(inches[0], inches[1] + heading)

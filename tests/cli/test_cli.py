@@ -2,56 +2,24 @@
 
 from __future__ import annotations
 
-import io
 import json
 import re
 import subprocess
 import sys
-from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 import torch
 from PIL import Image
 
-from diffsde import VESDE, ScoreModel, ScoreUNet, Trajectory, list_solvers, save_model
-from diffsde.cli.app import app, main
+from diffsde import VESDE, ScoreModel, Trajectory, list_solvers, save_model
+from diffsde.cli.app import app
 from diffsde.cli.report import reported
 from diffsde.evaluation.metrics import Evaluation
 from diffsde.scores.residual_unet import ResidualUNet
 from diffsde.training.recipes import RECIPES
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small untrained network: these tests are about commands, not digits."""
-    sde = VESDE()
-    torch.manual_seed(0)
-    network = ScoreUNet(sde, channels=(32, 32, 32, 32), embed_dim=16)
-    path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
-    return save_model(ScoreModel(network, sde, (1, 28, 28)), path)
-
-
-class Done(NamedTuple):
-    """What a command left behind."""
-
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-def run(*arguments: object) -> Done:
-    """Run the command in this process; a fresh one would import torch for every test."""
-    out, err = io.StringIO(), io.StringIO()
-    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
-        patch.setattr(sys, "argv", ["diffsde", *map(str, arguments)])
-        try:
-            main()
-        except SystemExit as end:
-            return Done(int(end.code or 0), out.getvalue(), err.getvalue())
-    return Done(0, out.getvalue(), err.getvalue())
+from tests.cli.commands import run
 
 
 def test_solvers_lists_the_registry() -> None:
@@ -112,7 +80,7 @@ def test_gallery_and_explore(tmp_path: Path, tiny: Path) -> None:
     page = tmp_path / "page.html"
     done = run("explore", "--model", tiny, "--steps", 3, "--n", 2, "--out", page, "--json")
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["runs"][0]["stats"]["nfe"] == 3
+    assert json.loads(done.stdout)["runs"][0]["stats"]["nfe"] == 4  # one for the clean image
     assert page.stat().st_size > 10_000
 
 
@@ -178,23 +146,6 @@ def test_every_command_has_help_with_an_example() -> None:
         assert "--json" in text
     text = run("--help").stdout
     assert all(code in text for code in ("Exit codes", "130", "Example: diffsde sample"))
-
-
-@pytest.mark.parametrize("where", ["in a solve", "elsewhere"])
-def test_an_interruption_has_its_own_exit_code(
-    where: str, tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def ctrl_c(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
-
-    if where == "in a solve":
-        monkeypatch.setattr(ScoreModel, "forward", ctrl_c)
-    else:
-        monkeypatch.setattr("diffsde.plot_images", ctrl_c)
-    done = run("sample", "--model", tiny, "--steps", 1, "--n", 1, "--out", tmp_path, "--quiet")
-    assert done.returncode == 130
-    assert "interrupted" in done.stderr
-    assert not done.stdout.count("wrote")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,150 @@
+r"""What options stand for: a model, a clock, solvers and their problems, checked at once.
+
+Each is checked before anything is computed, whatever comes second included.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import diffsde
+from diffsde.cli.command import clock_names, kind_names, model_names
+from diffsde.errors import CheckpointError, InputError, name_list
+
+if TYPE_CHECKING:
+    from diffsde.equations.reverse import Score
+
+__all__ = [
+    "Plan",
+    "check_clock",
+    "pick_model",
+    "pick_rivals",
+    "pick_score",
+    "pick_solver",
+    "pick_solvers",
+    "plans",
+]
+
+
+class Plan(NamedTuple):
+    """A problem, the solver that is to solve it, and whether that chooses its own steps."""
+
+    problem: diffsde.equations.ReverseProblem
+    solver: diffsde.solvers.Solver
+    adaptive: bool
+
+    @property
+    def name(self) -> str:
+        return f"{self.solver.kind}-{self.solver.name}"
+
+
+def pick_model(name: str) -> diffsde.ScoreModel:
+    """A model that ships with the package, or one from a file."""
+    path = Path(name)
+    if name not in model_names() and path.exists():
+        return diffsde.load_model(path)
+    if path.suffix or len(path.parts) > 1:
+        raise CheckpointError(f"--model {name}: no such file")
+    return diffsde.load_pretrained(name)
+
+
+def pick_score(model: diffsde.ScoreModel, label: int | None = None, guidance: float = 1.0) -> Score:
+    """The model's score, or that of one of its classes."""
+    if not math.isfinite(guidance):
+        raise InputError(f"--guidance {guidance:g}: expected a finite number")
+    if label is None:
+        if guidance != 1:
+            raise InputError(f"--guidance {guidance:g} needs a class: give --label too")
+        return model
+    if not model.classes:
+        raise InputError(
+            f"--label {label}: this model takes no class labels; --model mnist does, and "
+            "`diffsde train --classes` trains others"
+        )
+    if label >= model.classes:
+        raise InputError(
+            f"--label {label}: expected 0 to {model.classes - 1}, this model's classes"
+        )
+    return diffsde.classifier_free(model, label, guidance)
+
+
+def check_clock(name: str) -> None:
+    """Refuse a clock that there is not."""
+    if name not in clock_names():
+        raise InputError(f"--clock {name}: {name_list(name, clock_names())}")
+
+
+def pick_solver(method: str, kind: str | None) -> diffsde.solvers.Solver:
+    """The solver of that name; if both kinds have one and none is asked for, the SDE's."""
+    if kind is None:
+        kind = "ode" if _kinds_of(method) == {"ode"} else "sde"
+    if kind not in kind_names():
+        raise InputError(f"--kind {kind}: expected sde or ode")
+    return diffsde.solvers.find_solver(method, kind)
+
+
+def pick_rivals(methods: Sequence[str], kind: str | None) -> list[diffsde.solvers.Solver]:
+    """Solvers of one kind: the one asked for, or the first that all methods have."""
+    if kind is None:
+        shared = [one for one in kind_names() if all(one in _kinds_of(name) for name in methods)]
+        kind = shared[0] if shared else None
+    picked = pick_solvers(methods, kind and [kind])
+    if len({solver.kind for solver in picked}) > 1:
+        raise InputError("--method: expected methods of one kind (`diffsde solvers` lists them)")
+    return picked
+
+
+def _kinds_of(method: str) -> set[str]:
+    return {row.kind for row in diffsde.list_solvers() if row.name == method}
+
+
+def pick_solvers(
+    methods: Sequence[str], kinds: Sequence[str] | None = None
+) -> list[diffsde.solvers.Solver]:
+    """Every solver by every kind."""
+    picked = [pick_solver(name, kind) for name in methods for kind in kinds or (None,)]
+    for number, solver in enumerate(picked):
+        if solver in picked[:number]:
+            raise InputError(f"--method {solver.name} of kind {solver.kind}: given twice")
+    return picked
+
+
+def plans(
+    model: diffsde.ScoreModel,
+    solvers: Sequence[diffsde.solvers.Solver],
+    score: Score | None = None,
+    *,
+    eta: float | None = None,
+    adaptive: bool | None = None,
+    rtol: float | None = None,
+    atol: float | None = None,
+) -> list[Plan]:
+    """The problem of each solver, with the settings that all share."""
+    if eta is not None and all(solver.kind == "ode" for solver in solvers):
+        raise InputError("--eta is for the reverse SDE: give --kind sde, or a solver of it")
+    for name, value in (("--eta", eta), ("--rtol", rtol), ("--atol", atol)):
+        if value is not None and not math.isfinite(value):
+            raise InputError(f"{name} {value:g}: expected a finite number")
+    own = model if score is None else score
+    return [_plan(model, solver, own, eta, adaptive, rtol, atol) for solver in solvers]
+
+
+def _plan(
+    model: diffsde.ScoreModel,
+    solver: diffsde.solvers.Solver,
+    score: Score,
+    eta: float | None,
+    adaptive: bool | None,
+    rtol: float | None,
+    atol: float | None,
+) -> Plan:
+    from diffsde.solvers.arguments import checked_adaptive, checked_tolerance
+
+    for name, value in (("rtol", rtol), ("atol", atol)):
+        checked_tolerance(value, solver.kind, name)
+    dial = {} if eta is None or solver.kind == "ode" else {"eta": eta}
+    problem = diffsde.equations.PROBLEMS[solver.kind](model.sde, score, model.shape, **dial)
+    return Plan(problem, solver, checked_adaptive(solver, adaptive))

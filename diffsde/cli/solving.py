@@ -1,0 +1,101 @@
+r"""Several solves from one noise; what stops one of them does not lose the others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import diffsde
+from diffsde.cli.picking import Plan
+from diffsde.cli.report import Report
+from diffsde.errors import SolveError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["Run", "Solved", "solve_all"]
+
+
+class Run(NamedTuple):
+    """A plan and the path that came of it, whole or in part."""
+
+    plan: Plan
+    sol: diffsde.Trajectory
+
+    @property
+    def name(self) -> str:
+        return self.plan.name
+
+    def facts(self) -> dict[str, Any]:
+        """What `--json` says of it."""
+        return {
+            "method": self.sol.method,
+            "kind": self.plan.solver.kind,
+            "stats": asdict(self.sol.stats),
+        }
+
+
+class Solved(NamedTuple):
+    """The runs, and what stopped the last one early, to be raised once they are written."""
+
+    runs: list[Run]
+    stopped: BaseException | None
+
+    @property
+    def sols(self) -> list[diffsde.Trajectory]:
+        return [run.sol for run in self.runs]
+
+    def tell(self, report: Report, n: int) -> None:
+        """Say what each solve cost, and how far the last of n images came if it was stopped."""
+        for run in self.runs:
+            nfe = run.sol.stats.nfe
+            report.say(f"{run.name}: {nfe} evaluations of the score for each image")
+        if self.stopped is not None and self.runs:
+            words = _how_far(self.runs[-1], n)
+            report.say(words, stopped=words)
+
+
+def solve_all(
+    plans: Sequence[Plan], x: Tensor, *, whole: bool, progress: bool, **settings: Any
+) -> Solved:
+    """Solve each plan from x (B, C, H, W), until one is stopped by Ctrl-C or by its numbers.
+
+    Args:
+        plans: what to solve, and by what.
+        x: the noise that all start from.
+        whole: keep the whole path, not only its end.
+        progress: show a progress bar for each, with its name.
+        settings: what `solve` takes beside.
+    """
+    runs: list[Run] = []
+    for plan in plans:
+        bar: Any = plan.name if progress else False
+        try:
+            sol = diffsde.solve(
+                plan.problem,
+                x,
+                plan.solver.name,
+                save=_kept(plan, settings["steps"]) if whole else "last",
+                progress=bar,
+                **settings,
+            )
+        except (KeyboardInterrupt, SolveError) as error:
+            part = getattr(error, "trajectory", None)
+            if part is not None and part.stats.steps:
+                runs.append(Run(plan, part))
+            return Solved(runs, error)
+        runs.append(Run(plan, sol))
+    return Solved(runs, None)
+
+
+def _kept(plan: Plan, steps: int | None) -> str | int:
+    """Which states of the path to keep: a hundred, where the steps are the solver's own."""
+    return 100 if plan.adaptive and steps is None else "all"
+
+
+def _how_far(run: Run, n: int) -> str:
+    sol = run.sol
+    if sol.ys.shape[1] < n:
+        return f"{run.name} was stopped: {sol.ys.shape[1]} of {n} images are finished"
+    return f"{run.name} was stopped at t = {float(sol.ts[-1]):.3g}: this is the path so far"
