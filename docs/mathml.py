@@ -36,8 +36,8 @@ def _inline(writer: Any, node: nodes.math) -> None:
 
 def _block(writer: Any, node: nodes.math_block) -> None:
     # The box scrolls where a phone is narrower than the formula; with tabindex, by keys, too.
-    formula = _mathml(node, as_block=True)
-    writer.body.append(f'<div class="math-block" tabindex="0" role="region" aria-label="formula">{formula}</div>\n')
+    box = '<div class="math-block" tabindex="0" role="region" aria-label="formula">'
+    writer.body.append(f"{box}{_mathml(node, as_block=True)}</div>\n")
     raise nodes.SkipNode
 
 
