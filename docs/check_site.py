@@ -47,14 +47,14 @@ def main() -> None:
         sys.exit(f"no Chromium: none of {', '.join(NAMES)} is on the PATH")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=found, args=OPTIONS)
-        faults = list(check(browser, site, arguments.pictures))
+        faults = [*look(browser, site, arguments.pictures), *search(browser, site)]
         browser.close()
     print(*faults, sep="\n")
     sys.exit(f"{len(faults)} faults" if faults else None)
 
 
-def check(browser: Browser, site: Path, pictures: Path | None = None) -> Iterator[str]:
-    """What is wrong with the site, a line for each fault."""
+def look(browser: Browser, site: Path, pictures: Path | None = None) -> Iterator[str]:
+    """What is wrong with the pages, a line for each fault."""
     for (device, width), scheme in itertools.product(WIDTHS.items(), SCHEMES):
         screen: Any = {"viewport": {"width": width, "height": 844}, "color_scheme": scheme}
         page = browser.new_page(**screen)
@@ -69,7 +69,6 @@ def check(browser: Browser, site: Path, pictures: Path | None = None) -> Iterato
                 file_name = f"{name.replace('/', '-')}-{device}-{scheme}.png"
                 page.screenshot(path=pictures / file_name, full_page=device == "phone")
         page.close()
-    yield from search(browser, site)
 
 
 def pages(site: Path) -> list[Path]:

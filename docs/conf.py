@@ -34,6 +34,7 @@ html_title = "diffsde"
 html_show_copyright = False  # the licence says whose it is
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"
+autodoc_default_options = {"exclude-members": "extra_repr"}  # torch's, of which a class has its own
 toc_object_entries = False  # each name of the API has a heading, which the table of contents shows
 default_role = "py:obj"  # backquotes in a docstring: code, and a link where the name is known
 napoleon_google_docstring = True

@@ -167,3 +167,8 @@ def test_the_readme_begins_with_the_two_commands() -> None:
     first, second, *_ = blocks(ROOT / "README.md", "sh")
     assert first.strip() == "pip install . && diffsde gallery --out gallery"
     assert second.strip() == "pip install '.[test]' && pytest"
+
+
+def test_the_readme_counts_the_solvers() -> None:
+    (count,) = re.findall(r"any\s+of\s+(\d+)\s+solvers", (ROOT / "README.md").read_text("utf-8"))
+    assert int(count) == len(diffsde.list_solvers())
