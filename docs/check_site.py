@@ -28,7 +28,7 @@ SCHEMES = ("light", "dark")
 WORDS = {
     "velocity": "Velocity and flow-matching models",
     "label": "The command line",
-    "mp4": "In a notebook",
+    "mp4": "The command line",
     "notebook": "In a notebook",
 }
 SHOWN = ("index", "start", "choosing", "mathematics", "models", "network", "velocity", "api/scores")

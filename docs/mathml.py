@@ -19,8 +19,8 @@ _log = logging.getLogger(__name__)
 # A function's name, such as log. As an operator it gets the thin spaces that TeX puts around it.
 _FUNCTION = re.compile(r"<mi>(\w{2,})</mi>\s*<mo>&ApplyFunction;</mo>")
 _SPACED = r'<mo form="prefix" lspace="0.17em" rspace="0.17em">\1</mo>'
-# TeX reads \frac12 as a half; docutils reads the fraction of 12 and what comes next.
-_UNBRACED = re.compile(r"frac\s*\d")
+# TeX reads \frac12 as a half, docutils as the fraction of 12 and what comes next.
+_UNBRACED = re.compile(r"(\\[td]?frac)\s*(\d)\s*(\d)")
 
 
 def setup(app: Any) -> dict[str, bool]:
@@ -42,9 +42,9 @@ def _block(writer: Any, node: nodes.math_block) -> None:
 
 
 def _mathml(node: nodes.Element, as_block: bool = False) -> str:
-    tex = node.astext().strip()
-    if _UNBRACED.search(tex):
-        _log.warning("docutils misreads \\frac12: write \\frac{1}{2}", location=node)
+    tex = _UNBRACED.sub(r"\1{\2}{\3}", node.astext().strip())
+    if as_block:
+        tex = r" \\ ".join(part.strip() for part in tex.split("\n\n"))  # equations, one per row
     try:
         return _FUNCTION.sub(_SPACED, tex2mathml(tex, as_block=as_block))
     except MathError as error:

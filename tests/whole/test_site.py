@@ -67,7 +67,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     row = "| " + " | ".join(f"`diffsde.a_name_number_{i}`" for i in range(6)) + " |"
     table = f"{row}\n{'|---' * 6}|\n{row}"
-    text = "\n\n".join(["# A page", *formulas, table, "```\n" + 200 * "x" + "\n```"])
+    half = r"$$ \tfrac12 (x + y) $$"
+    text = "\n\n".join(["# A page", *formulas, half, table, "```\n" + 200 * "x" + "\n```"])
     (source / "index.md").write_text(text, "utf-8")
     assert build_main(["-q", "-W", "-b", "html", str(source), str(out)]) == 0
     return out
@@ -79,6 +80,7 @@ def test_formulas_are_mathml_and_nothing_is_too_wide(check: Any, browser: Any, s
 
 
 def test_a_half_has_one_above_two(browser: Any, site: Path) -> None:
+    """TeX takes two digits after the command for its two arguments."""
     page = browser.new_page()
     page.goto((site / "index.html").as_uri())
     fractions = page.locator("mfrac").all_text_contents()
