@@ -31,7 +31,7 @@ WORDS = {
     "mp4": "The command line",
     "notebook": "In a notebook",
 }
-SHOWN = ("index", "start", "choosing", "mathematics", "models", "network", "velocity", "api/scores")
+SHOWN = ("index", "start", "choosing", "models", "velocity", "examples/index", "api/scores")
 
 
 def main() -> None:
