@@ -1,7 +1,7 @@
 r"""diffsde: diffusion models as differential equations.
 
-An SDE and a score make a reverse problem; `solve` takes it with a solver picked by name and
-returns the whole path, which you can animate, plot or explore:
+An SDE and a score make a reverse problem. `solve` solves it with any solver, which you pick by
+name, and returns the whole path, which you can animate, plot or explore:
 
     model = diffsde.load_pretrained("mnist")
     rev = diffsde.ReverseSDE(model.sde, model, shape=model.shape)

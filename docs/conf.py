@@ -18,19 +18,24 @@ extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
     "sphinx.ext.doctest",
-    "sphinx.ext.mathjax",
     "sphinx.ext.napoleon",
     "sphinx_gallery.gen_gallery",
+    "mathml",
 ]
 myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence"]
 myst_heading_anchors = 3
 exclude_patterns = ["_build", "generated", "examples/*.out"]
 highlight_language = "none"  # of docstrings, whose blocks are formulas more often than code
+html_math_renderer = "mathml"  # of mathml.py
 html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 html_title = "diffsde"
 html_show_copyright = False  # the licence says whose it is
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"
+autodoc_default_options = {"exclude-members": "extra_repr"}  # torch's, of which a class has its own
+toc_object_entries = False  # each name of the API has a heading, which the table of contents shows
 default_role = "py:obj"  # backquotes in a docstring: code, and a link where the name is known
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
@@ -52,13 +57,15 @@ sphinx_gallery_conf = {
     "capture_repr": ("_repr_html_",),
     "download_all_examples": False,
     "show_signature": False,
+    "write_computation_times": False,  # the page of times loads scripts from other sites
 }
 
-# What the pages include from the folder `generated`: tables, the API, the house and its picture.
+# What the pages include from the folder `generated` (tables, the house and its picture), and the
+# pages of the API.
 generated = Path(__file__).parent / "generated"
 generated.mkdir(exist_ok=True)
 make_tables.write_tables(generated)
-(generated / "api.md").write_text(make_api.api(), encoding="utf-8")
+make_api.write_pages(Path(__file__).parent / "api", generated / "api.md")
 (generated / "folders.md").write_text(make_house.folders(), encoding="utf-8")
 draw_house.draw(generated)
 

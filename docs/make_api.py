@@ -1,8 +1,9 @@
-"""The page of the API, made from the package, so that it lists every public name.
+"""The pages of the API, made from the package, so that they list every public name.
 
-A folder of the package is a section, in the order in which a reader needs them: each folder
-uses only those before it. The folder's `__init__.pyi` says which names are public and in which
-file each is written. A file's docstring, which holds its mathematics, stands before its names.
+Each folder of the package has a page, and the pages come in the order in which a reader needs
+them: each folder uses only those before it. The folder's `__init__.pyi` says which names are
+public and in which file each is written. On the page, a file is a section whose text is the
+file's docstring, with its mathematics, and each name has a heading of its own below.
 """
 
 from __future__ import annotations
@@ -19,24 +20,44 @@ from typing import Any
 import make_house
 
 import diffsde
+from diffsde import errors
 
 # An indented block in a docstring: formulas, or code.
 _FORMULA = re.compile(r"\n\n {4}")
 
 
-def api() -> str:
-    """The page's sections, in Markdown."""
-    folders = [name for name in reversed(make_house.layers()) if _stub(name).exists()]
-    return "\n".join([_top(folders), *map(_folder, folders), _errors()])
+def write_pages(folder: Path, overview: Path) -> None:
+    """Write a page for each folder of the package, and the overview that links to them all."""
+    packages = [name for name in reversed(make_house.layers()) if _stub(name).exists()]
+    pages = {name: _page(name) for name in packages} | {"diffsde.errors": _errors()}
+    folder.mkdir(exist_ok=True)
+    for old in folder.glob("*.md"):
+        old.unlink()
+    for name, text in pages.items():
+        (folder / f"{_short(name)}.md").write_text(text, encoding="utf-8")
+    overview.write_text(_overview(list(pages), packages), encoding="utf-8")
 
 
-def _top(folders: list[str]) -> str:
-    """Which names of the folders are in `diffsde` itself, each with a link."""
-    rows = []
-    for folder in folders:
-        names = [f"{{py:obj}}`~{folder}.{n}`" for n in public_names(folder) if n in diffsde.__all__]
-        rows.append(f"- {{py:mod}}`{folder}`: {', '.join(names)}\n")
-    return "".join(rows)
+def _short(module: str) -> str:
+    return module.rpartition(".")[2]
+
+
+def _overview(pages: list[str], packages: list[str]) -> str:
+    """Every public name with a link, and the pages as entries of the site's menu."""
+    entries = "\n".join(f"{name} <api/{_short(name)}>" for name in pages)
+    return "\n".join([*map(_names_of, packages), f"```{{toctree}}\n:hidden:\n\n{entries}\n```\n"])
+
+
+def _names_of(package: str) -> str:
+    """A folder's title and its names; those that are in `diffsde` itself, too, are bold."""
+    names = ", ".join(_link(package, name) for name in public_names(package))
+    page = f"{{doc}}`{package} <api/{_short(package)}>`"
+    return f"## {make_house.title(package)}\n\n{page}: {names}\n"
+
+
+def _link(package: str, name: str) -> str:
+    link = f"{{py:obj}}`~{package}.{name}`"
+    return f"**{link}**" if name in diffsde.__all__ else link
 
 
 def public_names(package: str) -> dict[str, str]:
@@ -54,13 +75,13 @@ def _stub(name: str) -> Path:
     return make_house.SOURCE.joinpath(*name.split(".")[1:], "__init__.pyi")
 
 
-def _folder(package: str) -> str:
+def _page(package: str) -> str:
     names = public_names(package)
-    parts = [_section(package, "##")]
+    parts = [f"# {package}\n\n{make_house.title(package)}.\n", _module(package)]
     for module in _modules(package):
         written_here = [name for name, home in names.items() if home == module]
         if written_here or _FORMULA.search(make_house.docstring(module)):
-            parts.append(_section(module, "###"))
+            parts += [f"## {make_house.title(module)}\n", _module(module, "   :no-index:\n")]
             parts += [_name(package, name) for name in written_here]
     return "\n".join(parts)
 
@@ -74,15 +95,15 @@ def _modules(package: str) -> Iterator[str]:
     return iter(sorted(found, key=lambda name: (place.get(name.split(".")[2], len(place)), name)))
 
 
-def _section(module: str, level: str) -> str:
-    """A heading, which is the first sentence of the docstring, and what follows it there."""
-    # Only folders are entered in the index: a file's names are imported from its folder.
-    options = "" if level == "##" else "   :no-index:\n"
-    directive = f"```{{eval-rst}}\n.. automodule:: {module}\n{options}```\n"
-    return f"{level} {make_house.title(module)}\n\n{directive}"
+def _module(module: str, options: str = "") -> str:
+    """What the docstring says after its first sentence, which is the heading.
+
+    Only folders are entered in the index: a file's names are imported from its folder.
+    """
+    return f"```{{eval-rst}}\n.. automodule:: {module}\n{options}```\n"
 
 
-def _name(package: str, name: str) -> str:
+def _name(package: str, name: str, level: str = "###") -> str:
     thing = getattr(importlib.import_module(package), name)
     if inspect.isclass(thing):
         rst = f".. autoclass:: {package}.{name}\n   :members:"
@@ -90,7 +111,7 @@ def _name(package: str, name: str) -> str:
         rst = f".. autofunction:: {package}.{name}"
     else:
         rst = f".. py:currentmodule:: {package}\n\n.. py:data:: {name}\n\n   {_value(thing)}"
-    return f"```{{eval-rst}}\n{rst}\n```\n"
+    return f"{level} {name}\n\n```{{eval-rst}}\n{rst}\n```\n"
 
 
 def _value(thing: Any) -> str:
@@ -100,7 +121,8 @@ def _value(thing: Any) -> str:
 
 
 def _errors() -> str:
-    return (
-        f"## {make_house.title('diffsde.errors')}\n\n"
-        "```{eval-rst}\n.. automodule:: diffsde.errors\n   :members:\n```\n"
-    )
+    """The page of the errors, which are one file."""
+    names = [name for name in errors.__all__ if inspect.isclass(getattr(errors, name))]
+    parts = [f"# diffsde.errors\n\n{make_house.title('diffsde.errors')}.\n"]
+    parts += [_module("diffsde.errors"), *(_name("diffsde.errors", name, "##") for name in names)]
+    return "\n".join(parts)

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from sphinx_gallery.scrapers import figure_rst
 
 _ARGUMENTS = {"train_mnist": ["--quick", "--recipe", "mnist"]}
+_NOT_SHOWN = {"loss.png"}  # the losses of a hundred updates are two points
 
 
 def arguments(_conf: dict[str, Any], script: dict[str, Any]) -> list[str]:
@@ -31,7 +32,8 @@ def pictures(block: Any, script: dict[str, Any], conf: dict[str, Any]) -> str:
     name = Path(script["src_file"]).stem
     if name.startswith("course_"):
         return _figures(block.content, script, conf)
-    for picture in sorted(_folder(script).glob("*.[pg][ni][gf]"), key=_first(name)):
+    found = [p for p in _folder(script).glob("*.[pg][ni][gf]") if p.name not in _NOT_SHOWN]
+    for picture in sorted(found, key=_first(name)):
         place = Path(next(script["image_path_iterator"])).with_suffix(picture.suffix)
         shown.append(str(shutil.move(picture, place)))
     shutil.rmtree(_folder(script), ignore_errors=True)

@@ -1,16 +1,16 @@
 """Accuracy for each evaluation of the score
 ============================================
 
-Work against precision: from the same noise and along the same Brownian path, each method is
-compared with a fine solve at 10, 20 and 40 evaluations of the score.
+This example compares each method with a fine solve from the same noise and along the same Brownian
+path, after 10, 20 and 40 evaluations of the score. Their number, the NFE, is what a solve costs.
 
 ::
 
     python examples/compare_solvers.py
 
 Expect plots of the error against the number of evaluations, where lower left is better. Solvers
-made for diffusion models beat the general ones if evaluations are few, and the clock matters as
-much as the solver.
+that were made for diffusion models beat the general ones when evaluations are few. The clock, which
+says where the steps are, matters as much as the solver.
 """
 
 from __future__ import annotations

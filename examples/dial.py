@@ -1,8 +1,8 @@
 """The dial between the flow and the SDE
 ========================================
 
-The marginals are those of the forward process for every η: η = 0 is the probability flow, η = 1
-the reverse SDE, and a larger η adds and removes more noise.
+For every η, the law of x(t) at each time t is that of the forward process. η = 0 is the probability
+flow, η = 1 is the reverse SDE, and a larger η adds and removes more noise.
 
 ::
 
@@ -34,13 +34,15 @@ def main() -> None:
     model = diffsde.load_pretrained("mnist")
     x1 = model.sde.prior_sample((10, *model.shape), seed=4)
     figure, axes = plt.subplots(
-        len(DIAL), 2, figsize=(9, 6.4), sharex="col", width_ratios=(3, 4), layout="constrained"
+        len(DIAL), 2, figsize=(8.4, 6.4), sharex="col", width_ratios=(5, 4), layout="constrained"
     )
     for (left, right), eta in zip(axes, DIAL, strict=True):
         rev = diffsde.ReverseSDE(model.sde, model, model.shape, eta=eta)
         sol = diffsde.solve(rev, x1, "sde_dpmpp_2m", steps=60, clock="karras", seed=0, denoise=True)
         left.plot(sol.ts, sol.ys[:, 0, 0, 14], lw=0.6)  # the middle row of the first digit
-        left.set(xlim=(1, 0), ylim=(-32, 32), ylabel=f"η = {eta:g}")
+        left.set_yscale("asinh", linear_width=0.5)
+        left.set_yticks((-10, -1, 0, 1, 10), ("−10", "−1", "0", "1", "10"))
+        left.set(xlim=(1, 0), ylim=(-40, 40), ylabel=f"η = {eta:g}")
         diffsde.plot_images(sol.images(), columns=5, ax=right)
     axes[0, 0].set_title("x(t), the pixels of one row", fontsize=10)
     axes[0, 1].set_title("from the same ten noises", fontsize=10)

@@ -1,15 +1,15 @@
 """Half a digit given, the other half drawn
 ===========================================
 
-Conditioned on the known part of an image, the score is again a score: every solver takes it, and
-no training is needed.
+The score of images whose upper half is known is again a score, so every solver takes it, and no
+training is needed.
 
 ::
 
     python examples/inpaint.py
 
-Expect three rows: a test digit, its known half (the other half is grey), and seven ways to
-complete it. If the known half fits several digits, the completions are different digits.
+Expect three rows, each with a test digit, its known half (the other half is grey), and seven ways
+to complete it. If the known half fits several digits, the completions are different digits.
 """
 
 from __future__ import annotations

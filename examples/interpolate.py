@@ -1,8 +1,8 @@
 """From one digit to another, through the noise
 ===============================================
 
-The probability flow runs in both directions: it takes two test digits to their latents, and the
-points of the arc between these latents back to images.
+The probability flow runs in both directions. It takes two test digits to their latents, which are
+the noise that leads to them, and the points of the arc between these latents back to images.
 
 ::
 
@@ -10,7 +10,7 @@ points of the arc between these latents back to images.
 
 Expect three rows of nine digits with a test digit at both ends, and a film of the same with more
 points. A digit keeps its identity for a while and then changes it suddenly, because images between
-two modes of the data are improbable. The error of encoding and decoding is printed.
+two modes of the data are improbable. The script prints the error of encoding and decoding.
 """
 
 from __future__ import annotations

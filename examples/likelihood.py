@@ -1,15 +1,15 @@
 """How many bits each digit costs
 =================================
 
-The probability flow gives the likelihood of an image by the change of variables along its path.
-The divergence in it is estimated, and its standard error is shown.
+The probability flow gives the likelihood of an image by the change of variables along its path. The
+formula contains a divergence, which is estimated, so each figure has a standard error.
 
 ::
 
     python examples/likelihood.py
 
-Expect sixteen test digits from the cheapest to the most expensive, thin ones first, each with its
-bits/dim, for 256 levels with uniform dequantisation.
+Expect sixteen test digits from the most probable to the least, thin ones first, each with its
+bits for each pixel (bits/dim), for 256 levels with uniform dequantisation.
 """
 
 from __future__ import annotations

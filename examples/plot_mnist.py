@@ -1,15 +1,15 @@
 """From noise to digits, by the reverse SDE and by the flow
 ===========================================================
 
-The counterpart of the Julia model zoo's ``diffusion_plot.jl``: five digits from the same noise by
-Euler–Maruyama and by the probability flow, and the path of every pixel.
+This example is the counterpart of the Julia model zoo's ``diffusion_plot.jl``. It draws five digits
+from the same noise by Euler–Maruyama and by the probability flow, and the path of every pixel.
 
 ::
 
     python examples/plot_mnist.py
 
-Expect digits and a film from each, and paths that fill the same band: the SDE's are jagged, the
-flow's smooth.
+Expect digits and a film from each, and paths that fill the same band. Those of the SDE are jagged,
+and those of the flow are smooth.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Three solvers in one film, with the network's estimates
 =========================================================
 
-From the same noise: Euler–Maruyama, the flow, and torchsde's SRK on the Brownian path of
-Euler–Maruyama. Beside the states x(t) the film shows the denoised estimates, which are the
-network's guesses of the digits, and the histogram of the pixels.
+Three solvers start from the same noise: Euler–Maruyama, the flow, and torchsde's SRK along the
+Brownian path of Euler–Maruyama. Beside the states x(t), the film shows the denoised estimates,
+which are the network's guesses of the digits, and the histogram of the pixels.
 
 ::
 

@@ -1,16 +1,16 @@
 """Learn the score of MNIST digits
 ==================================
 
-The counterpart of the Julia model zoo's ``diffusion_mnist.jl``: denoising score matching with the
-tutorial's network, then digits from the reverse SDE.
+This example is the counterpart of the Julia model zoo's ``diffusion_mnist.jl``. It trains the
+tutorial's network by denoising score matching, and then draws digits by the reverse SDE.
 
 ::
 
     python examples/train_mnist.py --out runs/mnist --epochs 5
 
-``--recipe mnist`` trains the network that ships with the package. ``--quick`` makes a hundred
-small updates, to see that everything runs: the loss falls, but there are no digits yet. Ctrl-C
-stops after the current update; ``--resume`` continues.
+``--recipe mnist`` trains the network that ships with the package. ``--quick`` makes only a hundred
+small updates, which show that everything runs. The loss falls, but there are no digits yet. Ctrl-C
+stops after the current update, and ``--resume`` continues.
 
 Expect these files in the folder: ``model.safetensors``, ``loss.csv``, ``loss.png``, and sixteen
 samples in ``train_mnist.png``. The picture below is from ``--quick --recipe mnist``, which gives

@@ -1,7 +1,8 @@
 r"""The command line: a thin layer over the public functions.
 
-May import every other folder. Nothing of torch is loaded before a command runs, so the commands
-call the public functions by `diffsde.NAME` or `diffsde.FOLDER.NAME`, which load what they need.
+This folder may import every other folder. Nothing of torch is loaded before a command runs, so
+the commands call the public functions by `diffsde.NAME` or `diffsde.FOLDER.NAME`, which load what
+they need.
 
     app        the command `diffsde`: its commands, and its exit codes
     command    what all commands have in common: names in help texts, errors that speak of options

@@ -1,6 +1,6 @@
 r"""Data: images to learn from.
 
-May import `system` and `errors`.
+This folder may import `system` and `errors`.
 
     images         `ImageData` and `load_images`
     named_sets     MNIST, which ships with the package, and its relatives

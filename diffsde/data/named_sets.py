@@ -39,7 +39,7 @@ _SHIPPED = {
 
 
 def cache_folder() -> Path:
-    """Where unpacked data sets are kept: $DIFFSDE_CACHE, or diffsde in the user's cache folder."""
+    """The folder of unpacked data sets: $DIFFSDE_CACHE, or diffsde in the user's cache folder."""
     if "DIFFSDE_CACHE" in os.environ:
         return Path(os.environ["DIFFSDE_CACHE"])
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "diffsde"

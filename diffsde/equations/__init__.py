@@ -1,6 +1,7 @@
 r"""Equations: what is solved.
 
-May import `noise` and the folders below it: an equation knows no solver and no network.
+This folder may import `noise` and the folders below it. An equation knows neither solvers nor
+networks.
 
     forward              forward SDEs, from data to noise: their mathematics and their base class
     variance_exploding   SDEs without drift: the tutorial's and Karras's

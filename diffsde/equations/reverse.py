@@ -52,9 +52,9 @@ class ReverseProblem(nn.Module):
         sde: the forward process.
         score: ∇ log p_t, called (x, t) with x of shape (B, *shape) and t a scalar or (B,).
         shape: of one sample, such as (C, H, W).
-        data_scale: how large a number of the data may be, for scores that do not say it. A solve
-            whose states grow to a hundred times this, or the prior's std or mean, or their own
-            start, has blown up. Needed only for data much larger than these.
+        data_scale: the largest size of a number in the data, for scores that do not state it.
+            A solve has blown up when its states grow to a hundred times this, the prior's std
+            and mean, and their own start. Only data much larger than these need it.
 
     States may be flat, (B, D), or of the sample's shape, (B, *shape).
     """

@@ -1,6 +1,6 @@
 r"""Evaluation: how good a model's samples are.
 
-May import `training`, `analysis`, `views` and what lies below them.
+This folder may import `training`, `analysis`, `views` and what lies below them.
 
     metrics     FID, KID, precision, recall and confidence of a set of images
     samplers    sets of images drawn by solvers, and their scores

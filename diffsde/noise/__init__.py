@@ -1,6 +1,6 @@
 r"""Noise: random numbers by address, and Brownian motion made of them.
 
-May import `data`, `system` and `errors`: noise knows no equation.
+This folder may import `data`, `system` and `errors`. Noise knows no equation.
 
     seeds           normal numbers, each with an address (seed, purpose, sample, node)
     brownian        Brownian motion for torchsde and for `solve`, sample by sample

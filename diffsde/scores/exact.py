@@ -57,7 +57,7 @@ class GaussianScore(nn.Module):
 
     @property
     def data_scale(self) -> float:
-        """How large a number of the data may be: five standard deviations from the mean."""
+        """The size that numbers of the data may have: five standard deviations from the mean."""
         return float((self.mean.abs() + _FAR * self.std).max())
 
     def _law(self, x: Tensor, t: Tensor | float) -> tuple[Tensor, Tensor]:
@@ -132,7 +132,7 @@ class MixtureScore(nn.Module):
 
     @property
     def data_scale(self) -> float:
-        """How large a number of the data may be: five standard deviations from a mean."""
+        """The size that numbers of the data may have: five standard deviations from a mean."""
         return float((self.means.abs().flatten(1).amax(1) + _FAR * self.stds).max())
 
     def _components(self, x: Tensor, t: Tensor | float) -> tuple[Tensor, Tensor, Tensor]:

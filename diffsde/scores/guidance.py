@@ -103,7 +103,7 @@ def inpainting(
     Args:
         score, sde, noise, settings: see `linear_inverse`.
         image: (1, C, H, W), or (B, C, H, W); only its known pixels matter.
-        mask: broadcasts against it: 1 where a pixel is known, 0 where it is to be painted.
+        mask: 1 where a pixel is known, 0 where it is to be painted; it broadcasts against image.
     """
     if not bool(((mask == 0) | (mask == 1)).all()):
         raise InputError("mask: expected zeros (to be painted) and ones (known)")
@@ -162,7 +162,7 @@ def classifier_free(
         score: a `ScoreModel` whose network knows classes, or anything called (x, t, label),
             label of shape (B,), or None for no class.
         label: a class, or (B,) classes.
-        guidance: γ: 0 for no class, 1 for the class, more to exaggerate it.
+        guidance: γ. 0 ignores the class, 1 uses it, and a larger number exaggerates it.
     """
     return _ClassifierFree(score, label, guidance)
 

@@ -27,8 +27,8 @@ class ScoreModel(nn.Module):
     """A network together with the forward process it was trained on: a score and a denoiser.
 
     Args:
-        network: the body, called as (input, label) with a label of shape (B,). What it is
-            called with, and what its output means, is the preconditioning's business. A body
+        network: the body, called as (input, label) with a label of shape (B,). The
+            preconditioning decides what it is called with, and what its output means. A body
             with an attribute `classes` > 0 is called as (input, label, class_label) when a
             class is given.
         sde: the forward process.
@@ -86,8 +86,8 @@ class ScoreModel(nn.Module):
 
         The `coefficients` at t may be given in its place, where they are known beforehand.
 
-        With a class, a whole number or (B,) of them, the score of that class alone,
-        ∇ log p_t(x | class); −1 stands for an image of any class.
+        With a class, which is a whole number or (B,) of them, it returns the score of that class
+        alone, ∇ log p_t(x | class). The class −1, or none, gives the unconditional score.
         """
         output, c = self._body(x, t, class_label)
         return expand(c.score_skip, x) * x + expand(c.score_out, x) * output

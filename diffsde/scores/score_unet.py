@@ -35,6 +35,7 @@ class FourierFeatures(nn.Module):
         self.register_buffer("w", torch.randn(features // 2) * scale)
 
     def forward(self, t: Tensor) -> Tensor:
+        """The features (B, features) of times t of shape (B,)."""
         angle = 2 * math.pi * t[:, None] * self.w
         return torch.cat([angle.sin(), angle.cos()], dim=1)
 

@@ -1,7 +1,7 @@
 r"""Solvers: a problem and a method's name make a trajectory.
 
-May import `scores`, `equations` and what lies below them, and in fact asks for `equations` and
-`noise` only: a solver knows no network and no picture.
+This folder may import `scores`, `equations` and what lies below them. In fact it imports only
+`equations` and `noise`, because a solver knows neither networks nor pictures.
 
     solving        `solve`, one door to every solver
     arguments, counts, request   what was asked for, checked

@@ -51,7 +51,8 @@ def find_solver(name: str, kind: str) -> Solver:
     """The row of that name for that kind of equation.
 
     Raises:
-        UnknownSolverError: naming the valid ones, the nearest, or the kind it is for.
+        UnknownSolverError: there is none. The error names the valid ones, the nearest, or the
+            kind to which the name belongs.
     """
     if (kind, name) in REGISTRY:
         return REGISTRY[kind, name]

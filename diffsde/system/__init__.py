@@ -1,6 +1,6 @@
 r"""System: files, processes and packages; there is no mathematics here.
 
-May import `errors` only.
+This folder may import `errors` only.
 
     files        files written whole or not at all
     tensorfile   tensors and a description in one safetensors file

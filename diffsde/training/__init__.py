@@ -1,6 +1,6 @@
 r"""Training: a score from data.
 
-May import `analysis`, `views`, `scores` and what lies below them.
+This folder may import `analysis`, `views`, `scores` and what lies below them.
 
     loop            `train`
     run             a training run, and one update of it

@@ -1,8 +1,8 @@
 r"""Views: trajectories as plots, films, pages and arrays.
 
-May import `solvers` and the folders below it. Every plot returns its matplotlib figure. With
-`path` it also writes the figure, in the format of the path's suffix; with `ax` it draws into
-the caller's axes instead of a figure of its own; with `dark` it uses the dark theme.
+This folder may import `solvers` and the folders below it. Every plot returns its matplotlib
+figure. With `path` it also writes the figure, in the format of the path's suffix. With `ax` it
+draws into the caller's axes instead of a figure of its own. With `dark` it uses the dark theme.
 
     images        plot_images, film_strip
     paths         plot_paths: every coordinate against t
