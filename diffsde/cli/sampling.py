@@ -49,6 +49,9 @@ def gallery(
     model: Model = "mnist",
     n: Number = 5,
     seed: Seed = 0,
+    label: Label = None,
+    guidance: Guidance = 1.0,
+    dark: Dark = False,
     threads: Threads = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -59,10 +62,19 @@ def gallery(
     """
     with reported(as_json) as report:
         check_folder(out)
+        score = pick_model(model)
+        one_class = pick_score(score, label, guidance)
         compute_with(threads)
         try:
             report.written += diffsde.views.write_gallery(
-                out, pick_model(model), steps=steps, n=n, seed=seed, progress=not quiet
+                out,
+                score,
+                score=one_class,
+                steps=steps,
+                n=n,
+                seed=seed,
+                progress=not quiet,
+                dark=True if dark else None,
             )
         except (DiffSDEError, KeyboardInterrupt) as stopped:
             report.written += getattr(stopped, "written", [])

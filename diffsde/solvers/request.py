@@ -73,15 +73,15 @@ class Request:
                 f"steps = {self.steps} and {len(self.ts)} times ts: give steps, or ts, or two "
                 "times ts (the start and the end) with steps"
             )
-        if len(self.ts) == 2 and self.steps is None and not self.adaptive:
-            raise InputError(
-                f"ts has two times and {self.solver.name} takes fixed steps, so this would be one "
-                "step: give steps= as well (steps=1 if one is meant)"
-            )
         if self.solver.kind == "sde" and bool(self.ts[0] > self.ts[-1]) != dynamics.falls:
             wanted = "decreasing, from noise to data" if dynamics.falls else "increasing"
             raise InputError(
                 f"ts: expected {wanted} times for this SDE, bounds {dynamics.interval}"
+            )
+        if len(self.ts) == 2 and self.steps is None and not self.adaptive:
+            raise InputError(
+                f"ts has two times and {self.solver.name} takes fixed steps, so this would be one "
+                "step: give steps= as well (steps=1 if one is meant)"
             )
 
     def check_tolerances(self) -> None:

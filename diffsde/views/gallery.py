@@ -15,7 +15,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from diffsde.equations.reverse import PROBLEMS
+from diffsde.equations.reverse import PROBLEMS, Score
 from diffsde.errors import DiffSDEError, InputError
 from diffsde.noise.seeds import checked_seed
 from diffsde.scores.model import ScoreModel
@@ -83,6 +83,7 @@ def write_gallery(
     out: str | os.PathLike[str],
     model: ScoreModel,
     *,
+    score: Score | None = None,
     steps: int = 500,
     n: int = 5,
     seed: int = 0,
@@ -98,6 +99,8 @@ def write_gallery(
     Args:
         out: the folder; it is created if necessary.
         model: the score and its SDE.
+        score: solves with this score instead of the model's own, such as that of one class,
+            `classifier_free(model, label=7)`.
         steps: the number of steps of every fixed-step sampler, and so of frames in its film;
             an adaptive sampler shows the steps that it chooses.
         n: how many images to sample.
@@ -123,7 +126,7 @@ def write_gallery(
         x1 = model.sde.prior_sample((n, *model.shape), seed=seed)
         gallery.start(0.5 + x1 / (4 * model.sde.prior_std))
         for row in SHOWN:
-            gallery.add(row, _solved(row, model, x1, steps, seed, progress))
+            gallery.add(row, _solved(row, model, score, x1, steps, seed, progress))
         gallery.compare()
     except (DiffSDEError, KeyboardInterrupt) as stopped:
         stopped.written = gallery.finish()  # type: ignore[union-attr]
@@ -132,11 +135,17 @@ def write_gallery(
 
 
 def _solved(
-    row: Row, model: ScoreModel, x1: Tensor, steps: int, seed: int, progress: bool
+    row: Row,
+    model: ScoreModel,
+    score: Score | None,
+    x1: Tensor,
+    steps: int,
+    seed: int,
+    progress: bool,
 ) -> Trajectory:
     """The path, under the name that the page gives it."""
     kind = "ode" if row.flow else "sde"
-    problem = PROBLEMS[kind](model.sde, model, model.shape)
+    problem = PROBLEMS[kind](model.sde, model if score is None else score, model.shape)
     chooses = find_solver(row.method, kind).adaptive
     sol = solve(
         problem,

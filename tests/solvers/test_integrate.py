@@ -364,7 +364,7 @@ def test_a_step_that_underflows() -> None:
         ({"steps": None, "ts": [1.0, float("nan")]}, "finite times"),
         ({"ts": [1.0, 0.5, 0.2]}, "give steps, or ts"),
         ({"save": "some"}, "save = 'some': expected 'all', 'last'"),
-        ({"save": 1}, "save = 1: expected at least 2"),
+        ({"save": 1}, "save = 1: expected a whole number ≥ 2 of times"),
         ({"save": [0.2, 0.4]}, "in the order of the solve"),
         ({"save": [2.0]}, "save = .*expected times in"),
         ({"seed": -1}, "seed = -1"),
@@ -376,7 +376,7 @@ def test_a_step_that_underflows() -> None:
         ({"method": "sde_dpmpp_2m", "adaptive": True}, "takes fixed steps only"),
         ({"max_nfe": 0}, "max_nfe = 0"),
         ({"chunk": 0}, "chunk = 0"),
-        ({"adaptive": True, "rtol": 0}, "rtol = 0: expected a number > 0"),
+        ({"adaptive": True, "rtol": -1}, "rtol = -1: expected a number ≥ 0"),
     ],
 )
 def test_bad_input(arguments: dict[str, object], words: str) -> None:
