@@ -64,8 +64,8 @@ BAD = [
             ("--label -1", ("--label", "greater than or equal to 0")),
             ("--guidance 2", ("--guidance 2", "give --label too")),
             ("--label 1 --guidance nan --model LARGER", ("--guidance nan", "finite")),
-            ("--rtol 0", ("--rtol 0", "> 0")),
-            ("--atol -1 --method dopri5", ("--atol -1", "> 0")),
+            ("--rtol -0.5", ("--rtol -0.5", "≥ 0")),
+            ("--atol -1 --method dopri5", ("--atol -1", "≥ 0")),
             ("--atol inf", ("--atol inf", "finite")),
             ("--eta -1", ("--eta -1", "≥ 0")),
             ("--eta 1 --method heun2 --kind ode", ("--eta", "--kind sde")),
@@ -163,7 +163,7 @@ def test_a_fresh_process_answers_in_time(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("message", "told"),
     [
-        ("rtol = 0.0: expected a number > 0", "--rtol 0.0: expected a number > 0"),
+        ("rtol = -1.0: expected a number ≥ 0", "--rtol -1.0: expected a number ≥ 0"),
         ("Give steps=, ts=, or save=", "Give --steps, ts=, or save="),
         ("euler takes fixed steps only: leave adaptive out", None),
         ("choose a smaller batch_size or held_out", "choose a smaller --batch-size or held_out"),
