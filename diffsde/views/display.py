@@ -34,6 +34,7 @@ __all__ = [
     "mosaic",
     "reached",
     "shade_limits",
+    "title_of",
     "trajectories",
 ]
 
@@ -108,6 +109,15 @@ def _noise_std(sol: Trajectory) -> NDArray[np.float64]:
     squares = [float((y.detach().float() - 0.5).square().mean()) for y in sol.ys]
     beyond = np.array(squares, dtype=np.float64) - 0.25
     return np.sqrt(np.clip(np.nan_to_num(beyond), 0, None))
+
+
+def title_of(sol: Trajectory) -> str:
+    """What was solved and how: "SDE · euler", "flow · heun2"; the method alone if nobody said."""
+    if sol.kind is None:
+        return sol.method
+    # A flow has the marginals of a forward process; another ODE has none.
+    equation = "SDE" if sol.kind == "sde" else "ODE" if sol.std is None else "flow"
+    return f"{equation} · {sol.method}" if sol.method else equation
 
 
 def reached(ts: Tensor, t: float) -> int:
