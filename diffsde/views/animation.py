@@ -7,13 +7,11 @@ a film shows and where, `film_parts` draws the parts, and `movies` writes the fi
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib
-import numpy as np
 from matplotlib.colors import Colormap
 
 from diffsde.errors import InputError, name_list
@@ -22,6 +20,7 @@ from diffsde.views.display import Shading, trajectories
 from diffsde.views.film_layout import Film, Look
 from diffsde.views.film_parts import SHADES
 from diffsde.views.movies import check_movie, open_movie
+from diffsde.views.pace import HOLD, choose_pace
 
 __all__ = ["animate"]
 
@@ -29,10 +28,11 @@ __all__ = ["animate"]
 def animate(
     sol: Trajectory | Sequence[Trajectory],
     path: str | os.PathLike[str],
-    fps: float = 50,
+    fps: float | None = None,
     *,
-    speed: float = 1.0,
-    hold: float | None = None,
+    speed: float | None = None,
+    duration: float | None = None,
+    hold: float = HOLD,
     ping_pong: bool = False,
     columns: int | None = None,
     zoom: int | None = None,
@@ -49,6 +49,11 @@ def animate(
     clock; each of the others shows the state that it has reached by the same t. Trajectories
     solved from the same x and seed share their noise.
 
+    By default the film lasts as long as one can watch. It shows 50 saved states per second; a
+    short path is slowed until it fills 6 seconds, and a long one skips states so that it ends
+    after 12. The last frame stays for 2 seconds more. `fps`, `speed` and `duration` change that:
+    their product is the number of steps, so two of them settle the third.
+
     In a GIF of images with one channel, a pixel is redrawn only after it has changed by more
     than 3 % of the interval that the shades span, which cuts the file to a third of its size;
     the last state is exact. The other formats keep every change.
@@ -57,10 +62,12 @@ def animate(
         sol: a trajectory of images with one or three channels, or a list of them.
         path: a file ending in .gif, .png (or .apng), .mp4 or .webm; the last two need the
             extra `video`.
-        fps: frames per second; GIF players show at most 50.
+        fps: frames per second; GIF players show at most 50. Alone, it shows every saved state
+            for one frame.
         speed: saved states per frame: 2 skips every other one, 0.5 shows each one twice.
-        hold: how many seconds the last frame stays; by default a quarter of the film's length.
-        ping_pong: after the hold, play back to the start.
+        duration: seconds from the first frame to the last, without the hold.
+        hold: how many seconds the last frame stays.
+        ping_pong: after the hold, play back to the start in the same time.
         columns: images per row; by default up to six images form one row, more form a block.
         zoom: screen pixels per image pixel; by default the grid is about 450 pixels across.
         title: show t, the noise's standard deviation s(t), and for each solver its name and
@@ -79,17 +86,19 @@ def animate(
 
     Raises:
         InputError: the states are not images, the format or colour map is unknown, a number is
-            out of range, or PyAV is missing.
+            out of range, `speed` and `duration` are both given, or PyAV is missing.
     """
     target = Path(path)
     check_movie(target, fps)
-    film = Film(
-        trajectories(sol),
-        Look(columns, zoom, title, denoised, histogram, shading, _colour_map(cmap), dark),
-    )
-    timeline = _timeline(film.length, fps, speed, hold, ping_pong)
-    with open_movie(target, fps, len(timeline), film.palette, SHADES, film.samples) as write:
-        for index, ticks in timeline:
+    sols = trajectories(sol)
+    pace = choose_pace(
+        max(map(len, sols)), fps=fps, speed=speed, duration=duration, hold=hold,
+        ping_pong=ping_pong,
+    )  # fmt: skip
+    look = Look(columns, zoom, title, denoised, histogram, shading, _colour_map(cmap), dark)
+    film = Film(sols, look)
+    with open_movie(target, pace.fps, len(pace.shown), film.palette, SHADES, film.samples) as write:
+        for index, ticks in pace.shown:
             write(film.draw(index), ticks, exact=index == film.length - 1)
     return target
 
@@ -100,20 +109,3 @@ def _colour_map(cmap: str | Colormap) -> Colormap:
     if cmap not in matplotlib.colormaps:
         raise InputError(f"cmap = {cmap!r}: {name_list(cmap, matplotlib.colormaps)}")
     return matplotlib.colormaps[cmap]
-
-
-def _timeline(
-    length: int, fps: float, speed: float, hold: float | None, ping_pong: bool
-) -> list[tuple[int, int]]:
-    """The saved states to show, in order, each with its duration in ticks of 1 / fps seconds."""
-    if not speed > 0 or not math.isfinite(speed):
-        raise InputError(f"speed = {speed}: expected saved states per frame, more than 0")
-    if hold is not None and not 0 <= hold < math.inf:
-        raise InputError(f"hold = {hold}: expected seconds, 0 or more")
-    last = length - 1
-    shown = [math.floor(k * speed) for k in range(math.ceil(last / speed))]
-    indices, repeats = np.unique(np.array(shown, dtype=np.int64), return_counts=True)
-    forward = [(int(i), int(ticks)) for i, ticks in zip(indices, repeats, strict=True)]
-    held = len(shown) // 4 if hold is None else round(hold * fps)
-    back = forward[:0:-1] if ping_pong else []
-    return [*forward, (last, max(1, held)), *back]

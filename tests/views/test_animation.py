@@ -18,6 +18,7 @@ from diffsde.solvers.trajectory import Trajectory
 from diffsde.views import film_parts
 from diffsde.views.animation import animate
 from diffsde.views.display import reached, shade_limits
+from diffsde.views.pace import choose_pace
 from diffsde.views.style import DARK, LIGHT
 from tests.paths import images, noisy
 
@@ -42,11 +43,76 @@ def bare(sol: Trajectory, path: Path, **options: object) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("suffix", [".gif", ".png"])
-def test_every_state_is_a_frame_and_the_last_is_held(tmp_path: Path, suffix: str) -> None:
+def test_given_fps_every_state_is_a_frame_and_the_last_is_held(tmp_path: Path, suffix: str) -> None:
     path = animate(noisy(images(5), 41), tmp_path / f"film{suffix}", fps=50)
     frames, durations = frames_of(path)
     assert len(frames) == 41
-    assert durations == [20] * 40 + [200]  # the last frame stays a quarter of the 40
+    assert durations == [20] * 40 + [2000]
+
+
+LENGTHS = [(5, 6.0), (20, 6.0), (100, 6.0), (500, 10.0), (900, 12.0)]
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".png", ".apng"])
+@pytest.mark.parametrize(("steps", "seconds"), LENGTHS)
+def test_a_film_lasts_as_long_as_one_can_watch(
+    tmp_path: Path, suffix: str, steps: int, seconds: float
+) -> None:
+    path = animate(noisy(images(1, side=8), steps + 1), tmp_path / f"film{suffix}", title=False)
+    frames, durations = frames_of(path)
+    assert len(frames) == min(steps, 600) + 1
+    assert sum(durations[:-1]) == pytest.approx(1000 * seconds)
+    assert len(set(durations[:-1])) == 1  # nothing stutters
+    assert durations[-1] == 2000
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".webm"])
+@pytest.mark.parametrize(("steps", "seconds"), LENGTHS[:-1])
+def test_a_video_lasts_as_long(tmp_path: Path, suffix: str, steps: int, seconds: float) -> None:
+    av = pytest.importorskip("av")
+    path = animate(noisy(images(1, side=8), steps + 1), tmp_path / f"film{suffix}", title=False)
+    with av.open(path) as film:
+        times = [float(p.pts * p.time_base) for p in film.demux(video=0) if p.pts is not None]
+    assert len(times) == 50 * (seconds + 2)
+    assert max(times) == pytest.approx(seconds + 2 - 1 / 50, abs=1e-3)
+
+
+@pytest.mark.parametrize("length", [*range(1, 40), 151, 301, 302, 421, 600, 601, 602, 2000])
+def test_every_default_pace(length: int) -> None:
+    pace = choose_pace(length, fps=None, speed=None, duration=None, hold=2.0, ping_pong=False)
+    *passing, held = pace.shown
+    assert [k for k, _ in pace.shown] == sorted({k for k, _ in pace.shown})
+    assert len({ticks for _, ticks in passing}) <= 1
+    assert 25 < pace.fps <= 50  # so that seconds are whole numbers of ticks, to within 20 ms
+    assert held[0] == length - 1
+    assert held[1] / pace.fps == pytest.approx(2, abs=0.02)
+    seconds = sum(ticks for _, ticks in passing) / pace.fps
+    assert seconds == pytest.approx(0 if length == 1 else np.clip((length - 1) / 50, 6, 12))
+
+
+def test_the_product_of_fps_speed_and_duration_is_the_number_of_steps(tmp_path: Path) -> None:
+    sol, path = noisy(images(1, side=8), 61), tmp_path / "film.png"
+
+    def passing(**options: float) -> tuple[int, float]:
+        frames, durations = frames_of(animate(sol, path, title=False, hold=1, **options))
+        assert durations[-1] == pytest.approx(1000, abs=20)
+        return len(frames) - 1, round(sum(durations[:-1]) / 1000, 6)
+
+    assert passing(duration=3) == (60, 3.0)
+    assert passing(duration=0.6) == (30, 0.6)  # at 50 frames per second
+    assert passing(speed=2) == (30, 0.6)
+    assert passing(speed=0.5) == (60, 2.4)
+    assert passing(fps=20) == (60, 3.0)
+    assert passing(fps=20, speed=2) == (30, 1.5)
+    assert passing(fps=20, duration=1.5) == (30, 1.5)
+    assert passing(fps=10, duration=12) == (60, 12.0)
+
+
+def test_long_stays(tmp_path: Path) -> None:
+    sol = noisy(images(1, side=8), 2)
+    for suffix in (".gif", ".png"):
+        path = animate(sol, tmp_path / f"film{suffix}", duration=500, hold=600)
+        assert frames_of(path)[1] == [500_000, 600_000]
 
 
 @pytest.mark.parametrize(("suffix", "lag"), [(".gif", 2), (".png", 0)])
@@ -154,7 +220,7 @@ def test_speed_ping_pong_and_hold(tmp_path: Path) -> None:
     animate(sol, path, speed=4, hold=0)
     assert len(frames_of(path)[0]) == 6
     animate(sol, path, speed=0.5, hold=0, fps=50)
-    assert frames_of(path)[1] == [40] * 20 + [20]
+    assert frames_of(path)[1] == [40] * 20 + [20]  # a hold is at least one frame
     animate(sol, path, speed=3, hold=1, fps=25, ping_pong=True)
     frames, durations = frames_of(path)
     forward, back = frames[:8], frames[8:]
@@ -321,7 +387,14 @@ def test_memory_does_not_grow_with_the_length(tmp_path: Path, suffix: str, chann
     ("options", "text"),
     [
         ({"speed": 0}, "speed = 0"),
+        ({"speed": 1, "duration": 3}, "both say how fast"),
+        ({"fps": 20, "speed": 1, "duration": 3}, "both say how fast"),
+        ({"duration": 0}, "duration = 0"),
+        ({"duration": float("nan")}, "duration = nan"),
+        ({"fps": float("nan")}, "fps = nan"),
         ({"hold": -1}, "hold = -1"),
+        ({"hold": 601}, "stay for 601 seconds"),
+        ({"duration": 2000}, "stay for 1000 seconds"),
         ({"fps": 60}, "at most 50"),
         ({"fps": 0}, "fps = 0"),
         ({"zoom": 0}, "zoom = 0"),
