@@ -150,8 +150,8 @@ class Trajectory:
         """Write to a safetensors file, whole or not at all."""
         tensors = {"ts": self.ts, "ys": self.ys}
         tensors |= {k: getattr(self, k) for k in _OPTIONAL if getattr(self, k) is not None}
-        notes = {"method": self.method, "stats": asdict(self.stats), "shape": list(self.shape)}
-        notes |= {"kind": self.kind}
+        notes: dict[str, Any] = {"method": self.method, "kind": self.kind}
+        notes |= {"stats": asdict(self.stats), "shape": list(self.shape)}
         return write_tensors(path, tensors, {"trajectory": notes})
 
     def to_html(self, path: str | os.PathLike[str], **options: Any) -> Path:

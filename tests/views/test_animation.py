@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib
@@ -17,11 +18,12 @@ from diffsde.errors import InputError
 from diffsde.solvers.trajectory import Trajectory
 from diffsde.views import film_parts
 from diffsde.views.animation import animate
-from diffsde.views.display import reached, shade_limits
+from diffsde.views.display import reached, shade_limits, title_of
 from diffsde.views.pace import choose_pace
 from diffsde.views.style import DARK, LIGHT
 from tests.paths import images, noisy
 
+GAP = np.full((28, 24, 3), 255)  # between trajectories
 SHADE = 255 / 63 + 0.5  # rounding to one of 64 shades may go either way
 
 
@@ -250,7 +252,7 @@ def test_several_trajectories_are_aligned_by_time(tmp_path: Path) -> None:
     x0 = images(1)
     fine, coarse = noisy(x0, 41), noisy(x0, 5, method="coarse")
     frames = bare([fine, coarse], tmp_path / "film.png", columns=1)
-    right = [frame[:, 28 + 8 :] for frame in frames]
+    right = [frame[:, 28 + 24 :] for frame in frames]
     changes = [k for k in range(1, 41) if not np.array_equal(right[k], right[k - 1])]
     assert changes == [10, 20, 30, 40]
 
@@ -263,11 +265,36 @@ def test_side_by_side_each_shows_its_own(tmp_path: Path) -> None:
     for k in range(5):
         assert np.array_equal(
             together[k],
-            np.concatenate(
-                [alone[0][k], np.full((28, 8, 3), 255), alone[1][k], np.full((28, 8, 3), 255),
-                 alone[2][k]], axis=1,
-            ),
-        )  # fmt: skip
+            np.concatenate([alone[0][k], GAP, alone[1][k], GAP, alone[2][k]], axis=1),
+        )
+
+
+@pytest.mark.parametrize(
+    ("batch", "trajectories", "grid", "zoom"),
+    [
+        (1, 2, (1, 1), 8),
+        (4, 2, (2, 2), 7),
+        (5, 2, (3, 2), 5),
+        (6, 3, (3, 2), 5),
+        (16, 2, (4, 4), 3),
+        (64, 2, (8, 8), 1),
+    ],
+)
+def test_several_trajectories_stand_side_by_side(
+    tmp_path: Path, batch: int, trajectories: int, grid: tuple[int, int], zoom: int
+) -> None:
+    sols = [noisy(images(batch), 2, seed=k) for k in range(trajectories)]
+    with Image.open(animate(sols, tmp_path / "film.png", title=False)) as film:
+        width, height = film.size
+    rows, columns = (29 * n - 1 for n in grid)
+    assert height == rows * zoom + 16
+    assert width == trajectories * columns * zoom + 24 * (trajectories - 1) + 16
+
+
+def test_what_does_not_fit_begins_a_new_row(tmp_path: Path) -> None:
+    sols = [noisy(images(1, side=200), 2) for _ in range(7)]
+    with Image.open(animate(sols, tmp_path / "film.png", title=False, zoom=1)) as film:
+        assert film.size == (4 * 200 + 3 * 24 + 16, 2 * 200 + 24 + 16)
 
 
 def test_what_a_solve_has_reached() -> None:
@@ -319,25 +346,116 @@ def test_the_histogram_counts_the_frame_s_pixels(tmp_path: Path) -> None:
 def test_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each frame shows the time, the noise, and the cost of each solver so far."""
     said: list[str] = []
-    letters = film_parts._letters
+    letters = film_parts.letters
 
     def heard(text: str, *size: int) -> np.ndarray:
         said.append(text)
         return letters(text, *size)
 
-    monkeypatch.setattr(film_parts, "_letters", heard)
+    monkeypatch.setattr(film_parts, "letters", heard)
     sol, path = noisy(images(1), 3), tmp_path / "film.png"
+    sol.kind = "sde"
     first, _, last = frames_of(animate(sol, path))[0]
     assert said == [
-        "t = 1.000   s(t) = 9.85", "em · 0 of 2 NFE",
-        "t = 0.500   s(t) = 1.93", "em · 1 of 2 NFE",
-        "t = 0.001   s(t) = 0.0317", "em · 2 of 2 NFE",
+        "t = 1.000   s(t) = 9.85", "SDE · em · 0 of 2 NFE",
+        "t = 0.500   s(t) = 1.93", "SDE · em · 1 of 2 NFE",
+        "t = 0.001   s(t) = 0.0317", "SDE · em · 2 of 2 NFE",
     ]  # fmt: skip
     assert first[8:26].std() > 10
     assert not np.array_equal(first[8:26], last[8:26])
     said.clear()
     animate(Trajectory(sol.ts[:1], sol.ys[:1], "own"), path)
     assert said == ["t = 1.000", "own · 0 NFE"]
+    said.clear()
+    flow = replace(noisy(images(1), 2, flow=True, method="heun2"), kind="ode")
+    animate([sol, flow], path, fps=50)
+    assert said[:5] == [
+        "t = 1.000   s(t) = 9.85", "SDE · em", "0 of 2 NFE", "flow · heun2", "0 of 1 NFE",
+    ]  # fmt: skip
+
+
+def test_titles() -> None:
+    sol = noisy(images(1), 2)
+    assert title_of(sol) == "em"  # nobody said what it solved
+    assert title_of(replace(sol, kind="sde", std=None)) == "SDE · em"
+    assert title_of(replace(sol, kind="ode")) == "flow · em"
+    assert title_of(replace(sol, kind="ode", std=None)) == "ODE · em"  # no forward process
+    assert title_of(replace(sol, kind="ode", method="")) == "flow"
+
+
+# -- points in the plane -----------------------------------------------------------------------
+
+
+CROSS = torch.tensor([[3.0, 1.0], [-3.0, 1.0], [0.0, 3.0], [0.0, -1.0]])
+
+
+def marks(frame: np.ndarray, colour: str) -> np.ndarray:
+    """Where a frame has this colour, in columns and rows from the square's lower left: (N, 2)."""
+    rows, columns = np.nonzero((frame == np.round(255 * np.array(to_rgb(colour)))).all(-1))
+    return np.stack([columns, len(frame) - 1 - rows], 1)
+
+
+def squares(sol: Trajectory | list[Trajectory], path: Path, **options: object) -> list[np.ndarray]:
+    """The frames of a film of points without text and margin."""
+    animate(sol, path, title=False, **options)
+    return [frame[8:428, 8:-8] for frame in frames_of(path)[0]]
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".png"])
+def test_points_are_where_they_are(tmp_path: Path, suffix: str) -> None:
+    sol = noisy(CROSS, 3)
+    frames = squares(sol, tmp_path / f"film{suffix}")
+    middle, data = np.array([0.0, 1.0]), 1.15 * 3.0
+    for k, frame in enumerate(frames):
+        half = data + 2.5 * float(sol.std[k])
+        seen = marks(frame, LIGHT.lines[0])
+        for point in sol.ys[k].numpy():
+            place = (0.5 + (point - middle) / (2 * half)) * 420
+            around = np.abs(seen - place).max(1) <= 4
+            assert around.sum() >= 30  # of the disc's 37 pixels, where discs may overlap
+            assert np.abs(seen[around].mean(0) - place).max() < 1.5
+        assert len(seen) <= 4 * 37
+
+
+def test_the_view_follows_what_was_asked_for(tmp_path: Path) -> None:
+    sol = noisy(CROSS, 3)
+    for shading, half in (("data", 3.45), ((-10.0, 10.0), 10.0)):
+        seen = marks(squares(sol, tmp_path / "film.png", shading=shading)[-1], LIGHT.lines[0])
+        extent = float(sol.final[:, 0].max() - sol.final[:, 0].min())
+        assert np.ptp(seen[:, 0]) == pytest.approx(extent / (2 * half) * 420 + 6, abs=2)
+    own = Trajectory(sol.ts, sol.ys, "own")
+    first = marks(squares(own, tmp_path / "film.png")[0], LIGHT.lines[0])
+    assert len(first) > 4 * 25  # without s(t), there is room for all
+
+
+def test_points_of_a_plane_side_by_side_with_estimates(tmp_path: Path) -> None:
+    sols = [noisy(CROSS, 3), noisy(CROSS, 3, flow=True)]
+    for sol in sols:
+        sol.denoised = CROSS.expand_as(sol.ys)
+    frames, _ = frames_of(animate(sols, tmp_path / "film.png", dark=True))
+    for number in (0, 1):
+        assert len(marks(frames[0], DARK.lines[number])) > 30
+    assert frames[0].shape[1] == 4 * 240 + 2 * 8 + 24 + 16
+    again = frames_of(animate(sols, tmp_path / "film.png", denoised=False))[0]
+    assert again[0].shape[1] == 2 * 420 + 24 + 16
+
+
+def test_points_that_are_not_finite_are_left_out(tmp_path: Path) -> None:
+    sol = noisy(CROSS, 3)
+    sol.ys[1:, 0] = float("nan")
+    sol.ys[2, 1] = float("inf")
+    assert len(marks(squares(sol, tmp_path / "film.png")[2], LIGHT.lines[0])) <= 2 * 37
+    sol.ys[:] = 1.0
+    squares(sol, tmp_path / "film.png", shading="data")  # data of no extent
+
+
+@pytest.mark.parametrize("options", [{"columns": 2}, {"zoom": 2}, {"histogram": True}])
+def test_points_have_no_pixels(tmp_path: Path, options: dict[str, object]) -> None:
+    with pytest.raises(InputError, match="only films of images"):
+        animate(noisy(CROSS, 3), tmp_path / "film.gif", **options)
+    with pytest.raises(InputError, match="either images or points"):
+        animate([noisy(CROSS, 3), noisy(images(4), 3)], tmp_path / "film.gif")
+    assert not list(tmp_path.iterdir())
 
 
 def test_states_that_hold_nan_are_still_drawn(tmp_path: Path) -> None:
@@ -411,8 +529,8 @@ def test_bad_options(tmp_path: Path, options: dict[str, object], text: str) -> N
 def test_what_cannot_be_shown(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"\.avi.*Valid names: .*\.gif"):
         animate(noisy(images(1), 3), tmp_path / "film.avi")
-    points = Trajectory(torch.tensor([1.0, 0.0]), torch.zeros(2, 5, 2), "own", shape=(2,))
-    with pytest.raises(InputError, match="are not images"):
+    points = Trajectory(torch.tensor([1.0, 0.0]), torch.zeros(2, 5, 3), "own", shape=(3,))
+    with pytest.raises(InputError, match=r"are not images.*shape=\(C, H, W\)\. plot_paths shows"):
         animate(points, tmp_path / "film.gif")
     with pytest.raises(InputError, match="expected a Trajectory"):
         animate([], tmp_path / "film.gif")
