@@ -11,4 +11,5 @@ from .gallery import write_gallery as write_gallery
 from .images import film_strip as film_strip, plot_images as plot_images
 from .laws import plot_bands as plot_bands, plot_marginals as plot_marginals
 from .paths import plot_paths as plot_paths
+from .plane import plot_plane as plot_plane
 from .style import DARK as DARK, LIGHT as LIGHT, Theme as Theme

@@ -66,6 +66,12 @@ class View:
             return self.half
         return self.half + _NOISE_STDS * float(sol.std[index])
 
+    def followed(self, sol: Trajectory) -> Points:
+        """The states as they move through the view, in the coordinates of the data: (T, B, 2)."""
+        halves = np.array([self.half_at(sol, k) for k in range(len(sol))])
+        gains = (self.half / halves)[:, None, None]
+        return self.middle + gains * (_array(sol.ys) - self.middle)
+
 
 def _points(states: Tensor) -> Points:
     """The finite ones, (N, 2)."""

@@ -101,7 +101,7 @@ def write_gallery(
         sols[shown.name] = _solved(shown, model, x1, steps, seed, progress)
         written += _pictures(sols[shown.name], folder, shown.name)
     both = folder / "sde_and_flow_paths.png"
-    plot_paths([sols["sde_euler"], sols["flow_heun2"]], both, envelope="both")
+    plot_paths([sols["sde_euler"], sols["flow_heun2"]], both, envelope="both", scale="asinh")
     return [*written, both, _write_page(folder, sols)]
 
 
@@ -126,7 +126,7 @@ def _pictures(sol: Trajectory, folder: Path, name: str) -> list[Path]:
     images, film, paths = (folder / f"{name}{end}" for end in ("_images.png", ".gif", "_paths.png"))
     plot_images(sol.images(), images)
     animate(sol, film)
-    plot_paths(sol, paths)
+    plot_paths(sol, paths, scale="asinh")
     return [images, film, paths]
 
 
