@@ -1,4 +1,4 @@
-r"""Animations: the path of a batch of images as a film.
+r"""Animations: the path of a batch of images, or of points in the plane, as a film.
 
 Every frame is assembled from arrays of palette indices and goes straight to the file; no
 figure is drawn, and memory does not grow with the film's length. `film_layout` decides what
@@ -20,7 +20,7 @@ from diffsde.views.display import Shading, trajectories
 from diffsde.views.film_layout import Film, Look
 from diffsde.views.film_parts import SHADES
 from diffsde.views.movies import check_movie, open_movie
-from diffsde.views.pace import HOLD, choose_pace
+from diffsde.views.pace import choose_pace
 
 __all__ = ["animate"]
 
@@ -32,7 +32,7 @@ def animate(
     *,
     speed: float | None = None,
     duration: float | None = None,
-    hold: float = HOLD,
+    hold: float | None = None,
     ping_pong: bool = False,
     columns: int | None = None,
     zoom: int | None = None,
@@ -59,25 +59,28 @@ def animate(
     the last state is exact. The other formats keep every change.
 
     Args:
-        sol: a trajectory of images with one or three channels, or a list of them.
+        sol: a trajectory of images with one or three channels or of points (B, 2), or a list of
+            trajectories of the one or the other.
         path: a file ending in .gif, .png (or .apng), .mp4 or .webm; the last two need the
             extra `video`.
         fps: frames per second; GIF players show at most 50. Alone, it shows every saved state
             for one frame.
         speed: saved states per frame: 2 skips every other one, 0.5 shows each one twice.
         duration: seconds from the first frame to the last, without the hold.
-        hold: how many seconds the last frame stays.
+        hold: how many seconds the last frame stays; 2 by default.
         ping_pong: after the hold, play back to the start in the same time.
-        columns: images per row; by default up to six images form one row, more form a block.
+        columns: images per row; by default up to six images form one row, more form a block,
+            and several trajectories form blocks that fit side by side.
         zoom: screen pixels per image pixel; by default the grid is about 450 pixels across.
-        title: show t, the noise's standard deviation s(t), and for each solver its name and
-            the number of score evaluations so far (NFE).
+        title: show t, the noise's standard deviation s(t), and for each trajectory "SDE" or
+            "flow", the solver's name and the number of score evaluations so far (NFE).
         denoised: also show `sol.denoised`, on [0, 1], beside the states, if there is one.
         histogram: show a histogram of all pixels over the interval that the frame's shades
             span; the bars' heights are square roots of counts.
         shading: the values that the shades span: "envelope" for ½ ± (½ + 2 s(t)), in which
             first the noise and finally the images fill the shades; "data" for [0, 1]; or
-            (low, high).
+            (low, high). For points, what the view spans: the data and 2.5 s(t) on all sides, the
+            data alone, or the interval in both directions.
         cmap: the colours of images with one channel: a matplotlib colour map or its name.
         dark: light letters on a dark background.
 
@@ -85,8 +88,9 @@ def animate(
         The path of the file.
 
     Raises:
-        InputError: the states are not images, the format or colour map is unknown, a number is
-            out of range, `speed` and `duration` are both given, or PyAV is missing.
+        InputError: the states are neither images nor points in the plane, the format or colour
+            map is unknown, a number is out of range, `speed` and `duration` are both given,
+            `columns`, `zoom` or `histogram` are given for points, or PyAV is missing.
     """
     target = Path(path)
     check_movie(target, fps)

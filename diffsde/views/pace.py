@@ -20,9 +20,9 @@ import numpy as np
 
 from diffsde.errors import InputError
 
-__all__ = ["HOLD", "Pace", "choose_pace"]
+__all__ = ["Pace", "choose_pace"]
 
-HOLD = 2.0  # seconds of the last frame
+_HOLD = 2.0  # seconds of the last frame
 _FPS = 50.0  # the most that every GIF player shows
 _SHORTEST, _LONGEST = 6.0, 12.0  # seconds, without the hold
 _LONGEST_STAY = 600.0  # of one frame, in seconds; the files' formats end at 655
@@ -47,7 +47,7 @@ def choose_pace(
     fps: float | None,
     speed: float | None,
     duration: float | None,
-    hold: float,
+    hold: float | None,
     ping_pong: bool,
 ) -> Pace:
     """The pace of a film of `length` saved states; for the wishes, see `animate`.
@@ -56,6 +56,7 @@ def choose_pace(
         InputError: a wish is out of range, two contradict each other, or one frame would stay
             for longer than ten minutes.
     """
+    hold = _HOLD if hold is None else hold
     _check(fps, speed, duration, hold)
     last = length - 1
     fps, speed = _rates(last, fps, speed, duration)

@@ -81,7 +81,7 @@ def test_a_video_lasts_as_long(tmp_path: Path, suffix: str, steps: int, seconds:
 
 @pytest.mark.parametrize("length", [*range(1, 40), 151, 301, 302, 421, 600, 601, 602, 2000])
 def test_every_default_pace(length: int) -> None:
-    pace = choose_pace(length, fps=None, speed=None, duration=None, hold=2.0, ping_pong=False)
+    pace = choose_pace(length, fps=None, speed=None, duration=None, hold=None, ping_pong=False)
     *passing, held = pace.shown
     assert [k for k, _ in pace.shown] == sorted({k for k, _ in pace.shown})
     assert len({ticks for _, ticks in passing}) <= 1
