@@ -124,11 +124,17 @@ def _noise_std(sol: Trajectory) -> NDArray[np.float64]:
 
 
 def title_of(sol: Trajectory) -> str:
-    """What was solved and how: "SDE · euler", "flow · heun2"; the method alone if nobody said."""
+    """What was solved and how: "SDE · euler", "flow · heun2".
+
+    It is the method alone if nobody said what was solved, or if the method's name says it, as
+    one's own name such as "the reverse SDE" may.
+    """
     if sol.kind is None:
         return sol.method
     # A flow has the marginals of a forward process; another ODE has none.
     equation = "SDE" if sol.kind == "sde" else "ODE" if sol.std is None else "flow"
+    if equation in sol.method:
+        return sol.method
     return f"{equation} · {sol.method}" if sol.method else equation
 
 

@@ -29,7 +29,7 @@ _NOISE_STDS = 2.5  # standard deviations of the noise on either side of the data
 _ROOM = 1.15  # of the data's extent
 _TRAIL = 0.05  # of the film: how long the way stays visible
 _TRAILS = 100  # points that have one
-_FINEST = 64  # places drawn between two states of a way, at most
+_PLACES = 60_000  # drawn of all ways together, at most
 _DISC = [(y, x) for y in range(-3, 4) for x in range(-3, 4) if y * y + x * x <= 10]
 
 Points = NDArray[np.float64]
@@ -153,7 +153,8 @@ class Plane:
             return np.zeros((0, 2))
         half = self.view.half_at(self.sol, index)
         longest = np.nan_to_num(np.abs(np.diff(states, axis=0))).max() * self.side / (2 * half)
-        shares = np.linspace(0, 1, min(max(2, math.ceil(longest)), _FINEST))[:, None, None, None]
+        most = _PLACES // max(1, states[1:, :, 0].size)
+        shares = np.linspace(0, 1, max(2, min(math.ceil(longest), most)))[:, None, None, None]
         places: Points = (states[:-1] + shares * np.diff(states, axis=0)).reshape(-1, 2)
         return places
 

@@ -381,6 +381,7 @@ def test_titles() -> None:
     assert title_of(replace(sol, kind="ode")) == "flow · em"
     assert title_of(replace(sol, kind="ode", std=None)) == "ODE · em"  # no forward process
     assert title_of(replace(sol, kind="ode", method="")) == "flow"
+    assert title_of(replace(sol, kind="ode", method="Probability flow")) == "Probability flow"
 
 
 # -- points in the plane -----------------------------------------------------------------------
