@@ -41,7 +41,7 @@ def main() -> None:
     rows = strip.ys[::4].transpose(0, 1).flatten(0, 1)  # (pairs · 9, C, H, W)
     diffsde.plot_images(rows.clamp(0, 1), out / "interpolate.png", columns=9)
     diffsde.animate(
-        strip, out / "interpolate.gif", fps=20, title=False, shading="data", ping_pong=True
+        strip, out / "interpolate.gif", title=False, shading="data", duration=3, ping_pong=True
     )
 
 

@@ -36,8 +36,7 @@ def main() -> None:
     em = diffsde.solve(rev, x1, "euler", noise=noise, **settings)
     ode = diffsde.solve(flow, x1, "heun2", **settings)
     srk = diffsde.solve(rev, x1, "srk", noise=noise, **settings)
-    film = out / "side_by_side.gif"
-    diffsde.animate([em, ode, srk], film, fps=25, hold=2, columns=2, zoom=2, histogram=True)
+    diffsde.animate([em, ode, srk], out / "side_by_side.gif", columns=2, zoom=2, histogram=True)
 
 
 if __name__ == "__main__":

@@ -87,5 +87,6 @@ def _joined(parts: list[Trajectory], ys: Tensor) -> Trajectory:
         one.std,
         torch.cat(estimates, dim=1) if estimates else None,
         torch.stack(evaluations).amax(0),
+        one.kind,
         _dense=lambda ys, t: torch.cat([p(t) for p in parts]),
     )

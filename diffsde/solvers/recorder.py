@@ -181,6 +181,7 @@ class Recorder:
             None if process is None else process.marginal_std(ts),
             self._all_estimates(),
             torch.tensor(self._calls),
+            dynamics.kind,
             _dense=dense,
             _resume=None if self.finished else partial(self._resume, self.last),
         )

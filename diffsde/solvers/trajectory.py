@@ -59,6 +59,7 @@ class Trajectory:
         denoised: (T, B, …) estimates E[x(0) | x(t)] beside `ys`, if they were asked for.
         evaluations: (T,) how often the score had been evaluated when each state was reached,
             int64; None where nobody counted. The estimates `denoised` come after them.
+        kind: what was solved, "sde" or "ode"; None where nobody said, as in older files.
     """
 
     ts: Tensor
@@ -70,6 +71,7 @@ class Trajectory:
     std: Tensor | None = None
     denoised: Tensor | None = None
     evaluations: Tensor | None = None
+    kind: str | None = None
     _dense: Callable[[Tensor, float], Tensor] | None = field(
         default=None, repr=False, compare=False
     )
@@ -181,7 +183,10 @@ class Trajectory:
             state = state.reshape(-1, *self.shape)
         if state.dim() != 4:
             raise InputError(
-                f"states of shape {tuple(state.shape)} are not images: expected (B, C, H, W)"
+                f"states of shape {tuple(state.shape)} are not images: expected (B, C, H, W). If "
+                "they are flattened images, give the problem their shape=(C, H, W) and solve "
+                "again; otherwise take `ys`, or look at them with plot_paths, which shows any "
+                "states, or with plot_plane, which shows points (B, 2)"
             )
         return state.detach().float().clamp(0, 1)
 
@@ -189,7 +194,8 @@ class Trajectory:
         """Write to a safetensors file, whole or not at all."""
         tensors = {"ts": self.ts, "ys": self.ys}
         tensors |= {k: getattr(self, k) for k in _OPTIONAL if getattr(self, k) is not None}
-        notes = {"method": self.method, "stats": asdict(self.stats), "shape": list(self.shape)}
+        notes: dict[str, Any] = {"method": self.method, "kind": self.kind}
+        notes |= {"stats": asdict(self.stats), "shape": list(self.shape)}
         return write_tensors(path, tensors, {"trajectory": notes})
 
     def to_html(self, path: str | os.PathLike[str], **options: Any) -> Path:
@@ -229,6 +235,7 @@ class Trajectory:
                 tensors.get("std"),
                 tensors.get("denoised"),
                 tensors.get("evaluations"),
+                _kind(notes.get("kind")),
             )._checked()
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise CheckpointError(
@@ -280,6 +287,13 @@ def _count(value: object) -> int:
     if type(value) is not int or not 0 <= value < 2**63:
         raise TypeError(f"expected a whole number, found {value!r:.40}")
     return value
+
+
+def _kind(value: object) -> str | None:
+    kind = None if value is None else _text(value)
+    if kind not in ("sde", "ode", None):
+        raise ValueError(f"expected the kind 'sde' or 'ode', found {kind!r:.40}")
+    return kind
 
 
 def _text(value: object) -> str:

@@ -6,11 +6,16 @@ draws into the caller's axes instead of a figure of its own. With `dark` it uses
 
     images        plot_images, film_strip
     paths         plot_paths: every coordinate against t
+    path_axes     their scales: linear or asinh, t or log s(t)
+    plane         plot_plane: points in the plane and the density in which they end
     laws          plot_bands, plot_marginals: the distribution at every t
     comparisons   plot_steps, plot_work_precision, plot_convergence, plot_losses
     animation     animate: a path as a film
     film_layout   which parts a film has, and where they stand
+    film_fit      how large its images are, and how many form a row
     film_parts    grids of images, lines of text, histograms
+    film_plane    points in the plane
+    pace          how long each saved state is shown
     movies        GIF, animated PNG, MP4 and WebM files
     arrays        to_numpy, to_xarray, from_xarray
     explorer      write_html: an interactive page for exploring paths

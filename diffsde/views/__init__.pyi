@@ -12,5 +12,6 @@ from .images import film_strip as film_strip, plot_images as plot_images
 from .laws import plot_bands as plot_bands, plot_marginals as plot_marginals
 from .notebook import Explorer as Explorer, explore as explore
 from .paths import plot_paths as plot_paths
+from .plane import plot_plane as plot_plane
 from .shown_film import ShownFilm as ShownFilm
 from .style import DARK as DARK, LIGHT as LIGHT, Theme as Theme

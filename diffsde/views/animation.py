@@ -1,4 +1,4 @@
-r"""Animations: the path of a batch of images as a film.
+r"""Animations: the path of a batch of images, or of points in the plane, as a film.
 
 Every frame is assembled from arrays of palette indices and goes straight to the file; no
 figure is drawn, and memory does not grow with the film's length. `film_layout` decides what
@@ -7,13 +7,11 @@ a film shows and where, `film_parts` draws the parts, and `movies` writes the fi
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib
-import numpy as np
 from matplotlib.colors import Colormap
 
 from diffsde.errors import InputError, name_list
@@ -22,6 +20,7 @@ from diffsde.views.display import Shading, trajectories
 from diffsde.views.film_layout import Film, Look
 from diffsde.views.film_parts import SHADES
 from diffsde.views.movies import check_movie, open_movie
+from diffsde.views.pace import choose_pace
 from diffsde.views.shown_film import shown_without_path
 
 __all__ = ["animate"]
@@ -31,9 +30,10 @@ __all__ = ["animate"]
 def animate(
     sol: Trajectory | Sequence[Trajectory],
     path: str | os.PathLike[str],
-    fps: float = 50,
+    fps: float | None = None,
     *,
-    speed: float = 1.0,
+    speed: float | None = None,
+    duration: float | None = None,
     hold: float | None = None,
     ping_pong: bool = False,
     columns: int | None = None,
@@ -51,28 +51,38 @@ def animate(
     clock; each of the others shows the state that it has reached by the same t. Trajectories
     solved from the same x and seed share their noise.
 
+    By default the film lasts as long as one can watch. It shows 50 saved states per second; a
+    short path is slowed until it fills 6 seconds, and a long one skips states so that it ends
+    after 12. The last frame stays for 2 seconds more. `fps`, `speed` and `duration` change that:
+    their product is the number of steps, so two of them settle the third.
+
     In a GIF of images with one channel, a pixel is redrawn only after it has changed by more
     than 3 % of the interval that the shades span, which cuts the file to a third of its size;
     the last state is exact. The other formats keep every change.
 
     Args:
-        sol: a trajectory of images with one or three channels, or a list of them.
+        sol: a trajectory of images with one or three channels or of points (B, 2), or a list of
+            trajectories of the one or the other.
         path: a file ending in .gif, .png (or .apng), .mp4 or .webm; the last two need the
             extra `video`. Without it, the film is a GIF that a notebook plays.
-        fps: frames per second; GIF players show at most 50.
+        fps: frames per second; GIF players show at most 50. Alone, it shows every saved state
+            for one frame.
         speed: saved states per frame: 2 skips every other one, 0.5 shows each one twice.
-        hold: how many seconds the last frame stays; by default a quarter of the film's length.
-        ping_pong: after the hold, play back to the start.
-        columns: images per row; by default up to six images form one row, more form a block.
+        duration: seconds from the first frame to the last, without the hold.
+        hold: how many seconds the last frame stays; 2 by default.
+        ping_pong: after the hold, play back to the start in the same time.
+        columns: images per row; by default up to six images form one row, more form a block,
+            and several trajectories form blocks that fit side by side.
         zoom: screen pixels per image pixel; by default the grid is about 450 pixels across.
-        title: show t, the noise's standard deviation s(t), and for each solver its name and
-            the number of score evaluations so far (NFE).
+        title: show t, the noise's standard deviation s(t), and for each trajectory "SDE" or
+            "flow", the solver's name and the number of score evaluations so far (NFE).
         denoised: also show `sol.denoised`, on [0, 1], beside the states, if there is one.
         histogram: show a histogram of all pixels over the interval that the frame's shades
             span; the bars' heights are square roots of counts.
         shading: the values that the shades span: "envelope" for ½ ± (½ + 2 s(t)), in which
             first the noise and finally the images fill the shades; "data" for [0, 1]; or
-            (low, high).
+            (low, high). For points, what the view spans: the data and 2.5 s(t) on all sides, the
+            data alone, or the interval in both directions.
         cmap: the colours of images with one channel: a matplotlib colour map or its name.
         dark: light letters on a dark background.
 
@@ -80,18 +90,21 @@ def animate(
         The path of the file; without one a `ShownFilm`, whose `save(path)` writes it.
 
     Raises:
-        InputError: the states are not images, the format or colour map is unknown, a number is
-            out of range, or PyAV is missing.
+        InputError: the states are neither images nor points in the plane, the format or colour
+            map is unknown, a number is out of range, `speed` and `duration` are both given,
+            `columns`, `zoom` or `histogram` are given for points, or PyAV is missing.
     """
     target = Path(path)
     check_movie(target, fps)
-    film = Film(
-        trajectories(sol),
-        Look(columns, zoom, title, denoised, histogram, shading, _colour_map(cmap), dark),
-    )
-    timeline = _timeline(film.length, fps, speed, hold, ping_pong)
-    with open_movie(target, fps, len(timeline), film.palette, SHADES, film.samples) as write:
-        for index, ticks in timeline:
+    sols = trajectories(sol)
+    pace = choose_pace(
+        max(map(len, sols)), fps=fps, speed=speed, duration=duration, hold=hold,
+        ping_pong=ping_pong,
+    )  # fmt: skip
+    look = Look(columns, zoom, title, denoised, histogram, shading, _colour_map(cmap), dark)
+    film = Film(sols, look)
+    with open_movie(target, pace.fps, len(pace.shown), film.palette, SHADES, film.samples) as write:
+        for index, ticks in pace.shown:
             write(film.draw(index), ticks, exact=index == film.length - 1)
     return target
 
@@ -102,20 +115,3 @@ def _colour_map(cmap: str | Colormap) -> Colormap:
     if cmap not in matplotlib.colormaps:
         raise InputError(f"cmap = {cmap!r}: {name_list(cmap, matplotlib.colormaps)}")
     return matplotlib.colormaps[cmap]
-
-
-def _timeline(
-    length: int, fps: float, speed: float, hold: float | None, ping_pong: bool
-) -> list[tuple[int, int]]:
-    """The saved states to show, in order, each with its duration in ticks of 1 / fps seconds."""
-    if not speed > 0 or not math.isfinite(speed):
-        raise InputError(f"speed = {speed}: expected saved states per frame, more than 0")
-    if hold is not None and not 0 <= hold < math.inf:
-        raise InputError(f"hold = {hold}: expected seconds, 0 or more")
-    last = length - 1
-    shown = [math.floor(k * speed) for k in range(math.ceil(last / speed))]
-    indices, repeats = np.unique(np.array(shown, dtype=np.int64), return_counts=True)
-    forward = [(int(i), int(ticks)) for i, ticks in zip(indices, repeats, strict=True)]
-    held = len(shown) // 4 if hold is None else round(hold * fps)
-    back = forward[:0:-1] if ping_pong else []
-    return [*forward, (last, max(1, held)), *back]

@@ -36,8 +36,8 @@ def to_xarray(sol: Trajectory) -> xarray.Dataset:
     """A trajectory as a dataset: `states` with dimensions (t, sample, channel, row, column).
 
     States that are not images have the dimensions axis_0, axis_1, … after t and sample.
-    `diffusion`, `std` and `evaluations` have the dimension t; the method, the costs and the
-    shape are attributes.
+    `diffusion`, `std` and `evaluations` have the dimension t; the method, the kind,
+    the costs and the shape are attributes.
 
     Raises:
         InputError: xarray is not installed.
@@ -53,6 +53,7 @@ def to_xarray(sol: Trajectory) -> xarray.Dataset:
         if name != "ts"
     }
     notes = {"method": sol.method, "shape": list(sol.shape), **asdict(sol.stats)}
+    notes |= {} if sol.kind is None else {"kind": sol.kind}  # NetCDF has no None
     coordinates = {"t": arrays["ts"], "sample": numpy.arange(sol.ys.shape[1])}
     dataset: xarray.Dataset = xr.Dataset(variables, coordinates, notes)
     return dataset
@@ -86,4 +87,5 @@ def from_xarray(dataset: xarray.Dataset) -> Trajectory:
         tensor("std"),
         tensor("denoised"),
         tensor("evaluations"),
+        notes.get("kind"),
     )

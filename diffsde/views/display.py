@@ -30,10 +30,12 @@ __all__ = [
     "Shading",
     "as_images",
     "base_of_diffusion",
+    "checked_interval",
     "default_columns",
     "mosaic",
     "reached",
     "shade_limits",
+    "title_of",
     "trajectories",
 ]
 
@@ -71,7 +73,8 @@ def as_images(states: Tensor, shape: tuple[int, ...]) -> NDArray[np.float32]:
     if states.dim() != 4 or states.shape[1] not in (1, 3):
         raise InputError(
             f"states of shape {tuple(states.shape)} are not images: expected (B, C, H, W) "
-            "with C = 1 or 3, or flat states with a trajectory whose shape is (C, H, W)"
+            "with C = 1 or 3, or flat states of a problem that was given shape=(C, H, W). "
+            "plot_paths shows any states; animate and plot_plane also show points (B, 2)"
         )
     array: NDArray[np.float32] = states.detach().float().cpu().numpy()
     return array
@@ -86,19 +89,29 @@ def shade_limits(sol: Trajectory, shading: Shading) -> NDArray[np.float64]:
     Raises:
         InputError: `shading` is neither a known name nor an interval.
     """
+    interval = checked_interval(shading)
+    if shading == "envelope":
+        half = 0.5 + _NOISE_STDS * _noise_std(sol)
+        return np.stack([0.5 - half, 0.5 + half], 1)
+    return np.tile(np.array(interval or (0.0, 1.0), dtype=np.float64), (len(sol), 1))
+
+
+def checked_interval(shading: Shading) -> tuple[float, float] | None:
+    """The interval, if `shading` is one; None if it is the name of a rule.
+
+    Raises:
+        InputError: it is neither.
+    """
     if isinstance(shading, str):
-        if shading == "envelope":
-            half = 0.5 + _NOISE_STDS * _noise_std(sol)
-            return np.stack([0.5 - half, 0.5 + half], 1)
-        if shading != "data":
+        if shading not in ("envelope", "data"):
             raise InputError(
                 f"shading = {shading!r}: expected 'envelope', 'data', or an interval (low, high)"
             )
-        shading = (0.0, 1.0)
+        return None
     low, high = shading
-    if not low < high:
-        raise InputError(f"shading = {shading}: expected low < high")
-    return np.tile(np.array([low, high], dtype=np.float64), (len(sol), 1))
+    if not -math.inf < low < high < math.inf:
+        raise InputError(f"shading = {shading}: expected two finite numbers, low < high")
+    return float(low), float(high)
 
 
 def _noise_std(sol: Trajectory) -> NDArray[np.float64]:
@@ -108,6 +121,21 @@ def _noise_std(sol: Trajectory) -> NDArray[np.float64]:
     squares = [float((y.detach().float() - 0.5).square().mean()) for y in sol.ys]
     beyond = np.array(squares, dtype=np.float64) - 0.25
     return np.sqrt(np.clip(np.nan_to_num(beyond), 0, None))
+
+
+def title_of(sol: Trajectory) -> str:
+    """What was solved and how: "SDE · euler", "flow · heun2".
+
+    It is the method alone if nobody said what was solved, or if the method's name says it, as
+    one's own name such as "the reverse SDE" may.
+    """
+    if sol.kind is None:
+        return sol.method
+    # A flow has the marginals of a forward process; another ODE has none.
+    equation = "SDE" if sol.kind == "sde" else "ODE" if sol.std is None else "flow"
+    if equation in sol.method:
+        return sol.method
+    return f"{equation} · {sol.method}" if sol.method else equation
 
 
 def reached(ts: Tensor, t: float) -> int:

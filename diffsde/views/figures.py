@@ -14,18 +14,22 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from diffsde.solvers.trajectory import Trajectory
 from diffsde.system.files import written_whole
+from diffsde.views.display import title_of
 from diffsde.views.shown_figure import shown_once
 from diffsde.views.style import Theme
 
 __all__ = [
     "Array",
     "PathLike",
+    "asinh_axis",
     "axes_for",
+    "caption",
     "figure_of",
     "name_of",
     "time_axis",
@@ -70,6 +74,23 @@ def time_axis(axes: Axes, sol: Trajectory) -> None:
     axes.set_xlabel("t")
 
 
+def asinh_axis(axis: Axis, linear: float, top: float) -> None:
+    """Make an axis linear up to ±`linear` and logarithmic beyond, with ticks up to ±`top`."""
+    last = int(np.floor(np.log10(top)))
+    decades = range(min(int(np.ceil(np.log10(linear))), last - 1), last + 1)
+    marks = (1, 3) if len(decades) <= 3 else (1,)
+    ticks = [m * 10.0**k for k in decades for m in marks if 0.4 * linear < m * 10.0**k < top]
+    change = axis.axes.set_xscale if axis is axis.axes.xaxis else axis.axes.set_yscale
+    change("asinh", linear_width=linear)
+    axis.set_ticks([*(-t for t in reversed(ticks)), 0.0, *ticks])
+    axis.set_major_formatter("{x:g}")
+
+
+def caption(figure: Figure, text: str, look: Theme) -> None:
+    """A small line of text below all axes of a figure of our own."""
+    figure.supxlabel(text, fontsize=8, color=look.ink)
+
+
 def times_of(sol: Trajectory) -> Array:
     times: Array = sol.ts.detach().double().cpu().numpy()
     return times
@@ -83,4 +104,5 @@ def values_of(sol: Trajectory) -> NDArray[np.float32]:
 
 def name_of(sol: Trajectory, what: str) -> str:
     """The name of one of a trajectory's curves in a legend."""
-    return f"{sol.method}, {what}" if sol.method else what
+    title = title_of(sol)
+    return f"{title}, {what}" if title else what

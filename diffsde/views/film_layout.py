@@ -1,12 +1,14 @@
 r"""The layout of a film: which parts it has, and where they stand.
 
-A film shows the time, and for each trajectory its solver, its cost so far and its states
-x(t), with the estimates E[x(0) | x(t)] if the trajectory has them and a histogram of the
-pixels if one is asked for.
+A film shows the time, and for each trajectory what was solved and how, the cost so far and the
+states x(t), as images or as points in the plane, with the estimates E[x(0) | x(t)] if the
+trajectory has them and a histogram of the pixels if one is asked for. Trajectories stand side by
+side as far as there is room.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from matplotlib.colors import Colormap
@@ -14,15 +16,17 @@ from torch import Tensor
 
 from diffsde.errors import InputError
 from diffsde.solvers.trajectory import Trajectory
-from diffsde.views.display import Shading, as_images, default_columns, reached, shade_limits
+from diffsde.views.display import Shading, as_images, reached, shade_limits, title_of
+from diffsde.views.film_fit import WIDEST, fit_images, fit_plane, is_wide
 from diffsde.views.film_parts import MARGIN, Grid, Histogram, Paint, Part, Stack, Text
+from diffsde.views.film_plane import Plane, View, is_plane
 from diffsde.views.movies import Frame
 from diffsde.views.style import theme
 
 __all__ = ["Film", "Look"]
 
-_GRID_SIDE, _FILM_WIDTH = 448, 960  # pixels that a default zoom does not exceed
-_LARGEST_ZOOM = 8
+
+_APART = 3 * MARGIN  # between trajectories
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,15 @@ class Look:
             if number is not None and not (isinstance(number, int) and number > 0):
                 raise InputError(f"{name} = {number}: expected a whole number, 1 or more")
 
+    def check_points(self) -> None:
+        """Check that nothing was asked for that only images have."""
+        for name in ("columns", "zoom", "histogram"):
+            if getattr(self, name):
+                raise InputError(
+                    f"{name} = {getattr(self, name)}: only films of images have this, and these "
+                    "states are points in the plane; leave it out"
+                )
+
 
 class Film:
     """The frames of a film, one for each saved time of the longest trajectory."""
@@ -51,12 +64,30 @@ class Film:
     def __init__(self, sols: list[Trajectory], look: Look) -> None:
         self.sols, self.look = sols, look
         self.base = max(sols, key=len)
-        shapes = [as_images(s.ys[0], s.shape).shape for s in sols]
-        self.paint = Paint(theme(look.dark), look.cmap, all(shape[1] == 1 for shape in shapes))
-        self.columns = look.columns or max(default_columns(shape[0]) for shape in shapes)
-        grids = sum(1 + (self._estimates(s) is not None) for s in sols)
-        self.zoom = look.zoom or _default_zoom(shapes, self.columns, grids)
+        self.side: int | None = None  # of a plane, in pixels
+        kinds = 2 if any(self._estimates(s) is not None for s in sols) else 1
+        if any(map(is_plane, sols)):
+            self._plan_planes(kinds)
+        else:
+            self._plan_images(kinds)
         self.whole = Stack(self._parts(), self.paint, down=True, gap=2, margin=MARGIN)
+
+    def _plan_images(self, kinds: int) -> None:
+        look = self.look
+        shapes = [as_images(s.ys[0], s.shape).shape for s in self.sols]
+        self.paint = Paint(theme(look.dark), look.cmap, all(shape[1] == 1 for shape in shapes))
+        self.columns, self.zoom = fit_images(shapes, kinds, look.columns, look.zoom)
+
+    def _plan_planes(self, kinds: int) -> None:
+        if not all(map(is_plane, self.sols)):
+            shapes = " and ".join(str(tuple(s.ys.shape[1:])) for s in self.sols)
+            raise InputError(
+                f"states of shapes {shapes}: expected either images or points in the plane "
+                "(B, 2); make two films"
+            )
+        self.look.check_points()
+        self.paint = Paint(theme(self.look.dark), self.look.cmap, indexed=True)
+        self.side = fit_plane(kinds * len(self.sols))
 
     @property
     def length(self) -> int:
@@ -76,28 +107,35 @@ class Film:
     def _parts(self) -> list[Part]:
         """The time on top, the trajectories below."""
         blocks = [self._block(sol, number) for number, sol in enumerate(self.sols)]
-        body = self._abreast(blocks)
+        body = self._in_rows(blocks)
         if not self.look.title:
             return [body]
         return [Text([_moment(self.base, k) for k in range(self.length)], self.paint), body]
 
     def _block(self, sol: Trajectory, number: int) -> Part:
-        """One trajectory: its solver and cost, states, estimates, histogram."""
+        """One trajectory: its names and cost, states, estimates, histogram."""
         shown = [reached(sol.ts, float(t)) for t in self.base.ts]
-        block = self._images(sol, shown)
+        block = self._states(sol, number, shown)
         if self.look.histogram:
             limits = shade_limits(sol, self.look.shading)
             bars = Histogram(sol, shown, limits, self.paint, block.size[0], number)
-            block = Stack([block, bars], self.paint, down=False)
-        return self._titled([_cost(sol, k) for k in shown], block) if self.look.title else block
+            block = Stack([block, bars], self.paint, down=len(self.sols) > 1)
+        return self._headed(sol, shown, block) if self.look.title else block
 
-    def _images(self, sol: Trajectory, shown: list[int]) -> Part:
+    def _headed(self, sol: Trajectory, shown: list[int], part: Part) -> Part:
+        """A part below its title and cost, in one line, or in two where columns are narrow."""
+        title, costs = title_of(sol), [_cost(sol, k) for k in shown]
+        if len(self.sols) == 1:
+            return self._titled([f"{title} · {cost}" for cost in costs], part)
+        return self._titled([title], self._titled(costs, part))
+
+    def _states(self, sol: Trajectory, number: int, shown: list[int]) -> Part:
         """The states, beside the estimates where they are shown."""
-        states = self._grid(sol, sol.ys, shown, self.look.shading)
+        states = self._part(sol, sol.ys, number, shown, self.look.shading)
         estimates = self._estimates(sol)
         if estimates is None:
             return states
-        guesses = self._grid(sol, estimates, shown, "data")
+        guesses = self._part(sol, estimates, number, shown, "data")
         return self._abreast(
             [self._titled(["x(t)"], states), self._titled(["E[x(0) | x(t)]"], guesses)]
         )
@@ -105,7 +143,13 @@ class Film:
     def _estimates(self, sol: Trajectory) -> Tensor | None:
         return sol.denoised if self.look.denoised else None
 
-    def _grid(self, sol: Trajectory, states: Tensor, shown: list[int], shading: Shading) -> Part:
+    def _part(
+        self, sol: Trajectory, states: Tensor, number: int, shown: list[int], shading: Shading
+    ) -> Part:
+        """States or estimates: images, or points in the plane."""
+        if self.side is not None:
+            view = View(self.sols, shading)
+            return Plane(sol, states, shown, view, self.paint, self.side, number)
         limits = shade_limits(sol, shading)
         return Grid(sol.shape, states, shown, limits, self.paint, self.columns, self.zoom)
 
@@ -113,23 +157,19 @@ class Film:
         return Stack([Text(lines, self.paint), part], self.paint, down=True, gap=2)
 
     def _abreast(self, parts: list[Part]) -> Part:
-        """Parts of one size side by side; wide ones stand one below the other."""
-        if len(parts) == 1:
-            return parts[0]
-        return Stack(parts, self.paint, down=_is_wide(*parts[0].size))
+        """Two parts of one size side by side; wide ones stand one below the other."""
+        return Stack(parts, self.paint, down=is_wide(*parts[0].size))
 
-
-def _default_zoom(shapes: list[tuple[int, ...]], columns: int, grids: int) -> int:
-    width = max(columns * w for _, _, _, w in shapes)
-    height = max(-(-b // columns) * h for b, _, h, _ in shapes)
-    abreast = 1 if _is_wide(height, width) else grids
-    fits = min(_GRID_SIDE // max(height, width), _FILM_WIDTH // (width * abreast))
-    return min(max(fits, 1), _LARGEST_ZOOM)
-
-
-def _is_wide(height: int, width: int) -> bool:
-    """Whether parts of this size, such as rows of images, are stacked so that images align."""
-    return width > 1.6 * height
+    def _in_rows(self, parts: list[Part]) -> Part:
+        """Parts side by side, in as few rows as fit a screen."""
+        width = _APART + max(part.size[1] for part in parts)
+        rows = math.ceil(len(parts) / max(WIDEST // width, 1))
+        across = math.ceil(len(parts) / rows)
+        stacks = [
+            Stack(parts[i : i + across], self.paint, down=False, gap=_APART)
+            for i in range(0, len(parts), across)
+        ]
+        return Stack(stacks, self.paint, down=True, gap=_APART)
 
 
 def _moment(sol: Trajectory, k: int) -> str:
@@ -138,6 +178,6 @@ def _moment(sol: Trajectory, k: int) -> str:
 
 
 def _cost(sol: Trajectory, k: int) -> str:
-    """The solver and its total NFE, after the NFE up to state k if they were counted."""
+    """The total NFE, after the NFE up to state k if they were counted."""
     so_far = "" if sol.evaluations is None else f"{int(sol.evaluations[k])} of "
-    return f"{sol.method} · {so_far}{sol.stats.nfe} NFE"
+    return f"{so_far}{sol.stats.nfe} NFE"

@@ -26,13 +26,25 @@ from diffsde.views.style import Theme
 if TYPE_CHECKING:
     from PIL.ImageFont import FreeTypeFont
 
-__all__ = ["MARGIN", "SHADES", "Grid", "Histogram", "Paint", "Part", "Stack", "Text"]
+__all__ = [
+    "LINE_HEIGHT",
+    "MARGIN",
+    "SHADES",
+    "Grid",
+    "Histogram",
+    "Paint",
+    "Part",
+    "Stack",
+    "Text",
+    "letters",
+]
 
 SHADES = 64  # few enough for a small file, more than the eye tells apart in noise
 MARGIN = 8
 _INKS = 12  # levels between paper and ink, for smooth letters
 _FONT_SIZE = 13
-_LINE_HEIGHT = _FONT_SIZE + 5
+LINE_HEIGHT = _FONT_SIZE + 5
+_FAINT = 0.35  # of a line's colour in paper
 _BARS = 32
 _STRIP = 6  # height of the strip of shades below a histogram
 
@@ -41,8 +53,8 @@ _STRIP = 6  # height of the strip of shades below a histogram
 class Paint:
     """Colours as indices into one table or, if any of the images has colours, as colours.
 
-    The table holds the shades of the colour map, the inks from paper to letters, and the
-    colours of lines.
+    The table holds the shades of the colour map, the inks from paper to letters, the colours of
+    lines, and the same colours, but faint.
     """
 
     theme: Theme
@@ -53,8 +65,9 @@ class Paint:
     def __post_init__(self) -> None:
         inks = np.linspace(to_rgb(self.theme.paper), to_rgb(self.theme.ink), _INKS)
         shades = self.cmap(np.linspace(0, 1, SHADES))[:, :3]
-        lines = [to_rgb(c) for c in self.theme.lines]
-        self.table = np.round(255 * np.concatenate([shades, inks, lines])).astype(np.uint8)
+        lines = np.array([to_rgb(c) for c in self.theme.lines])
+        faint = inks[0] + _FAINT * (lines - inks[0])
+        self.table = np.round(255 * np.concatenate([shades, inks, lines, faint])).astype(np.uint8)
 
     def of(self, indices: NDArray[np.uint8]) -> Frame:
         """The pixels for these entries of the table."""
@@ -68,9 +81,17 @@ class Paint:
     def blank(self, height: int, width: int) -> Frame:
         return self.of(np.full((height, width), SHADES, np.uint8))
 
+    def ink(self, number: int) -> int:
+        """The table's entry for an ink: 0 is the paper."""
+        return SHADES + number
+
     def line(self, number: int) -> int:
         """The table's entry for the colour of a line."""
         return SHADES + _INKS + number % len(self.theme.lines)
+
+    def faint_line(self, number: int) -> int:
+        """The table's entry for the faint colour of a line."""
+        return self.line(number) + len(self.theme.lines)
 
     def images(self, states: NDArray[np.float32], low: float, high: float) -> Frame:
         """States (B, C, H, W) as pixels (B, H, W) or (B, H, W, 3)."""
@@ -128,10 +149,10 @@ class Text:
     def __init__(self, lines: list[str], paint: Paint) -> None:
         self.lines, self.paint = lines, paint
         longest = max({len(line): line for line in lines}.values(), key=len)
-        self.size = _LINE_HEIGHT, math.ceil(_font().getlength(longest + "0"))
+        self.size = LINE_HEIGHT, math.ceil(_font().getlength(longest + "0"))
 
     def draw(self, k: int) -> Frame:
-        return self.paint.of(_letters(self.lines[k % len(self.lines)], *self.size))
+        return self.paint.of(letters(self.lines[k % len(self.lines)], *self.size))
 
 
 @lru_cache(maxsize=1)
@@ -142,7 +163,7 @@ def _font() -> FreeTypeFont:
     return ImageFont.truetype(f"{matplotlib.get_data_path()}/fonts/ttf/DejaVuSans.ttf", _FONT_SIZE)
 
 
-def _letters(text: str, height: int, width: int) -> NDArray[np.uint8]:
+def letters(text: str, height: int, width: int) -> NDArray[np.uint8]:
     """Text in the table's inks: indices (height, width)."""
     from PIL import Image, ImageDraw
 
@@ -177,15 +198,15 @@ class Histogram:
     def _picture(self, heights: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
         """Bars of these heights in [0, 1], the strip, and its two ends as numbers."""
         height, width = self.size
-        room = height - _STRIP - _LINE_HEIGHT
+        room = height - _STRIP - LINE_HEIGHT
         picture = np.full((height, width), SHADES, np.uint8)
         covered = np.arange(room, 0, -1)[:, None] <= np.round(heights * room)[None]
         picture[:room][covered.repeat(width // _BARS, 1)] = self.paint.line(self.number)
         picture[room : room + _STRIP] = np.linspace(0, SHADES - 1, width).astype(np.uint8)
         left, right = (f"{value:.3g}".replace("-", "−") for value in (low, high))
-        picture[-_LINE_HEIGHT:] = _letters(left, _LINE_HEIGHT, width)
+        picture[-LINE_HEIGHT:] = letters(left, LINE_HEIGHT, width)
         end = math.ceil(_font().getlength(right))
-        picture[-_LINE_HEIGHT:, -end:] = _letters(right, _LINE_HEIGHT, end)
+        picture[-LINE_HEIGHT:, -end:] = letters(right, LINE_HEIGHT, end)
         return picture
 
 

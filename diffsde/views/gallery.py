@@ -222,7 +222,8 @@ class _Gallery:
             figure = look.figure(*_PLOT_INCHES)
             figure.set_dpi(_PLOT_DPI)
             axes = look.dress(figure.add_subplot())
-            plot_paths(sols, self.folder / f"{name}{end}", envelope="both", ax=axes, dark=dark)
+            target = self.folder / f"{name}{end}"
+            plot_paths(sols, target, envelope="both", scale="asinh", ax=axes, dark=dark)
         return [self.folder / f"{name}{end}" for end in themes]
 
     def _explorer(self, sols: list[Trajectory], name: str, title: str) -> Path:

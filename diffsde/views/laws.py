@@ -21,6 +21,7 @@ from diffsde.views.display import trajectories
 from diffsde.views.figures import (
     Array,
     PathLike,
+    asinh_axis,
     axes_for,
     name_of,
     time_axis,
@@ -72,7 +73,7 @@ def plot_bands(
         _draw_bands(axes, one, coverage, look.line(number), filled=number == 0)
     time_axis(axes, sols[0])
     axes.set_ylabel("x(t)")
-    draw_envelopes(axes, sols[0], curves, look)
+    draw_envelopes(axes, times_of(sols[0]), curves, look)
     look.legend(axes, loc="upper right")
     return written(figure, path)
 
@@ -109,9 +110,7 @@ def plot_marginals(
     if exact is not None:
         curves.append(_quantiles_to_meet(exact, sol))
     top = 1.6 * max(np.nanmax(np.abs(curve.values)) for curve in curves)
-    axes.set_yscale("asinh", linear_width=_LINEAR)
-    axes.set_yticks(_asinh_ticks(top))
-    axes.yaxis.set_major_formatter("{x:g}")
+    asinh_axis(axes.yaxis, _LINEAR, top)
     _draw_density(axes, sol, top, bins, look)
     _draw_quantiles(axes, curves[0], color=look.ink, linewidth=0.9)
     for curve in curves[1:]:
@@ -199,10 +198,3 @@ def _exact_quantiles(density: Density, sol: Trajectory) -> Array:
         total = mass.cumsum(0)
         columns.append(np.interp(_QUANTILES, (total / total[-1]).numpy(), grid.numpy()))
     return np.stack(columns, 1)
-
-
-def _asinh_ticks(top: float) -> list[float]:
-    """0 and those of ±1, ±3, ±10, … in the two decades below `top`."""
-    decade = int(np.floor(np.log10(top)))
-    ticks = [m * 10.0**k for k in (decade - 1, decade) for m in (1, 3) if m * 10.0**k < top]
-    return [*(-t for t in reversed(ticks)), 0.0, *ticks]

@@ -45,15 +45,14 @@ _CODECS = {".mp4": "libx264", ".webm": "libvpx-vp9"}
 SUFFIXES = (".gif", ".png", ".apng", *_CODECS)
 
 _GIF_FPS = 50.0  # players slow down files that ask for more
-_LONGEST = 65535  # a delay is 16 bits wide
 _LZW_BITS = 8
 _MOST_COLOURS = 255  # which leaves one index for transparent pixels
 _LAG = 2  # shades by which a pixel of a GIF may differ from its state before it is redrawn
 _PNG_UP = 2  # the filter that subtracts the row above: magnified rows repeat, so they become 0
 
 
-def check_movie(path: Path, fps: float) -> None:
-    """Check that `open_movie` can write this file.
+def check_movie(path: Path, fps: float | None) -> None:
+    """Check that `open_movie` can write this file, at this speed if one is asked for.
 
     Raises:
         InputError: the suffix is unknown, the format cannot be played at this speed, or PyAV
@@ -62,9 +61,7 @@ def check_movie(path: Path, fps: float) -> None:
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         raise InputError(f"{path}: not an animation format. {name_list(suffix, SUFFIXES)}")
-    if not 0 < fps < 1000:
-        raise InputError(f"fps = {fps}: expected frames per second between 0 and 1000")
-    if suffix == ".gif" and fps > _GIF_FPS:
+    if suffix == ".gif" and fps is not None and fps > _GIF_FPS:
         raise InputError(
             f"fps = {fps}: GIF players show at most 50 frames per second. Lower fps, skip frames "
             "with speed=, or write .png, .mp4 or .webm"
@@ -128,14 +125,14 @@ class _Gif:
     """
 
     def __init__(self, file: BinaryIO, fps: float, palette: Palette, shades: int) -> None:
-        self.file, self.fps, self.palette, self.shades = file, fps, palette, shades
-        self.ticks = self.written = 0  # duration so far, in ticks and in hundredths of a second
+        self.file, self.palette, self.shades = file, palette, shades
+        self.delay = _Delays(fps, 100)
         self.shown: Frame | None = None
 
     def __call__(self, frame: Frame, ticks: int, *, exact: bool) -> None:
         height, width = frame.shape
         clear = len(self.palette)  # the index of transparent pixels
-        delay = self._delay(ticks)
+        delay = self.delay(ticks)
         pixels = self._changes(frame, exact)
         # "1 << 2": the next frame is drawn over this one; "| 1": some pixels are transparent.
         control = struct.pack("<BBBBHBB", 0x21, 0xF9, 4, 1 << 2 | 1, delay, clear, 0)
@@ -164,12 +161,19 @@ class _Gif:
         self.file.write(table.tobytes())
         self.file.write(b"\x21\xff\x0bNETSCAPE2.0\x03\x01\0\0\0")  # repeat for ever
 
-    def _delay(self, ticks: int) -> int:
-        """Hundredths of a second, rounded so that rounding errors do not add up."""
+
+class _Delays:
+    """From ticks to the units of a file, rounded so that rounding errors do not add up."""
+
+    def __init__(self, fps: float, units: int) -> None:
+        self.fps, self.units = fps, units  # ticks and units per second
+        self.ticks = self.written = 0  # so far
+
+    def __call__(self, ticks: int) -> int:
         self.ticks += ticks
-        delay = round(100 * self.ticks / self.fps) - self.written
+        delay = round(self.units * self.ticks / self.fps) - self.written
         self.written += delay
-        return min(delay, _LONGEST)
+        return delay
 
 
 def _lzw(pixels: Frame) -> bytes:
@@ -213,7 +217,8 @@ class _Apng:
     """An animated PNG of indices or of colours."""
 
     def __init__(self, file: BinaryIO, fps: float, count: int, palette: Palette | None) -> None:
-        self.file, self.fps, self.count, self.palette = file, fps, count, palette
+        self.file, self.count, self.palette = file, count, palette
+        self.delay = _Delays(fps, 1000)
         self.sequence = 0
         self.started = False
 
@@ -222,8 +227,10 @@ class _Apng:
         first = not self.started
         if first:
             self._start(width, height)
-        milliseconds = min(round(1000 * ticks / self.fps), _LONGEST)
-        control = struct.pack(">IIIIHHBB", width, height, 0, 0, milliseconds, 1000, 0, 0)
+        milliseconds = self.delay(ticks)
+        # A delay is a fraction of two numbers of 16 bits each.
+        delay = (milliseconds, 1000) if milliseconds < 2**16 else (milliseconds // 10, 100)
+        control = struct.pack(">IIIIHHBB", width, height, 0, 0, *delay, 0, 0)
         self.file.write(_chunk(b"fcTL", self._number() + control))
         data = zlib.compress(_filtered(frame), 6)
         # Readers that do not know APNG show the first frame as a still picture.
@@ -266,7 +273,7 @@ def _video(path: Path, fps: float, codec: str, palette: Palette | None) -> Itera
 
     with iio.imopen(path, "w", plugin="pyav") as file:
         stream: Any = file
-        stream.init_video_stream(codec, fps=fps)
+        stream.init_video_stream(codec, fps=float(fps))
 
         def write(frame: Frame, ticks: int, **_: bool) -> None:
             colours = _even(frame if palette is None else palette[frame])

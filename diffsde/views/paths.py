@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.colors import to_rgb
@@ -24,18 +23,18 @@ from diffsde.views.figures import (
     Array,
     PathLike,
     axes_for,
+    caption,
     name_of,
-    time_axis,
-    times_of,
-    values_of,
     written,
 )
+from diffsde.views.path_axes import PathAxes, largest
 from diffsde.views.style import Theme, theme
 
 __all__ = ["draw_envelopes", "envelopes", "plot_paths"]
 
 ENVELOPES = ("sigma", "std", "both")
 _FEW = 64  # up to so many paths are drawn one by one
+_OVERLAID = 16  # paths of each further trajectory: thin lines that do not hide the first
 _RASTER = (600, 1000)  # height and width of the image of more paths, in pixels
 _CHUNK = 1024  # paths counted at once, so that they stay in the processor's cache
 _FAINTEST = 0.15  # the least opacity, so that even a lone path is visible
@@ -46,6 +45,8 @@ def plot_paths(
     path: PathLike = None,
     envelope: str | None = "sigma",
     *,
+    scale: str = "linear",
+    clock: str = "t",
     ax: Axes | None = None,
     dark: bool = False,
 ) -> Figure:
@@ -53,31 +54,54 @@ def plot_paths(
 
     Many paths are drawn as an image of fixed size that is stronger where more of them pass, so
     that 100,000 paths take seconds and a PDF stays small; even a path far from all others is
-    visible. All paths of the first trajectory are drawn; those of the others are lines on top
-    of them, at most 64 per trajectory.
+    visible. All paths of the first trajectory are drawn; of each of the others there are thin
+    lines on top of them, at most 16, which leave the first one visible.
+
+    Below a figure of its own, a line of text says what the envelopes are.
 
     Args:
-        sol: a trajectory of any states, or several.
+        sol: a trajectory of any states, (B, …), or several.
         path: where to write the figure, if anywhere.
         envelope: curves to compare with: "sigma" for ±σᵗ, the diffusion; "std" for ±s(t), the
             standard deviation of the noise, within which two thirds of a Gaussian's paths stay;
             "both"; or None. A curve that the trajectory does not have is left out.
+        scale: of the values: "linear", or "asinh" for an axis that is linear as far as the
+            data reach and logarithmic beyond, so that one sees the noise and the data.
+        clock: what the paths are drawn against: "t", or "log_std" for s(t) on a logarithmic
+            axis, which widens the end where the data appear. A state with s(t) = 0, such as a
+            denoised last one, has no place there and is left out.
 
     Raises:
-        InputError: there is no trajectory, or the envelope is unknown.
+        InputError: there is no trajectory; the envelope, the scale or the clock is unknown; or
+            the clock is "log_std", and a trajectory has no s(t) that rises or falls throughout.
     """
     sols, look = trajectories(sol), theme(dark)
-    curves = envelopes(sols[0], envelope)
+    spaces, curves = PathAxes(sols, scale, clock), envelopes(sols[0], envelope)
     figure, axes = axes_for(ax, look, 8, 4.5)
-    top = 1.05 * max([*(_largest(s) for s in sols), *(c.max() for _, _, c in curves), 1e-12])
-    time_axis(axes, sols[0])
-    axes.set_ylim(-top, top)
-    axes.set_ylabel("x(t)")
+    top = 1.05 * max([*(largest(s.ys) for s in sols), *(c.max() for _, _, c in curves), 1e-12])
+    spaces.prepare(axes, top)
     for number, one in enumerate(sols):
-        _draw_paths(axes, one, look.line(number), every=number == 0)
-    draw_envelopes(axes, sols[0], curves, look)
-    look.legend(axes, loc="upper right")
+        _draw_paths(axes, one, look.line(number), spaces, every=number == 0)
+    places = spaces.places(sols[0])
+    draw_envelopes(axes, places, [(*c[:2], c[2][spaces.present(sols[0])]) for c in curves], look)
+    look.legend(axes, loc="upper right" if _narrows(sols[0]) else "upper left")
+    if ax is None and curves:
+        caption(figure, _explained(curves), look)
     return written(figure, path)
+
+
+def _narrows(sol: Trajectory) -> bool:
+    """Whether the paths come closer to zero on their way, which leaves the end's corners empty."""
+    return largest(sol.ys[-1]) <= largest(sol.ys[0])
+
+
+def _explained(curves: list[tuple[str, str, Array]]) -> str:
+    """What the envelopes are, in a sentence each."""
+    said = {
+        "--": "Dashed, {}: the diffusion coefficient, how strongly noise acts at time t.",
+        ":": "Dotted, {}: the standard deviation of the noise in x(t).",
+    }
+    return "   ".join(said[style].format(label.split(",")[0]) for label, style, _ in curves)
 
 
 def envelopes(sol: Trajectory, envelope: str | None) -> list[tuple[str, str, Array]]:
@@ -104,46 +128,45 @@ def envelopes(sol: Trajectory, envelope: str | None) -> list[tuple[str, str, Arr
 
 
 def draw_envelopes(
-    axes: Axes, sol: Trajectory, curves: list[tuple[str, str, Array]], look: Theme
+    axes: Axes, places: Array, curves: list[tuple[str, str, Array]], look: Theme
 ) -> None:
+    """The curves and their mirror images, at places on the axis of time."""
     for label, style, curve in curves:
         for sign, name in ((1, label), (-1, None)):
-            axes.plot(times_of(sol), sign * curve, style, color=look.ink, linewidth=1.3, label=name)
+            axes.plot(places, sign * curve, style, color=look.ink, linewidth=1.3, label=name)
 
 
-def _largest(sol: Trajectory) -> float:
-    """The largest finite magnitude."""
-    low, high = sol.ys.detach().aminmax()
-    if not bool(torch.isfinite(high - low)):
-        low, high = torch.nan_to_num(sol.ys.detach(), posinf=0, neginf=0).aminmax()
-    return max(-float(low), float(high))
-
-
-def _draw_paths(axes: Axes, sol: Trajectory, colour: str, every: bool) -> None:
+def _draw_paths(axes: Axes, sol: Trajectory, colour: str, spaces: PathAxes, *, every: bool) -> None:
     """The paths of one trajectory, all of them or a few, within the limits of the axes."""
-    ts, values = times_of(sol), values_of(sol)
+    places, values = spaces.places(sol), spaces.values(sol)
     count = values.shape[1]
     what = f"{count:,} paths"
-    if count > _FEW and not every:
-        what = f"{_FEW} of {what}"
-        values = values[:, np.linspace(0, count - 1, _FEW).astype(int)]
+    if count > _OVERLAID and not every:
+        what = f"{_OVERLAID} of {what}"
+        values = values[:, np.linspace(0, count - 1, _OVERLAID).astype(int)]
     axes.plot([], [], color=colour, linewidth=2, label=name_of(sol, what))
     if values.shape[1] <= _FEW:
-        segments = [np.column_stack([ts, path]) for path in values.T]
-        axes.add_collection(LineCollection(segments, colors=colour, alpha=0.8, linewidths=0.8))
+        width = 0.8 if every else 0.6
+        segments = [np.column_stack([places, path]) for path in values.T]
+        axes.add_collection(LineCollection(segments, colors=colour, alpha=0.8, linewidths=width))
     else:
-        _draw_counts(axes, ts, values, colour)
+        _draw_counts(axes, places, values, colour, spaces)
 
 
-def _draw_counts(axes: Axes, ts: Array, values: NDArray[np.float32], colour: str) -> None:
+def _draw_counts(
+    axes: Axes, places: Array, values: NDArray[np.float32], colour: str, spaces: PathAxes
+) -> None:
     """Paths (T, P) as an image, more opaque where more of them pass."""
+    ends = spaces.spaced_values(np.array(axes.get_ylim()))
+    xs, ys = spaces.spaced_places(places), spaces.spaced_values(values)
     picture = np.empty((*_RASTER, 4))
     picture[..., :3] = to_rgb(colour)
-    picture[..., 3] = _opacity(_passes(ts, values, axes.get_ylim(), _RASTER))
-    extent = (ts[0], ts[-1], *axes.get_ylim())
+    picture[..., 3] = _opacity(_passes(xs, ys, (float(ends[0]), float(ends[1])), _RASTER))
+    # An image has its own even axes, so where the plot's are not, it is laid over all of it.
+    where = {"extent": (places[0], places[-1], *axes.get_ylim())}
     axes.imshow(
         picture,
-        extent=extent,
+        **(where if spaces.even else {"extent": (0, 1, 0, 1), "transform": axes.transAxes}),
         aspect="auto",
         origin="lower",
         interpolation="nearest",

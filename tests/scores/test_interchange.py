@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -264,6 +265,7 @@ def test_xarray_there_and_back(shape: tuple[int, ...]) -> None:
     assert torch.equal(again.std, sol.std)
     assert torch.equal(again.evaluations, sol.evaluations)
     assert (again.method, again.stats, again.shape) == (sol.method, sol.stats, sol.shape)
+    assert (again.kind, from_xarray(to_xarray(replace(sol, kind=None))).kind) == ("ode", None)
     with pytest.raises(InputError, match="lacks states: was it made by to_xarray"):
         from_xarray(dataset.drop_vars("states"))
 

@@ -38,6 +38,28 @@ def test_a_file_keeps_everything(tmp_path: Path) -> None:
         assert torch.equal(getattr(found, name), getattr(SOL, name))
     assert (found.method, found.stats, found.shape) == (SOL.method, SOL.stats, SOL.shape)
     assert found.denoised is None
+    assert found.kind == "ode"
+
+
+def test_a_path_knows_what_it_solved(tmp_path: Path) -> None:
+    x = SCORE.sample(3, 1.0, seed=0)
+    with pytest.raises(LimitError) as stop:
+        solve(reverse(SCORE), x, "em", steps=4, seed=0, max_steps=2)
+    stopped = stop.value.trajectory
+    chunks = solve(reverse(SCORE), x, "em", steps=4, seed=0, chunk=2)
+    for path in (stopped, stopped.resume(), chunks, chunks.to(torch.float64)):
+        assert path.kind == "sde"
+    assert solve(lambda t, x: -x, x, "euler", ts=torch.tensor([0.0, 1.0]), steps=2).kind == "ode"
+
+
+def test_files_of_old_do_not_say_what_was_solved(tmp_path: Path) -> None:
+    tensors, notes = {"ts": SOL.ts, "ys": SOL.ys}, {"method": "em", "shape": [16]}
+    notes["stats"] = {"nfe": 1, "steps": 1, "rejected": 0, "seconds": 1.0}
+    old = write_tensors(tmp_path / "old.safetensors", tensors, {"trajectory": notes})
+    assert Trajectory.load(old).kind is None
+    wrong = {"trajectory": notes | {"kind": "pde"}}
+    with pytest.raises(CheckpointError, match="'sde' or 'ode', found 'pde'"):
+        Trajectory.load(write_tensors(tmp_path / "wrong.safetensors", tensors, wrong))
 
 
 def test_a_loaded_path_has_no_equation(tmp_path: Path) -> None:
@@ -53,7 +75,7 @@ def test_images_are_clipped() -> None:
     assert images.max() <= 1
     first = Trajectory(SOL.ts, SOL.ys.reshape(8, 3, 1, 4, 4), "rk4").images(0)
     assert torch.equal(first.flatten(1), SOL.ys[0].clamp(0, 1))
-    with pytest.raises(InputError, match=r"are not images: expected \(B, C, H, W\)"):
+    with pytest.raises(InputError, match=r"expected \(B, C, H, W\).*shape=.*plot_paths"):
         SOL.images()
 
 

@@ -13,9 +13,11 @@ from matplotlib.figure import Figure
 from diffsde import views as plots
 from diffsde.analysis.ensemble_plots import plot_ensemble
 from diffsde.analysis.ensembles import EnsembleSummary
+from diffsde.equations.variance_exploding import VESDE
 from diffsde.evaluation.metrics import Evaluation
 from diffsde.evaluation.plots import plot_evaluation, plot_neighbours
 from diffsde.evaluation.samplers import EvaluationRow, EvaluationTable, Sampler
+from diffsde.scores.exact import MixtureScore
 from diffsde.solvers.trajectory import Trajectory
 from tests.paths import images, marginal_std, noisy
 
@@ -30,6 +32,14 @@ TABLE = [
 def normal_paths(n: int, frames: int = 21, **options: object) -> Trajectory:
     """Paths of n one-dimensional samples whose law at t is N(0, s(t)²)."""
     return noisy(torch.zeros(n, 1), frames, **options)
+
+
+PLANE = MixtureScore(VESDE(25.0), torch.tensor([[3.0, 0.0], [-3.0, 1.0]]), 0.5)
+
+
+def plane_paths(n: int, frames: int = 21, **options: object) -> Trajectory:
+    """Paths of n points in the plane to samples of a mixture of two Gaussians."""
+    return noisy(PLANE.sample(n, 1e-3, seed=0), frames, **options)
 
 
 def adaptive_paths() -> Trajectory:
@@ -73,6 +83,18 @@ ALL: dict[str, Callable[..., Figure]] = {
     "few_paths": lambda **o: plots.plot_paths(normal_paths(5), **o),
     "overlaid": lambda **o: plots.plot_paths(
         [normal_paths(500), normal_paths(500, flow=True, method="flow")], **o
+    ),
+    "asinh_paths": lambda **o: plots.plot_paths(
+        noisy(images(2), 41), envelope="both", scale="asinh", **o
+    ),
+    "paths_by_noise": lambda **o: plots.plot_paths(
+        normal_paths(5), scale="asinh", clock="log_std", **o
+    ),
+    "plane": lambda **o: plots.plot_plane(
+        [plane_paths(40), plane_paths(40, flow=True, method="flow")], **o
+    ),
+    "relative_plane": lambda **o: plots.plot_plane(
+        plane_paths(40), exact=PLANE, scale="relative", **o
     ),
     "bands": lambda **o: plots.plot_bands([normal_paths(900), normal_paths(900, seed=1)], **o),
     "marginals": lambda **o: plots.plot_marginals(normal_paths(900), exact=normal_density, **o),

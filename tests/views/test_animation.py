@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib
@@ -17,10 +18,12 @@ from diffsde.errors import InputError
 from diffsde.solvers.trajectory import Trajectory
 from diffsde.views import film_parts
 from diffsde.views.animation import animate
-from diffsde.views.display import reached, shade_limits
+from diffsde.views.display import reached, shade_limits, title_of
+from diffsde.views.pace import choose_pace
 from diffsde.views.style import DARK, LIGHT
 from tests.paths import images, noisy
 
+GAP = np.full((28, 24, 3), 255)  # between trajectories
 SHADE = 255 / 63 + 0.5  # rounding to one of 64 shades may go either way
 
 
@@ -42,11 +45,76 @@ def bare(sol: Trajectory, path: Path, **options: object) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("suffix", [".gif", ".png"])
-def test_every_state_is_a_frame_and_the_last_is_held(tmp_path: Path, suffix: str) -> None:
+def test_given_fps_every_state_is_a_frame_and_the_last_is_held(tmp_path: Path, suffix: str) -> None:
     path = animate(noisy(images(5), 41), tmp_path / f"film{suffix}", fps=50)
     frames, durations = frames_of(path)
     assert len(frames) == 41
-    assert durations == [20] * 40 + [200]  # the last frame stays a quarter of the 40
+    assert durations == [20] * 40 + [2000]
+
+
+LENGTHS = [(5, 6.0), (20, 6.0), (100, 6.0), (500, 10.0), (900, 12.0)]
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".png", ".apng"])
+@pytest.mark.parametrize(("steps", "seconds"), LENGTHS)
+def test_a_film_lasts_as_long_as_one_can_watch(
+    tmp_path: Path, suffix: str, steps: int, seconds: float
+) -> None:
+    path = animate(noisy(images(1, side=8), steps + 1), tmp_path / f"film{suffix}", title=False)
+    frames, durations = frames_of(path)
+    assert len(frames) == min(steps, 600) + 1
+    assert sum(durations[:-1]) == pytest.approx(1000 * seconds)
+    assert len(set(durations[:-1])) == 1  # nothing stutters
+    assert durations[-1] == 2000
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".webm"])
+@pytest.mark.parametrize(("steps", "seconds"), LENGTHS[:-1])
+def test_a_video_lasts_as_long(tmp_path: Path, suffix: str, steps: int, seconds: float) -> None:
+    av = pytest.importorskip("av")
+    path = animate(noisy(images(1, side=8), steps + 1), tmp_path / f"film{suffix}", title=False)
+    with av.open(path) as film:
+        times = [float(p.pts * p.time_base) for p in film.demux(video=0) if p.pts is not None]
+    assert len(times) == 50 * (seconds + 2)
+    assert max(times) == pytest.approx(seconds + 2 - 1 / 50, abs=1e-3)
+
+
+@pytest.mark.parametrize("length", [*range(1, 40), 151, 301, 302, 421, 600, 601, 602, 2000])
+def test_every_default_pace(length: int) -> None:
+    pace = choose_pace(length, fps=None, speed=None, duration=None, hold=None, ping_pong=False)
+    *passing, held = pace.shown
+    assert [k for k, _ in pace.shown] == sorted({k for k, _ in pace.shown})
+    assert len({ticks for _, ticks in passing}) <= 1
+    assert 25 < pace.fps <= 50  # so that seconds are whole numbers of ticks, to within 20 ms
+    assert held[0] == length - 1
+    assert held[1] / pace.fps == pytest.approx(2, abs=0.02)
+    seconds = sum(ticks for _, ticks in passing) / pace.fps
+    assert seconds == pytest.approx(0 if length == 1 else np.clip((length - 1) / 50, 6, 12))
+
+
+def test_the_product_of_fps_speed_and_duration_is_the_number_of_steps(tmp_path: Path) -> None:
+    sol, path = noisy(images(1, side=8), 61), tmp_path / "film.png"
+
+    def passing(**options: float) -> tuple[int, float]:
+        frames, durations = frames_of(animate(sol, path, title=False, hold=1, **options))
+        assert durations[-1] == pytest.approx(1000, abs=20)
+        return len(frames) - 1, round(sum(durations[:-1]) / 1000, 6)
+
+    assert passing(duration=3) == (60, 3.0)
+    assert passing(duration=0.6) == (30, 0.6)  # at 50 frames per second
+    assert passing(speed=2) == (30, 0.6)
+    assert passing(speed=0.5) == (60, 2.4)
+    assert passing(fps=20) == (60, 3.0)
+    assert passing(fps=20, speed=2) == (30, 1.5)
+    assert passing(fps=20, duration=1.5) == (30, 1.5)
+    assert passing(fps=10, duration=12) == (60, 12.0)
+
+
+def test_long_stays(tmp_path: Path) -> None:
+    sol = noisy(images(1, side=8), 2)
+    for suffix in (".gif", ".png"):
+        path = animate(sol, tmp_path / f"film{suffix}", duration=500, hold=600)
+        assert frames_of(path)[1] == [500_000, 600_000]
 
 
 @pytest.mark.parametrize(("suffix", "lag"), [(".gif", 2), (".png", 0)])
@@ -154,7 +222,7 @@ def test_speed_ping_pong_and_hold(tmp_path: Path) -> None:
     animate(sol, path, speed=4, hold=0)
     assert len(frames_of(path)[0]) == 6
     animate(sol, path, speed=0.5, hold=0, fps=50)
-    assert frames_of(path)[1] == [40] * 20 + [20]
+    assert frames_of(path)[1] == [40] * 20 + [20]  # a hold is at least one frame
     animate(sol, path, speed=3, hold=1, fps=25, ping_pong=True)
     frames, durations = frames_of(path)
     forward, back = frames[:8], frames[8:]
@@ -184,7 +252,7 @@ def test_several_trajectories_are_aligned_by_time(tmp_path: Path) -> None:
     x0 = images(1)
     fine, coarse = noisy(x0, 41), noisy(x0, 5, method="coarse")
     frames = bare([fine, coarse], tmp_path / "film.png", columns=1)
-    right = [frame[:, 28 + 8 :] for frame in frames]
+    right = [frame[:, 28 + 24 :] for frame in frames]
     changes = [k for k in range(1, 41) if not np.array_equal(right[k], right[k - 1])]
     assert changes == [10, 20, 30, 40]
 
@@ -197,11 +265,36 @@ def test_side_by_side_each_shows_its_own(tmp_path: Path) -> None:
     for k in range(5):
         assert np.array_equal(
             together[k],
-            np.concatenate(
-                [alone[0][k], np.full((28, 8, 3), 255), alone[1][k], np.full((28, 8, 3), 255),
-                 alone[2][k]], axis=1,
-            ),
-        )  # fmt: skip
+            np.concatenate([alone[0][k], GAP, alone[1][k], GAP, alone[2][k]], axis=1),
+        )
+
+
+@pytest.mark.parametrize(
+    ("batch", "trajectories", "grid", "zoom"),
+    [
+        (1, 2, (1, 1), 8),
+        (4, 2, (2, 2), 7),
+        (5, 2, (3, 2), 5),
+        (6, 3, (3, 2), 5),
+        (16, 2, (4, 4), 3),
+        (64, 2, (8, 8), 1),
+    ],
+)
+def test_several_trajectories_stand_side_by_side(
+    tmp_path: Path, batch: int, trajectories: int, grid: tuple[int, int], zoom: int
+) -> None:
+    sols = [noisy(images(batch), 2, seed=k) for k in range(trajectories)]
+    with Image.open(animate(sols, tmp_path / "film.png", title=False)) as film:
+        width, height = film.size
+    rows, columns = (29 * n - 1 for n in grid)
+    assert height == rows * zoom + 16
+    assert width == trajectories * columns * zoom + 24 * (trajectories - 1) + 16
+
+
+def test_what_does_not_fit_begins_a_new_row(tmp_path: Path) -> None:
+    sols = [noisy(images(1, side=200), 2) for _ in range(7)]
+    with Image.open(animate(sols, tmp_path / "film.png", title=False, zoom=1)) as film:
+        assert film.size == (4 * 200 + 3 * 24 + 16, 2 * 200 + 24 + 16)
 
 
 def test_what_a_solve_has_reached() -> None:
@@ -253,25 +346,117 @@ def test_the_histogram_counts_the_frame_s_pixels(tmp_path: Path) -> None:
 def test_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each frame shows the time, the noise, and the cost of each solver so far."""
     said: list[str] = []
-    letters = film_parts._letters
+    letters = film_parts.letters
 
     def heard(text: str, *size: int) -> np.ndarray:
         said.append(text)
         return letters(text, *size)
 
-    monkeypatch.setattr(film_parts, "_letters", heard)
+    monkeypatch.setattr(film_parts, "letters", heard)
     sol, path = noisy(images(1), 3), tmp_path / "film.png"
+    sol.kind = "sde"
     first, _, last = frames_of(animate(sol, path))[0]
     assert said == [
-        "t = 1.000   s(t) = 9.85", "em · 0 of 2 NFE",
-        "t = 0.500   s(t) = 1.93", "em · 1 of 2 NFE",
-        "t = 0.001   s(t) = 0.0317", "em · 2 of 2 NFE",
+        "t = 1.000   s(t) = 9.85", "SDE · em · 0 of 2 NFE",
+        "t = 0.500   s(t) = 1.93", "SDE · em · 1 of 2 NFE",
+        "t = 0.001   s(t) = 0.0317", "SDE · em · 2 of 2 NFE",
     ]  # fmt: skip
     assert first[8:26].std() > 10
     assert not np.array_equal(first[8:26], last[8:26])
     said.clear()
     animate(Trajectory(sol.ts[:1], sol.ys[:1], "own"), path)
     assert said == ["t = 1.000", "own · 0 NFE"]
+    said.clear()
+    flow = replace(noisy(images(1), 2, flow=True, method="heun2"), kind="ode")
+    animate([sol, flow], path, fps=50)
+    assert said[:5] == [
+        "t = 1.000   s(t) = 9.85", "SDE · em", "0 of 2 NFE", "flow · heun2", "0 of 1 NFE",
+    ]  # fmt: skip
+
+
+def test_titles() -> None:
+    sol = noisy(images(1), 2)
+    assert title_of(sol) == "em"  # nobody said what it solved
+    assert title_of(replace(sol, kind="sde", std=None)) == "SDE · em"
+    assert title_of(replace(sol, kind="ode")) == "flow · em"
+    assert title_of(replace(sol, kind="ode", std=None)) == "ODE · em"  # no forward process
+    assert title_of(replace(sol, kind="ode", method="")) == "flow"
+    assert title_of(replace(sol, kind="ode", method="Probability flow")) == "Probability flow"
+
+
+# -- points in the plane -----------------------------------------------------------------------
+
+
+CROSS = torch.tensor([[3.0, 1.0], [-3.0, 1.0], [0.0, 3.0], [0.0, -1.0]])
+
+
+def marks(frame: np.ndarray, colour: str) -> np.ndarray:
+    """Where a frame has this colour, in columns and rows from the square's lower left: (N, 2)."""
+    rows, columns = np.nonzero((frame == np.round(255 * np.array(to_rgb(colour)))).all(-1))
+    return np.stack([columns, len(frame) - 1 - rows], 1)
+
+
+def squares(sol: Trajectory | list[Trajectory], path: Path, **options: object) -> list[np.ndarray]:
+    """The frames of a film of points without text and margin."""
+    animate(sol, path, title=False, **options)
+    return [frame[8:428, 8:-8] for frame in frames_of(path)[0]]
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".png"])
+def test_points_are_where_they_are(tmp_path: Path, suffix: str) -> None:
+    sol = noisy(CROSS, 3)
+    frames = squares(sol, tmp_path / f"film{suffix}")
+    middle, data = np.array([0.0, 1.0]), 1.15 * 3.0
+    for k, frame in enumerate(frames):
+        half = data + 2.5 * float(sol.std[k])
+        seen = marks(frame, LIGHT.lines[0])
+        for point in sol.ys[k].numpy():
+            place = (0.5 + (point - middle) / (2 * half)) * 420
+            around = np.abs(seen - place).max(1) <= 4
+            assert around.sum() >= 30  # of the disc's 37 pixels, where discs may overlap
+            assert np.abs(seen[around].mean(0) - place).max() < 1.5
+        assert len(seen) <= 4 * 37
+
+
+def test_the_view_follows_what_was_asked_for(tmp_path: Path) -> None:
+    sol = noisy(CROSS, 3)
+    for shading, half in (("data", 3.45), ((-10.0, 10.0), 10.0)):
+        seen = marks(squares(sol, tmp_path / "film.png", shading=shading)[-1], LIGHT.lines[0])
+        extent = float(sol.final[:, 0].max() - sol.final[:, 0].min())
+        assert np.ptp(seen[:, 0]) == pytest.approx(extent / (2 * half) * 420 + 6, abs=2)
+    own = Trajectory(sol.ts, sol.ys, "own")
+    first = marks(squares(own, tmp_path / "film.png")[0], LIGHT.lines[0])
+    assert len(first) > 4 * 25  # without s(t), there is room for all
+
+
+def test_points_of_a_plane_side_by_side_with_estimates(tmp_path: Path) -> None:
+    sols = [noisy(CROSS, 3), noisy(CROSS, 3, flow=True)]
+    for sol in sols:
+        sol.denoised = CROSS.expand_as(sol.ys)
+    frames, _ = frames_of(animate(sols, tmp_path / "film.png", dark=True))
+    for number in (0, 1):
+        assert len(marks(frames[0], DARK.lines[number])) > 30
+    assert frames[0].shape[1] == 4 * 240 + 2 * 8 + 24 + 16
+    again = frames_of(animate(sols, tmp_path / "film.png", denoised=False))[0]
+    assert again[0].shape[1] == 2 * 420 + 24 + 16
+
+
+def test_points_that_are_not_finite_are_left_out(tmp_path: Path) -> None:
+    sol = noisy(CROSS, 3)
+    sol.ys[1:, 0] = float("nan")
+    sol.ys[2, 1] = float("inf")
+    assert len(marks(squares(sol, tmp_path / "film.png")[2], LIGHT.lines[0])) <= 2 * 37
+    sol.ys[:] = 1.0
+    squares(sol, tmp_path / "film.png", shading="data")  # data of no extent
+
+
+@pytest.mark.parametrize("options", [{"columns": 2}, {"zoom": 2}, {"histogram": True}])
+def test_points_have_no_pixels(tmp_path: Path, options: dict[str, object]) -> None:
+    with pytest.raises(InputError, match="only films of images"):
+        animate(noisy(CROSS, 3), tmp_path / "film.gif", **options)
+    with pytest.raises(InputError, match="either images or points"):
+        animate([noisy(CROSS, 3), noisy(images(4), 3)], tmp_path / "film.gif")
+    assert not list(tmp_path.iterdir())
 
 
 def test_states_that_hold_nan_are_still_drawn(tmp_path: Path) -> None:
@@ -321,7 +506,14 @@ def test_memory_does_not_grow_with_the_length(tmp_path: Path, suffix: str, chann
     ("options", "text"),
     [
         ({"speed": 0}, "speed = 0"),
+        ({"speed": 1, "duration": 3}, "both say how fast"),
+        ({"fps": 20, "speed": 1, "duration": 3}, "both say how fast"),
+        ({"duration": 0}, "duration = 0"),
+        ({"duration": float("nan")}, "duration = nan"),
+        ({"fps": float("nan")}, "fps = nan"),
         ({"hold": -1}, "hold = -1"),
+        ({"hold": 601}, "stay for 601 seconds"),
+        ({"duration": 2000}, "stay for 1000 seconds"),
         ({"fps": 60}, "at most 50"),
         ({"fps": 0}, "fps = 0"),
         ({"zoom": 0}, "zoom = 0"),
@@ -338,8 +530,8 @@ def test_bad_options(tmp_path: Path, options: dict[str, object], text: str) -> N
 def test_what_cannot_be_shown(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"\.avi.*Valid names: .*\.gif"):
         animate(noisy(images(1), 3), tmp_path / "film.avi")
-    points = Trajectory(torch.tensor([1.0, 0.0]), torch.zeros(2, 5, 2), "own", shape=(2,))
-    with pytest.raises(InputError, match="are not images"):
+    points = Trajectory(torch.tensor([1.0, 0.0]), torch.zeros(2, 5, 3), "own", shape=(3,))
+    with pytest.raises(InputError, match=r"are not images.*shape=\(C, H, W\)\. plot_paths shows"):
         animate(points, tmp_path / "film.gif")
     with pytest.raises(InputError, match="expected a Trajectory"):
         animate([], tmp_path / "film.gif")

@@ -28,12 +28,14 @@ from tests.views.figures import (
     ALL,
     NORMAL_QUANTILES,
     PAIRS,
+    PLANE,
     adaptive_paths,
     every_figure,
     every_plot,
     normal_density,
     normal_paths,
     pixels,
+    plane_paths,
 )
 
 
@@ -165,8 +167,167 @@ def test_a_hundred_thousand_paths_take_seconds() -> None:
 def test_over_all_paths_others_lay_a_few() -> None:
     axes = ALL["overlaid"]().axes[0]
     (few,) = [c for c in axes.collections if isinstance(c, LineCollection)]
-    assert len(few.get_segments()) == 64
-    assert "64 of 500 paths" in legend_of(axes)
+    assert len(few.get_segments()) == 16
+    assert "16 of 500 paths" in legend_of(axes)
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_the_second_trajectory_leaves_the_first_one_visible(dark: bool) -> None:
+    figure = plots.plot_paths([normal_paths(500), normal_paths(500, flow=True)], dark=dark)
+    red, _, blue = np.moveaxis(pixels(figure).astype(int), -1, 0)
+    flow, sde = (red > blue + 30).sum(), (blue > red + 30).sum()
+    assert 0.05 < flow / sde < 0.6  # 3.2 with 64 lines
+
+
+@pytest.mark.parametrize("scale", ["linear", "asinh"])
+@pytest.mark.parametrize("clock", ["t", "log_std"])
+@pytest.mark.parametrize("copies", [1, 100])  # drawn as lines, and as an image
+def test_paths_stand_where_the_axes_say(scale: str, clock: str, copies: int) -> None:
+    sol = normal_paths(3, 6)
+    sol.ys = sol.ys.repeat(1, copies, 1)
+    figure = plots.plot_paths(sol, envelope="std", scale=scale, clock=clock)
+    drawn = pixels(figure).astype(int)
+    axes = figure.axes[0]
+    xs = sol.std if clock == "log_std" else sol.ts
+    for k in (1, 3, 4):
+        extreme = int(sol.ys[k, :, 0].abs().argmax())
+        x, y = axes.transData.transform((float(xs[k]), float(sol.ys[k, extreme, 0])))
+        row, column = len(drawn) - 1 - int(y), int(x)
+        spot = drawn[row - 3 : row + 4, column - 3 : column + 4]
+        assert (spot[..., 2] - spot[..., 0]).max() > 15  # something blue
+    (upper, lower) = (line for line in axes.lines if line.get_linestyle() == ":")
+    assert np.allclose(upper.get_xdata(), xs)
+    assert np.allclose(lower.get_ydata(), -sol.std)
+
+
+def test_the_end_is_seen_on_an_asinh_axis() -> None:
+    sol = noisy(images(5), 41)
+
+    def share(**options: str) -> float:
+        axes = plots.plot_paths(sol, **options).axes[0]
+        low, high = axes.transAxes.inverted().transform(axes.transData.transform([(0, 0), (0, 1)]))
+        return high[1] - low[1]
+
+    assert share() < 0.02
+    assert share(scale="asinh") > 0.1
+
+
+def test_a_state_without_noise_has_no_place_in_log_std() -> None:
+    sol = normal_paths(5)
+    sol.std[-1] = 0
+    axes = plots.plot_paths(sol, clock="log_std").axes[0]
+    assert axes.get_xlim() == (float(sol.std[0]), float(sol.std[-2]))
+    assert len(lines(axes, "--")[0]) == 20
+    sol.std[3] = sol.std[5]
+    with pytest.raises(InputError, match="does not rise or fall"):
+        plots.plot_paths(sol, clock="log_std")
+    with pytest.raises(InputError, match="take clock='t'"):
+        plots.plot_paths(Trajectory(sol.ts, sol.ys, "own"), clock="log_std")
+    with pytest.raises(InputError, match="scale = 'log'"):
+        plots.plot_paths(sol, scale="log")
+    with pytest.raises(InputError, match="clock = 's'"):
+        plots.plot_paths(sol, clock="s")
+
+
+def test_a_line_of_text_says_what_the_envelopes_are() -> None:
+    sol = normal_paths(5)
+    said = plots.plot_paths(sol, envelope="both").get_supxlabel()
+    assert "diffusion coefficient" in said
+    assert "standard deviation" in said
+    assert plots.plot_paths(sol, envelope=None).get_supxlabel() == ""
+    figure = Figure()
+    plots.plot_paths(sol, ax=figure.add_subplot())
+    assert figure.get_supxlabel() == ""
+
+
+def test_the_legend_stands_where_the_paths_are_narrow() -> None:
+    sol = normal_paths(500)
+    back = Trajectory(sol.ts.flip(0), sol.ys.flip(0), "", diffusion=sol.diffusion.flip(0))
+    for one, side in ((sol, 0.85), (back, 0.15)):
+        figure = plots.plot_paths(one)
+        pixels(figure)
+        axes = figure.axes[0]
+        box = axes.get_legend().get_window_extent().transformed(axes.transAxes.inverted())
+        assert abs((box.x0 + box.x1) / 2 - side) < 0.15
+
+
+@pytest.mark.parametrize("shape", [(1,), (2,), (7,), (1, 3), (2, 4, 4)])
+def test_paths_of_any_states(shape: tuple[int, ...]) -> None:
+    axes = plots.plot_paths(noisy(torch.zeros(6, *shape), 5)).axes[0]
+    assert f"{6 * int(np.prod(shape))} paths" in legend_of(axes)
+
+
+# -- points in the plane -----------------------------------------------------------------------
+
+
+def shades(figure: Figure) -> np.ndarray:
+    return np.asarray(figure.axes[0].images[0].get_array())
+
+
+@pytest.mark.parametrize("scale", ["linear", "relative"])
+def test_points_end_where_they_end(scale: str) -> None:
+    sol = plane_paths(300)
+    axes = plots.plot_plane(sol, scale=scale).axes[0]
+    (paths,) = axes.collections
+    assert len(paths.get_segments()) == 16
+    view = 1 if scale == "linear" else None
+    rings, ends = axes.lines[1:]
+    r = 1.15 * float((sol.final.amax(0) - sol.final.amin(0)).max()) / 2
+    middle = (sol.final.amax(0) + sol.final.amin(0)).double().numpy() / 2
+
+    def place(k: int) -> np.ndarray:
+        gain = view or r / (r + 2.5 * float(sol.std[k]))
+        return middle + gain * (sol.ys[k].double().numpy() - middle)
+
+    assert np.allclose(ends.get_xydata(), place(-1), atol=1e-5)
+    assert np.allclose(rings.get_xydata()[0], place(0)[0], atol=1e-5)
+    assert np.allclose(paths.get_segments()[0], [place(k)[0] for k in range(21)], atol=1e-5)
+    assert axes.get_xlim()[0] < ends.get_xdata().min()
+
+
+def test_the_exact_density_of_the_plane() -> None:
+    sol = plane_paths(300)
+    figure = plots.plot_plane(sol, exact=PLANE, scale="relative")
+    drawn, axes = shades(figure), figure.axes[0]
+    (x0, x1), (y0, y1) = axes.get_xlim(), axes.get_ylim()
+    middles = (np.arange(len(drawn)) + 0.5) / len(drawn)
+    x, y = x0 + middles * (x1 - x0), (y0 + middles * (y1 - y0))[:, None]
+    variance = 0.25 + float(sol.std[-1]) ** 2
+    law = sum(
+        np.exp(-0.5 * ((x - a) ** 2 + (y - b) ** 2) / variance)
+        for a, b in ((3.0, 0.0), (-3.0, 1.0))
+    )
+    assert np.allclose(drawn, law / law.max(), atol=1e-4)
+    smoothed = shades(plots.plot_plane(sol, scale="relative"))
+    assert np.corrcoef(smoothed.ravel(), law.ravel())[0, 1] > 0.8
+    assert "exact density" in figure.get_supxlabel()
+
+
+def test_what_is_not_in_the_plane() -> None:
+    with pytest.raises(InputError, match=r"\(2, 784\) are not points.*plot_paths shows any states"):
+        plots.plot_plane(noisy(torch.zeros(2, 784), 3))
+    sol = plane_paths(5)
+    with pytest.raises(InputError, match="scale = 'asinh'"):
+        plots.plot_plane(sol, scale="asinh")
+    with pytest.raises(InputError, match="expected a score with log_prob"):
+        plots.plot_plane(sol, exact=lambda x, t: x)
+    with pytest.raises(InputError, match="one finite number for each point"):
+        plots.plot_plane(sol, exact=OneNumber())
+    with pytest.raises(InputError, match="take scale='linear'"):
+        plots.plot_plane(Trajectory(sol.ts, sol.ys, "own"), scale="relative")
+
+
+class OneNumber:
+    def log_prob(self, x: torch.Tensor, t: float) -> torch.Tensor:
+        return torch.zeros(1)
+
+
+def test_points_of_a_plot_that_are_not_finite() -> None:
+    sol = plane_paths(5)
+    sol.ys[3:, 0], sol.ys[4:, 1] = float("nan"), float("inf")
+    assert np.isfinite(plots.plot_plane(sol).axes[0].get_xlim()).all()
+    sol.ys[:] = float("nan")
+    pixels(plots.plot_plane(sol))
 
 
 def test_bands_are_quantiles() -> None:
