@@ -62,9 +62,9 @@ def gallery(
     """
     with reported(as_json) as report:
         check_folder(out)
+        compute_with(threads)
         score = pick_model(model)
         one_class = pick_score(score, label, guidance)
-        compute_with(threads)
         try:
             report.written += diffsde.views.write_gallery(
                 out,

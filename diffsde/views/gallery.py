@@ -189,9 +189,12 @@ class _Gallery:
 
     def compare(self) -> None:
         """Write the files of the section that compares the SDE with the flow."""
-        sols = [sol for row, (sol, _) in self.rows.items() if row.name in _COMPARED]
+        rows = {row: sol for row, (sol, _) in self.rows.items() if row.name in _COMPARED}
+        sols = list(rows.values())
+        # Long names would lie over the paths.
+        short = [replace(sol, method=row.method) for row, sol in rows.items()]
         explorer = self._explorer(sols, "sde_and_flow", "The reverse SDE and the flow")
-        self.both = {"plot": self._paths(sols, "sde_and_flow"), "explorer": [explorer]}
+        self.both = {"plot": self._paths(short, "sde_and_flow"), "explorer": [explorer]}
 
     def finish(self) -> list[Path]:
         """Write the page of what is finished, if anything is, and list all files."""

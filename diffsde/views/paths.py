@@ -35,6 +35,7 @@ __all__ = ["draw_envelopes", "envelopes", "plot_paths"]
 ENVELOPES = ("sigma", "std", "both")
 _FEW = 64  # up to so many paths are drawn one by one
 _OVERLAID = 16  # paths of each further trajectory: thin lines that do not hide the first
+_WIDEST_STEP = 4  # columns; a column of shorter steps shows one whole step
 _RASTER = (600, 1000)  # height and width of the image of more paths, in pixels
 _CHUNK = 1024  # paths counted at once, so that they stay in the processor's cache
 _FAINTEST = 0.15  # the least opacity, so that even a lone path is visible
@@ -177,15 +178,28 @@ def _draw_counts(
 def _passes(
     ts: Array, values: NDArray[np.float32], ylim: tuple[float, float], size: tuple[int, int]
 ) -> NDArray[np.int64]:
-    """How many paths pass through each pixel of an image of `size`, rows from low to high values.
-
-    In each column of pixels a path covers the rows between its heights at the two edges. It
-    adds one at the first of these rows and subtracts one after the last; a cumulative sum over
-    the rows then counts all paths at once.
-    """
+    """How many paths pass through each pixel of an image of `size`; rows from low to high."""
     height, width = size
-    low, high = ylim
     edges = np.linspace(ts[0], ts[-1], width + 1)
+    steps = np.abs(np.diff(ts)) / abs(edges[1] - edges[0])  # in columns
+    if steps.max() > _WIDEST_STEP or len(steps) > width:
+        return _crossed(ts, values, edges, ylim, height)
+    # Columns that hold a step and a half, or half a step, would be darker and lighter in turn.
+    middle = 0.5 * (edges[:-1] + edges[1:])
+    step = np.searchsorted(*((ts, middle) if ts[0] < ts[-1] else (-ts, -middle))) - 1
+    return _crossed(ts, values, ts, ylim, height)[:, np.clip(step, 0, len(steps) - 1)]
+
+
+def _crossed(
+    ts: Array, values: NDArray[np.float32], edges: Array, ylim: tuple[float, float], height: int
+) -> NDArray[np.int64]:
+    """How many paths pass through each row of the columns between these edges: (height, columns).
+
+    In each column a path covers the rows between its heights at the two edges. It adds one at the
+    first of these rows and subtracts one after the last; a cumulative sum over the rows then counts
+    all paths at once.
+    """
+    (low, high), width = ylim, len(edges) - 1
     forward = ts if ts[0] <= ts[-1] else -ts
     left = np.clip(np.searchsorted(forward, edges if forward is ts else -edges) - 1, 0, len(ts) - 2)
     share = ((edges - ts[left]) / (ts[left + 1] - ts[left])).astype(np.float32)[:, None]
