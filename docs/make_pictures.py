@@ -22,8 +22,9 @@ def main() -> None:
     x1 = model.sde.prior_sample((6, *model.shape), seed=6)
     em = diffsde.solve(rev, x1, "euler", steps=500, seed=6, denoise=True)
     ode = diffsde.solve(flow, x1, "heun2", steps=100, clock="karras", denoise=True)
-    diffsde.animate(em, PICTURES / "em.gif", speed=2.5, hold=2, zoom=4)
-    diffsde.plot_paths([em, ode], PICTURES / "paths.png", envelope="both")
+    # A hundred frames: the noise of each takes 16 kB, and the README should load quickly.
+    diffsde.animate(em, PICTURES / "em.gif", fps=12.5, duration=8, zoom=4)
+    diffsde.plot_paths([em, ode], PICTURES / "paths.png", envelope="both", scale="asinh")
 
     x1 = model.sde.prior_sample((64, *model.shape), seed=0)
     best = diffsde.solve(
