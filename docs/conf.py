@@ -52,7 +52,7 @@ sphinx_gallery_conf = {
     "filename_pattern": r"\.py$",
     "reset_argv": "run_examples.arguments",
     "image_scrapers": ("run_examples.pictures",),
-    "within_subsection_order": "FileNameSortKey",
+    "within_subsection_order": "run_examples.CourseFirst",
     "abort_on_example_error": True,
     "capture_repr": ("_repr_html_",),
     "download_all_examples": False,

@@ -15,9 +15,18 @@ from typing import Any
 from matplotlib import pyplot
 from matplotlib.figure import Figure
 from sphinx_gallery.scrapers import figure_rst
+from sphinx_gallery.sorting import FileNameSortKey
 
 _ARGUMENTS = {"train_mnist": ["--quick", "--recipe", "mnist"]}
 _NOT_SHOWN = {"loss.png"}  # the losses of a hundred updates are two points
+
+
+class CourseFirst(FileNameSortKey):
+    """The order of the gallery: the course, then the other examples by name."""
+
+    def __call__(self, filename: str) -> str:
+        """What an example is sorted by."""
+        return f"{not filename.startswith('course_')} {filename}"
 
 
 def arguments(_conf: dict[str, Any], script: dict[str, Any]) -> list[str]:
