@@ -34,6 +34,7 @@ from diffsde.views.display import (
     base_of_diffusion,
     default_columns,
     shade_limits,
+    title_of,
     trajectories,
 )
 from diffsde.views.pages import filled, page_part
@@ -85,7 +86,7 @@ def explorer_page(
     plane = _extent(sols) if _in_plane(sols[0]) else None
     template = _template()
     frames = _frames_that_fit(sols, shape, 1e6 * megabytes - len(template.encode()))
-    heading = title or " and ".join(s.method for s in sols)
+    heading = title or " and ".join(map(title_of, sols))
     page = {
         "sigma": base_of_diffusion(sols[0]),
         "shape": list(shape),
@@ -181,7 +182,7 @@ def _run(sol: Trajectory, frames: int) -> dict[str, Any]:
     states = [_frame(sol, sol.ys, k) for k in kept.tolist()]
     spans = [_span(state) for state in states]
     run: dict[str, Any] = {
-        "method": sol.method,
+        "method": title_of(sol),
         "nfe": sol.stats.nfe,
         "steps": sol.stats.steps,
         "rejected": sol.stats.rejected,
