@@ -51,12 +51,14 @@ from .scores.exact import GaussianScore as GaussianScore, MixtureScore as Mixtur
 from .scores.guidance import (
     classifier_free as classifier_free,
     classifier_guided as classifier_guided,
+)
+from .scores.model import ScoreModel as ScoreModel
+from .scores.observations import (
     deblurring as deblurring,
     inpainting as inpainting,
     linear_inverse as linear_inverse,
     super_resolution as super_resolution,
 )
-from .scores.model import ScoreModel as ScoreModel
 from .scores.score_matching import score_matching_loss as score_matching_loss
 from .scores.score_unet import ScoreUNet as ScoreUNet
 from .solvers.catalogue import list_solvers as list_solvers

@@ -211,12 +211,12 @@ MUTATIONS = (
     ),
     # guidance
     Mutation(
-        "conjugate gradients: no guard", "scores/guidance.py",
+        "conjugate gradients: no guard", "scores/observations.py",
         "going = (curvature > 0) & (square > enough)",
         "going = torch.ones_like(curvature, dtype=torch.bool)", _GUIDANCE,
     ),
     Mutation(
-        "conjugate gradients: any curvature", "scores/guidance.py",
+        "conjugate gradients: any curvature", "scores/observations.py",
         "going = (curvature > 0) & (square > enough)", "going = square > enough", _GUIDANCE,
     ),
     # training

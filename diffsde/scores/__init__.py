@@ -11,7 +11,9 @@ This folder may import `equations` and the folders below it.
     score_matching   the loss by which a network learns the score
     checkpoint       models in files
     exact            data whose score is known in closed form
-    guidance         scores under a condition: class labels, observations
+    guidance         the score of a class, by a classifier or by a network that knows labels
+    observations     the score of images of which something has been seen
+    guided           what both have in common
     denoisers        denoisers D(y, σ) as scores, and scores as denoisers
     azula            the same for models of azula
     diffusers        the same for models of diffusers

@@ -15,13 +15,15 @@ from .exact import GaussianScore as GaussianScore, MixtureScore as MixtureScore
 from .guidance import (
     classifier_free as classifier_free,
     classifier_guided as classifier_guided,
+)
+from .model import ScoreModel as ScoreModel
+from .networks import NETWORKS as NETWORKS, make_network as make_network
+from .observations import (
     deblurring as deblurring,
     inpainting as inpainting,
     linear_inverse as linear_inverse,
     super_resolution as super_resolution,
 )
-from .model import ScoreModel as ScoreModel
-from .networks import NETWORKS as NETWORKS, make_network as make_network
 from .precision import ByNoiseLevel as ByNoiseLevel, Way as Way
 from .preconditioning import (
     EDM as EDM,

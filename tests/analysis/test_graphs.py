@@ -19,9 +19,7 @@ from diffsde.equations.forward import SDE
 from diffsde.equations.named import SDES
 from diffsde.equations.variance_preserving import VPSDE
 from diffsde.errors import InputError
-from diffsde.scores.denoisers import from_denoiser, to_denoiser
-from diffsde.scores.diffusers import from_diffusers
-from diffsde.scores.guidance import (
+from diffsde.scores import (
     classifier_free,
     classifier_guided,
     deblurring,
@@ -29,6 +27,8 @@ from diffsde.scores.guidance import (
     linear_inverse,
     super_resolution,
 )
+from diffsde.scores.denoisers import from_denoiser, to_denoiser
+from diffsde.scores.diffusers import from_diffusers
 from diffsde.scores.model import ScoreModel
 from diffsde.solvers.trajectory import Trajectory
 

@@ -22,7 +22,7 @@ from diffsde.equations.named import SDES
 from diffsde.equations.variance_exploding import EDMSDE
 from diffsde.equations.variance_preserving import VPSDE
 from diffsde.errors import InputError
-from diffsde.scores.guidance import (
+from diffsde.scores import (
     classifier_free,
     classifier_guided,
     deblurring,

@@ -19,7 +19,7 @@ from diffsde import (
 )
 from diffsde.equations.forward import SDE
 from diffsde.equations.reverse import ReverseProblem
-from diffsde.scores.guidance import classifier_free, linear_inverse
+from diffsde.scores import classifier_free, linear_inverse
 
 
 class Opaque(nn.Module):

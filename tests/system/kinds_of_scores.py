@@ -14,10 +14,7 @@ from diffsde.equations.forward import SDE
 from diffsde.equations.schedule import ScheduleSDE
 from diffsde.equations.variance_exploding import EDMSDE, VESDE
 from diffsde.equations.variance_preserving import VPSDE, SubVPSDE
-from diffsde.scores.denoisers import from_denoiser, to_denoiser
-from diffsde.scores.diffusers import from_diffusers
-from diffsde.scores.exact import GaussianScore, MixtureScore
-from diffsde.scores.guidance import (
+from diffsde.scores import (
     classifier_free,
     classifier_guided,
     deblurring,
@@ -25,6 +22,9 @@ from diffsde.scores.guidance import (
     linear_inverse,
     super_resolution,
 )
+from diffsde.scores.denoisers import from_denoiser, to_denoiser
+from diffsde.scores.diffusers import from_diffusers
+from diffsde.scores.exact import GaussianScore, MixtureScore
 from diffsde.scores.model import ScoreModel
 from diffsde.scores.precision import ByNoiseLevel, Way
 from diffsde.scores.preconditioning import EDM, PRECONDITIONINGS

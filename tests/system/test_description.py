@@ -18,8 +18,8 @@ from torch import nn
 from diffsde import ScheduleSDE
 from diffsde.equations.variance_exploding import VESDE
 from diffsde.errors import InputError
+from diffsde.scores import linear_inverse
 from diffsde.scores.denoisers import from_denoiser
-from diffsde.scores.guidance import linear_inverse
 from diffsde.solvers.settings import full_settings
 from diffsde.system.description import described, digest_of, digest_of_score, surroundings
 from tests.system.kinds_of_scores import AZULA, KINDS, gaussian, model
