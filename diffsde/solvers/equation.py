@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -25,6 +26,14 @@ from diffsde.errors import InputError
 from diffsde.solvers.coefficients import StageTable
 
 __all__ = ["Equation", "make_equation"]
+
+
+class _Stage(NamedTuple):
+    """What depends on time alone, at one time: dt/du, g, and the drift as a function of x."""
+
+    pace: Tensor
+    g: Tensor
+    drift: AtTime
 
 
 @dataclass(frozen=True)
@@ -51,9 +60,12 @@ class _InTime:
     def times_list(self, u: Tensor) -> Sequence[Tensor]:
         return self.time(u).unbind()
 
-    def rates_list(self, u: Tensor) -> Sequence[tuple[Tensor, Tensor]]:
-        pace, g = self.rates(u)
-        return list(zip(pace.unbind(), g.unbind(), strict=True))
+    def stages_list(self, drift: Field) -> Callable[[Tensor], Sequence[_Stage]]:
+        def stages(u: Tensor) -> Sequence[_Stage]:
+            pace, g = self.rates(u)
+            return list(map(_Stage, pace.unbind(), g.unbind(), drift.at(self.time(u))))
+
+        return stages
 
     def field_list(self, field: Field) -> Callable[[Tensor], Sequence[AtTime]]:
         return lambda u: field.at(self.time(u))
@@ -82,8 +94,7 @@ class Equation:
         self.dynamics, self.clock, self.dtype = dynamics, clock, dtype
         self._in_time = _InTime(clock, dynamics.diffusion, dtype, device)
         self._times: StageTable[Tensor] | None = None
-        self._rates: StageTable[tuple[Tensor, Tensor]] | None = None
-        self._drifts: StageTable[AtTime] | None = None
+        self._stages: StageTable[_Stage] | None = None
         self._scores: StageTable[AtTime] | None = None
         self._start: _Start | None = None
 
@@ -125,8 +136,7 @@ class Equation:
         # The tables hold `_in_time`, not this object, which would be a cycle in memory.
         in_time, semilinear = self._in_time, self.dynamics.semilinear
         self._times = StageTable(in_time.times_list, nodes)
-        self._rates = StageTable(in_time.rates_list, nodes)
-        self._drifts = StageTable(in_time.field_list(self.dynamics.drift), nodes)
+        self._stages = StageTable(in_time.stages_list(self.dynamics.drift), nodes)
         if semilinear is not None:
             self._scores = StageTable(in_time.field_list(semilinear.score), nodes)
 
@@ -156,11 +166,11 @@ class Equation:
             self._start = outer
 
     def _drift(self, u: Tensor, x: Tensor) -> Tensor:
-        pace, _ = self._pace_and_g(u)
         x = x.to(self.dtype)
-        if self._drifts is None or u.dim():
-            return pace * self.dynamics.drift(x, self.t(u))
-        return pace * self._drifts(u)(x)
+        if self._stages is None or u.dim():
+            return self._pace_and_g(u)[0] * self.dynamics.drift(x, self.t(u))
+        stage = self._stages(u)
+        return stage.pace * stage.drift(x)
 
     def g(self, u: Tensor) -> Tensor:
         """The diffusion, of u's shape, where it depends on time alone."""
@@ -218,10 +228,10 @@ class Equation:
 
     def _pace_and_g(self, u: Tensor) -> tuple[Tensor, Tensor]:
         """dt/du and g at u, of u's shape."""
-        place = torch.as_tensor(u, dtype=torch.float64)
-        if self._rates is None or place.dim():
-            return self._in_time.rates(place)
-        return self._rates(place)
+        if self._stages is None or u.dim():
+            return self._in_time.rates(u.double())
+        stage = self._stages(u)
+        return stage.pace, stage.g
 
 
 def _scaled(factor: Tensor, g: Tensor) -> Tensor:
