@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
+
 import diffsde
 
 PICTURES = Path(__file__).parent / "pictures"
@@ -31,6 +33,17 @@ def main() -> None:
         rev, x1, "sde_dpmpp_2m", steps=19, clock="karras", seed=0, denoise=True, save="last"
     )
     diffsde.plot_images(best.images(), PICTURES / "digits.png", columns=8)
+
+    clothes = diffsde.load_pretrained("fashion-mnist")
+    label = torch.arange(30) % 10  # a column for each class
+    rev = diffsde.ReverseSDE(
+        clothes.sde, diffsde.classifier_free(clothes, label, 1.0), shape=clothes.shape
+    )
+    x1 = clothes.sde.prior_sample((30, *clothes.shape), seed=0)
+    best = diffsde.solve(
+        rev, x1, "sde_dpmpp_2m", steps=19, clock="karras", seed=0, denoise=True, save="last"
+    )
+    diffsde.plot_images(best.images(), PICTURES / "fashion.png", columns=10)
 
 
 if __name__ == "__main__":

@@ -330,10 +330,16 @@ def evaluate_samplers(
         bootstraps: as for `metrics.evaluate`.
 
     Raises:
-        InputError: there is no sampler, or there are too few images for a score.
+        InputError: there is no sampler, there are too few images for a score, or the model is
+            known to be of other data.
     """
     if not samplers:
         raise InputError("samplers: expected at least one")
+    if model.data not in (None, "mnist"):
+        raise InputError(
+            f"model = one trained on {model.data}: expected one of MNIST's digits, because its "
+            "images are scored by a classifier of digits"
+        )
     rows = []
     for sampler in samplers:
         drawn = sample_images(model, sampler, n, seed=seed, out=out, chunk=chunk, progress=progress)

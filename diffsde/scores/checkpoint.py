@@ -38,6 +38,7 @@ PRETRAINED = {
     "mnist": "mnist.safetensors",
     "mnist-tutorial": "mnist-tutorial.safetensors",
     "mnist-likelihood": "mnist-likelihood.safetensors",
+    "fashion-mnist": "fashion-mnist.safetensors",
 }
 
 _DATA_MEAN = "data_mean"
@@ -106,7 +107,8 @@ def save_model(model: ScoreModel, path: str | os.PathLike[str], **notes: Any) ->
         path: the file.
         notes: anything JSON can hold, kept in the metadata, such as the training recipe.
     """
-    description = {**describe_model(model), "notes": notes}
+    known = {} if model.data is None else {"data": model.data}
+    description = {**describe_model(model), "notes": known | notes}
     tensors = model.network.state_dict()
     if model.sde.data_mean is not None:
         tensors[_DATA_MEAN] = model.sde.data_mean
@@ -125,12 +127,23 @@ def load_model(path: str | os.PathLike[str]) -> ScoreModel:
         mean = tensors.pop(_DATA_MEAN, None)
         model = build_model(description, tensors)
         model.sde.centre(_checked_mean(mean, model.shape))
+        model.data = _data_of(description)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(
             f"{path}: not a model of this diffsde: its metadata or tensors do not fit "
             f"({type(error).__name__}: {error}). Was it written by `save_model`?"
         ) from error
     return model.eval()
+
+
+def _data_of(description: Any) -> str | None:
+    """The name of the data set in a model's notes, or in those of the first of several runs."""
+    notes = description.get("notes")
+    runs = notes.get("mean_of") if isinstance(notes, dict) else None
+    if isinstance(runs, list) and runs:
+        notes = runs[0]
+    name = notes.get("data") if isinstance(notes, dict) else None
+    return name if isinstance(name, str) else None
 
 
 def load_pretrained(name: str = "mnist") -> ScoreModel:

@@ -36,6 +36,9 @@ class ScoreModel(nn.Module):
         preconditioning: a name from `PRECONDITIONINGS`, or one built with its arguments.
             "score", the default: the network is called as (x, t) and returns the score.
 
+    Attributes:
+        data: the name of the data set it was trained on, such as "mnist"; None if unknown.
+
     Coefficients are computed in x's dtype, the network in its own, so x may be float64.
     """
 
@@ -52,6 +55,7 @@ class ScoreModel(nn.Module):
         self.network, self.sde = network, sde
         self.shape: tuple[int, ...] = tuple(shape)
         self.preconditioning = make_preconditioning(preconditioning)
+        self.data: str | None = None
 
     @property
     def classes(self) -> int:

@@ -39,6 +39,7 @@ def initial_model(
         model = _fresh_model(data, recipe, sde)
     else:
         model = _copied_model(start_from, data, recipe)
+    model.data = data.name
     if model.sde.data_mean is None:
         model.sde.centre(data.mean())
     return model

@@ -42,6 +42,7 @@ BAD = [
         (f"{command} --model nope.safetensors", 1, ("--model nope.safetensors", "no such file"))
         for command in ("sample", "gallery", "explore", "evaluate", "likelihood", "work-precision")
     ),
+    ("evaluate --model fashion-mnist", 2, ("--model one trained on fashion-mnist", "digits")),
     *(
         (f"{command} --method dpmpp_2m --method nope", 2, ("nope", "Valid names"))
         for command in ("sample", "explore", "evaluate", "work-precision")

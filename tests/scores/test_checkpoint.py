@@ -162,7 +162,11 @@ def test_damaged_bytes_raise_only_our_errors(tmp_path: Path) -> None:
 def test_shipped_models_load_and_denoise(name: str) -> None:
     model = load_pretrained(name)
     assert model.shape == (1, 28, 28)
-    x = load_images("mnist", train=False).images[:16].float() / 255
+    assert model.data == name.removesuffix("-tutorial").removesuffix("-likelihood")
+    if name == "fashion-mnist":  # its images do not ship: the mean of the data will do
+        x = model.sde.data_mean.expand(16, -1, -1, -1)  # type: ignore[union-attr]
+    else:
+        x = load_images("mnist", train=False).images[:16].float() / 255
     std = model.sde.marginal_std(0.3)
     noisy = x + std * torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
