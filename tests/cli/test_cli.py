@@ -92,7 +92,7 @@ def test_explore_puts_solvers_side_by_side_on_one_noise(tmp_path: Path, tiny: Pa
     assert f"wrote {page}" in done.stdout
     (data,) = re.findall(r'type="application/json">(.*?)</script>', page.read_text("utf-8"), re.S)
     one, other = json.loads(data)["runs"]
-    assert (one["method"], other["method"]) == ("euler", "heun2")
+    assert (one["method"], other["method"]) == ("SDE · euler", "flow · heun2")
     assert one["span"][0] == other["span"][0]
     size = 2 * 28 * 28 * 4 // 3  # base64 letters of the first state
     assert one["states"][:size] == other["states"][:size]

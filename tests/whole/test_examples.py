@@ -12,12 +12,17 @@ import pytest
 from matplotlib import pyplot
 from PIL import Image
 
+import diffsde
+from tests.whole.test_docs import small_model
+
 EXAMPLES = [
     script
     for script in sorted((Path(__file__).parents[2] / "examples").glob("*.py"))
     if not script.stem.startswith("course_")  # notebooks: see test_course
 ]
 QUICK = {"train_mnist": ["--quick"]}  # the others take seconds as they are
+# These take half a minute with the shipped network, with which the site's build runs them.
+SLOW = {"bands", "compare_solvers"}
 PICTURES = {".png", ".gif"}
 
 
@@ -27,6 +32,8 @@ def test_example(script: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     here.mkdir()
     monkeypatch.chdir(here)
     monkeypatch.setattr(sys, "argv", [script.name, "--out", str(out), *QUICK.get(script.stem, [])])
+    if script.stem in SLOW:
+        monkeypatch.setattr(diffsde, "load_pretrained", lambda name="mnist": small_model())
     with matplotlib.rc_context({"backend": "agg"}):
         runpy.run_path(str(script), run_name="__main__")
         pyplot.close("all")
