@@ -27,7 +27,6 @@ from diffsde.cli.options import (
     Seed,
     Threads,
 )
-from diffsde.cli.outputs import check_file, check_folder
 from diffsde.cli.picking import (
     check_clock,
     pick_model,
@@ -38,6 +37,7 @@ from diffsde.cli.picking import (
 )
 from diffsde.cli.report import compute_with, reported, resumable
 from diffsde.errors import InputError
+from diffsde.system.files import check_file, check_folder
 from diffsde.system.packages import optional_package
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def evaluate(
     Example: diffsde evaluate --method sde_dpmpp_2m --method dpmpp_2m --steps 9 --steps 19
     """
     with reported(as_json) as report:
-        check_folder(out)
+        check_folder(out, "out")
         compute_with(threads)
         check_clock(clock)
         samplers = [
@@ -160,7 +160,7 @@ def likelihood(
     Example: diffsde likelihood --model mnist-likelihood --eps 1e-8 --n 256
     """
     with reported(as_json) as report:
-        check_file(out)
+        check_file(out, "out")
         compute_with(threads)
         score = pick_model(model)
         if not 0 < eps < score.sde.T:
@@ -217,7 +217,7 @@ def work_precision(
     Example: diffsde work-precision --method heun2 --method dpmpp_2m --clock karras
     """
     with reported(as_json) as report:
-        check_folder(out)
+        check_folder(out, "out")
         compute_with(threads)
         solvers = pick_rivals(method or ["dpmpp_2m", "unipc", "heun2", "midpoint"], kind)
         for name in clock or []:

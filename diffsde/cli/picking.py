@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import diffsde
 from diffsde.cli.command import clock_names, kind_names, model_names
@@ -21,6 +21,7 @@ __all__ = [
     "Plan",
     "check_clock",
     "pick_model",
+    "pick_plans",
     "pick_rivals",
     "pick_score",
     "pick_solver",
@@ -110,6 +111,22 @@ def pick_solvers(
         if solver in picked[:number]:
             raise InputError(f"--method {solver.name} of kind {solver.kind}: given twice")
     return picked
+
+
+def pick_plans(
+    model: str,
+    methods: Sequence[str] | None,
+    kinds: Sequence[str] | None,
+    clock: str,
+    label: int | None,
+    guidance: float,
+    **settings: Any,
+) -> tuple[diffsde.ScoreModel, list[Plan]]:
+    """The model, and the plan of each solver by name (euler if none is given); see `plans`."""
+    solvers = pick_solvers(methods or ["euler"], kinds)
+    check_clock(clock)
+    score = pick_model(model)
+    return score, plans(score, solvers, pick_score(score, label, guidance), **settings)
 
 
 def plans(

@@ -31,12 +31,12 @@ from diffsde.cli.options import (
     Seed,
     Threads,
 )
-from diffsde.cli.outputs import check_file, check_folder
-from diffsde.cli.picking import check_clock, pick_model, pick_score, pick_solvers, plans
+from diffsde.cli.picking import pick_model, pick_plans, pick_score
 from diffsde.cli.pictures import Pictures, check_page
 from diffsde.cli.report import compute_with, reported
 from diffsde.cli.solving import solve_all
 from diffsde.errors import DiffSDEError
+from diffsde.system.files import check_file, check_folder
 
 __all__ = ["explore", "gallery", "sample"]
 
@@ -61,7 +61,7 @@ def gallery(
     Example: diffsde gallery --out gallery --steps 500
     """
     with reported(as_json) as report:
-        check_folder(out)
+        check_folder(out, "out")
         compute_with(threads)
         score = pick_model(model)
         one_class = pick_score(score, label, guidance)
@@ -145,19 +145,16 @@ def sample(
     diffsde sample --method euler --kind sde --kind ode --format mp4 --dark
     """
     with reported(as_json) as report:
-        check_folder(out)
+        check_folder(out, "out")
         form = film or (FilmFormat.gif if animation else None)
         compute_with(threads)
-        solvers = pick_solvers(method or ["euler"], kind)
-        check_clock(clock)
-        score = pick_model(model)
+        score, chosen = pick_plans(
+            model, method, kind, clock, label, guidance,
+            eta=eta, adaptive=adaptive, rtol=rtol, atol=atol,
+        )  # fmt: skip
         pictures = Pictures.checked(
             out, score.shape, film=form and form.value, fps=fps, paths=paths, size=size, dark=dark
         )
-        chosen = plans(
-            score, solvers, pick_score(score, label, guidance),
-            eta=eta, adaptive=adaptive, rtol=rtol, atol=atol,
-        )  # fmt: skip
         solved = solve_all(
             chosen,
             score.sde.prior_sample((n, *score.shape), seed=seed),
@@ -214,13 +211,10 @@ def explore(
     diffsde explore --label 7 --guidance 2 --estimates
     """
     with reported(as_json) as report:
-        check_file(out)
+        check_file(out, "out")
         compute_with(threads)
-        solvers = pick_solvers(method or ["euler"], kind)
-        check_clock(clock)
-        score = pick_model(model)
-        chosen = plans(
-            score, solvers, pick_score(score, label, guidance),
+        score, chosen = pick_plans(
+            model, method, kind, clock, label, guidance,
             eta=eta, adaptive=adaptive, rtol=rtol, atol=atol,
         )  # fmt: skip
         check_page(n, score.shape, len(chosen), estimates)

@@ -10,10 +10,10 @@ import typer
 
 import diffsde
 from diffsde.cli.options import AsJson, Out, Quiet, Threads
-from diffsde.cli.outputs import check_folder
 from diffsde.cli.picking import pick_model
 from diffsde.cli.report import compute_with, reported
 from diffsde.errors import InputError
+from diffsde.system.files import check_folder
 
 __all__ = ["train"]
 
@@ -100,7 +100,7 @@ def train(
     torchrun --nproc_per_node 2 -m diffsde train --out runs/second
     """
     with reported(as_json) as report:
-        check_folder(out)
+        check_folder(out, "out")
         compute_with(threads)
         chosen = _recipe_options(context.params)
         base = _recipe(recipe)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from diffsde.errors import InputError
 
-__all__ = ["remove_leftovers", "writable_folder", "written_whole"]
+__all__ = ["check_file", "check_folder", "remove_leftovers", "written_whole"]
 
 _UNFINISHED = "unfinished"
 
@@ -41,29 +41,55 @@ def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def writable_folder(path: str | os.PathLike[str], name: str) -> Path:
-    """The folder, created if necessary, once it has been seen that files can be written to it.
+def check_folder(path: str | os.PathLike[str], name: str) -> Path:
+    """The folder, once it has been seen that files can be written to it; nothing is created.
 
     Args:
-        path: the folder.
+        path: the folder, which need not exist.
         name: what the caller calls it, for the error.
 
     Raises:
         InputError: a file is in the way, or nothing can be written there.
     """
     folder = Path(path)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return folder
-    except (FileExistsError, NotADirectoryError) as error:
+    existing = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+    if not existing.is_dir():
         raise InputError(
-            f"{name} = {folder}: a file is in the way of this folder. Move it, or give another name"
-        ) from error
+            f"{name} = {folder}: a file is in the way, so diffsde cannot write there; give a folder"
+        )
+    _check_writable(folder, existing, name)
+    return folder
+
+
+def check_file(path: str | os.PathLike[str], name: str) -> Path:
+    """The file, once it has been seen that it can be written; nothing is created.
+
+    Args:
+        path: the file, whose folder must exist.
+        name: what the caller calls it, for the error.
+
+    Raises:
+        InputError: a folder is in the way, there is no folder for it, or it cannot be written.
+    """
+    file = Path(path)
+    if file.is_dir():
+        raise InputError(
+            f"{name} = {file}: a folder is in the way; give a file, such as {file}/NAME"
+        )
+    if not file.parent.is_dir():
+        raise InputError(f"{name} = {file}: no folder {file.parent}; make it first")
+    _check_writable(file, file.parent, name)
+    return file
+
+
+def _check_writable(path: Path, folder: Path, name: str) -> None:
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
     except OSError as error:
         raise InputError(
-            f"{name} = {folder}: nothing can be written to this folder ({error.strerror}). Change "
-            "its permissions, or give another folder"
+            f"{name} = {path}: nothing can be written there, because diffsde cannot write in "
+            f"{folder} ({error.strerror})"
         ) from error
 
 

@@ -22,7 +22,7 @@ from diffsde.scores.model import ScoreModel
 from diffsde.solvers.catalogue import find_solver
 from diffsde.solvers.solving import solve
 from diffsde.solvers.trajectory import Trajectory
-from diffsde.system.files import writable_folder, written_whole
+from diffsde.system.files import check_folder, written_whole
 from diffsde.system.numbers import whole_number
 from diffsde.views.animation import animate
 from diffsde.views.explorer import write_html
@@ -121,7 +121,7 @@ def write_gallery(
     seed = checked_seed(seed)
     if model.shape[0] not in (1, 3):
         raise InputError(f"model.shape = {model.shape}: expected images with 1 or 3 channels")
-    gallery = _Gallery(writable_folder(out, "out"), dark, f"steps={steps}, n={n}, seed={seed}")
+    gallery = _Gallery(check_folder(out, "out"), dark, f"steps={steps}, n={n}, seed={seed}")
     try:
         x1 = model.sde.prior_sample((n, *model.shape), seed=seed)
         gallery.start(0.5 + x1 / (4 * model.sde.prior_std))
