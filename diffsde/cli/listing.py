@@ -2,8 +2,7 @@ r"""The command `solvers`, which lists them."""
 
 from __future__ import annotations
 
-from dataclasses import fields
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -22,6 +21,8 @@ def solvers(
 
     Example: diffsde solvers sde
     """
+    from diffsde.solvers.catalogue import facts_of  # torch loads when the command runs
+
     with reported(as_json) as report:
         rows = diffsde.list_solvers(kind)
         texts = [
@@ -29,20 +30,12 @@ def solvers(
             for title, name in (("Reverse SDE", "sde"), ("Probability flow", "ode"))
             if (chosen := [row for row in rows if row.kind == name])
         ]
-        report.say("\n".join(texts), solvers=[_facts(row) for row in rows])
-
-
-def _facts(row: diffsde.solvers.Solver) -> dict[str, Any]:
-    """The fields of a row that tell a reader something; the others are functions."""
-    return {entry.name: getattr(row, entry.name) for entry in fields(row) if entry.repr}
+        report.say("\n".join(texts), solvers=[facts_of(row) for row in rows])
 
 
 def _table(rows: list[diffsde.solvers.Solver]) -> str:
-    head = ("name", "family", "order", "evaluations", "steps", "advice")
-    return text_table(head, [_cells(row) for row in rows])
+    from diffsde.solvers.catalogue import HEAD, cells_of
 
-
-def _cells(row: diffsde.solvers.Solver) -> tuple[str, ...]:
-    cost = "varies" if row.evaluations is None else f"{row.evaluations:g}"
-    steps = "its own" if row.adaptive else "fixed"
-    return row.name, row.family, f"{row.order:g}", cost, steps, row.advice
+    kind = HEAD.index("kind")  # it is the title
+    head, *lines = ((*cells[:kind], *cells[kind + 1 :]) for cells in (HEAD, *map(cells_of, rows)))
+    return text_table(head, lines)

@@ -11,22 +11,29 @@ from diffsde.solvers import methods  # noqa: F401  (fills the registry)
 from diffsde.solvers.registry import REGISTRY, Solver
 from diffsde.system.tables import Table
 
-__all__ = ["SolverList", "find_solver", "list_solvers"]
+__all__ = ["HEAD", "SolverList", "cells_of", "facts_of", "find_solver", "list_solvers"]
+
+
+HEAD = ("name", "kind", "family", "order", "evaluations", "steps", "advice")
 
 
 class SolverList(Table, list[Solver]):
     """A list of solvers that shows itself as a table."""
 
     def _lines(self) -> Sequence[Sequence[str]]:
-        head = ("name", "kind", "family", "order", "evaluations", "steps", "advice")
-        return [head, *map(_cells, self)]
+        return [HEAD, *map(cells_of, self)]
 
     def _records(self) -> Iterable[dict[str, Any]]:
-        shown = [entry.name for entry in fields(Solver) if entry.repr]
-        return [{name: getattr(row, name) for name in shown} for row in self]
+        return map(facts_of, self)
 
 
-def _cells(row: Solver) -> tuple[str, ...]:
+def facts_of(row: Solver) -> dict[str, Any]:
+    """The fields of a row that tell a reader something; the others are functions."""
+    return {entry.name: getattr(row, entry.name) for entry in fields(row) if entry.repr}
+
+
+def cells_of(row: Solver) -> tuple[str, ...]:
+    """A row of the table that people read, below its `HEAD`."""
     cost = "varies" if row.evaluations is None else f"{row.evaluations:g}"
     steps = "its own" if row.adaptive else "fixed"
     return row.name, row.kind, row.family, f"{row.order:g}", cost, steps, row.advice
