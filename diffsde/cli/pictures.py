@@ -107,11 +107,6 @@ def _check_fps(fps: float, film: str | None) -> None:
         raise InputError(f"--fps {fps:g} is for a film: give --animate or --format too")
     if not (0 < fps < math.inf):
         raise InputError(f"--fps {fps:g}: expected frames per second, more than 0")
-    if film == "gif" and fps > _GIF_FPS:
-        raise InputError(
-            f"--fps {fps:g}: GIF players show at most {_GIF_FPS} frames per second; give less, or "
-            "--format mp4"
-        )
 
 
 def _zoom(size: int, shape: Sequence[int]) -> int:

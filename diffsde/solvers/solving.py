@@ -168,6 +168,7 @@ def solve(
     request.check_tolerances()
     if solver.loses_law and dynamics.semilinear is not None and not grad:
         words = f"{solver.name} ends in another law than that of {dynamics.name}"
+        # Level 1 is this function, and 2 its decorator.
         warnings.warn(f"{words}: {solver.loses_law}", UserWarning, stacklevel=3)
     with torch.set_grad_enabled(bool(request.grad)):
         if chunk is None:

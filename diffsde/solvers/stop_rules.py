@@ -2,6 +2,7 @@ r"""Stop rules: what ends a solve before its time."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
@@ -54,7 +55,7 @@ class StopRules:
             if rules.get(name) is not None:
                 rules[name] = whole_number(rules[name], name)
         if rules.get("max_seconds") is not None:
-            rules["max_seconds"] = real_number(rules["max_seconds"], "max_seconds", "seconds > 0")
-            if rules["max_seconds"] <= 0:
-                raise InputError(f"max_seconds = {rules['max_seconds']}: expected seconds > 0")
+            least = math.ulp(0.0)  # the smallest number above 0
+            seconds = real_number(rules["max_seconds"], "max_seconds", "seconds > 0", least)
+            rules["max_seconds"] = seconds
         return cls(**rules)

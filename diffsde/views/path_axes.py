@@ -19,6 +19,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from numpy.typing import NDArray
 from torch import Tensor
 
+from diffsde.equations.counted import largest_magnitude
 from diffsde.errors import InputError, name_list
 from diffsde.solvers.trajectory import Trajectory
 from diffsde.views.figures import Array, asinh_axis, time_axis, times_of, values_of
@@ -105,11 +106,10 @@ class PathAxes:
 
 def largest(states: Tensor) -> float:
     """The largest finite magnitude; 0 if there is none."""
-    states = states.detach()
-    low, high = states.aminmax()
-    if not np.isfinite(float(high - low)):
-        low, high = states.nan_to_num(posinf=0, neginf=0).aminmax()
-    return max(-float(low), float(high))
+    found = largest_magnitude(states)
+    if np.isfinite(found):
+        return found
+    return largest_magnitude(states.detach().nan_to_num(posinf=0, neginf=0))
 
 
 def _data_extent(sols: Sequence[Trajectory]) -> float:
