@@ -16,8 +16,8 @@ The folders are the architecture. Each may import those below it, and none above
     training       a score from data
     analysis       what solves can tell: likelihoods, latents, checks, budgets
     views          from a trajectory to something one looks at
-    solvers        a problem and a method's name make a trajectory
     scores         what is learned or known of the data
+    solvers        a problem and a method's name make a trajectory
     equations      what is solved
     noise          random numbers by address, and Brownian motion
     data, system   images to learn from; files, digests, processes

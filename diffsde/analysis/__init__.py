@@ -1,6 +1,6 @@
 r"""Analysis: what one can learn from solves.
 
-This folder may import `views`, `solvers` and everything below them.
+This folder may import `views` and the folders below it.
 
     checking             is a reverse problem right?
     check_marginals      the marginals of its samples

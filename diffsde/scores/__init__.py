@@ -1,6 +1,6 @@
 r"""Scores: what is learned or known about the data.
 
-This folder may import `equations` and the folders below it.
+This folder may import `solvers` and the folders below it, so that a model can draw samples.
 
     model            a network with its SDE: a score and a denoiser
     preconditioning  what a network is given, and what its output means

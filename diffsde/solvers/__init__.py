@@ -1,7 +1,7 @@
 r"""Solvers: a problem and a method's name make a trajectory.
 
-This folder may import `scores`, `equations` and what lies below them. In fact it imports only
-`equations` and `noise`, because a solver knows neither networks nor pictures.
+This folder may import `equations` and the folders below it. A solver knows neither networks nor
+pictures.
 
     solving        `solve`, one door to every solver
     arguments, counts, request   what was asked for, checked

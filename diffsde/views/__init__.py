@@ -1,6 +1,6 @@
 r"""Views: trajectories as plots, films, pages and arrays.
 
-This folder may import `solvers` and the folders below it. Every plot returns its matplotlib
+This folder may import `scores` and the folders below it. Every plot returns its matplotlib
 figure. With `path` it also writes the figure, in the format of the path's suffix. With `ax` it
 draws into the caller's axes instead of a figure of its own. With `dark` it uses the dark theme.
 
