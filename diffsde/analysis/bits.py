@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from diffsde.analysis.density_flow import DensityFlow, check_flow, random_probes
-from diffsde.analysis.likelihood import log_likelihood
+from diffsde.analysis.likelihood import level_bits, log_likelihood
 from diffsde.equations.graphs import ordinary, ordinary_mode
 from diffsde.equations.reverse import ProbabilityFlow
 from diffsde.errors import InputError
@@ -148,7 +148,8 @@ def bits_by_noise(
     peak = math.log(math.sqrt(2 * math.pi))  # −log of the standard normal density at its mean
     latents = -float(sde.prior_logp(sol.final[:, :dims]).mean()) / dims
     return BitsByNoise(
-        floor=8 + (peak + float(sde.marginal_std(times[0]).log())) / math.log(2),
+        floor=level_bits(flow.data_range)
+        + (peak + float(sde.marginal_std(times[0]).log())) / math.log(2),
         latents=(latents - peak - math.log(sde.prior_std)) / math.log(2),
         levels=levels,
         bits=trace / math.log(2),

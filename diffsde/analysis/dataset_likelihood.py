@@ -15,6 +15,7 @@ from torch import Tensor
 
 from diffsde.analysis.density_flow import check_flow
 from diffsde.analysis.likelihood import bits_per_dim, dequantise, log_likelihood
+from diffsde.equations.ranges import UNIT, Range
 from diffsde.equations.reverse import ProbabilityFlow
 from diffsde.errors import InputError
 from diffsde.solvers.settings import full_settings
@@ -41,16 +42,18 @@ class LikelihoodSummary(Table):
         log_prob: (N,) log-likelihoods in nats.
         dims: values in an image.
         nfe: evaluations of the score, summed over all chunks.
+        data_range: the values of black and of white in the flow's data.
     """
 
     log_prob: Tensor
     dims: int
     nfe: int
+    data_range: Range = UNIT
 
     @property
     def bits_per_dim(self) -> Tensor:
         """(N,) bits for each value."""
-        return bits_per_dim(self.log_prob, self.dims)
+        return bits_per_dim(self.log_prob, self.dims, self.data_range)
 
     @property
     def mean(self) -> float:
@@ -91,7 +94,8 @@ def evaluate_likelihood(
 
     Args:
         flow: see `log_likelihood`.
-        images: (N, C, H, W), 8-bit images scaled to [0, 1].
+        images: (N, C, H, W), 8-bit images scaled to [0, 1], whatever the range of the flow's
+            data is.
         path: results file, written after every chunk. If it exists, the evaluation continues
             from it, if it was written by the same flow with the same images and settings. Its
             score must be one that can be described: see `diffsde.system.description`.
@@ -119,15 +123,16 @@ def evaluate_likelihood(
     with tqdm(**counts, unit="image", disable=not progress) as bar:
         while len(done) < len(images):
             part = images[len(done) : len(done) + chunk]
-            x = dequantise(part, seed=seed, first=len(done))
+            x = dequantise(part, seed=seed, first=len(done), data_range=flow.data_range)
             found = log_likelihood(flow, x, seed=seed, first=len(done), **settings)
             done, nfe = torch.cat([done, found.log_prob.double().cpu()]), nfe + found.nfe
             if path is not None:
                 tensors = {"log_prob": done, "nfe": torch.tensor(nfe)}
                 write_tensors(path, tensors, {"likelihood": description})
             bar.update(len(part))
-            bar.set_postfix_str(f"{bits_per_dim(done, part[0].numel()).mean():.4f} bits/dim")
-    return LikelihoodSummary(done, images[0].numel(), nfe)
+            so_far = LikelihoodSummary(done, images[0].numel(), nfe, flow.data_range)
+            bar.set_postfix_str(f"{so_far.mean:.4f} bits/dim")
+    return LikelihoodSummary(done, images[0].numel(), nfe, flow.data_range)
 
 
 _DEFAULTS = {
@@ -157,6 +162,7 @@ def _description(
         "flow": digest_of(whole, "flow"),
         "chunk": chunk,
         "seed": seed,
+        **({} if flow.data_range == UNIT else {"data_range": list(flow.data_range)}),
         **described_settings({**settings, **full_settings(kind="ode", **own), "save": "last"}),
         **surroundings(),
     }

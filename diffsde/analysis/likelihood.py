@@ -43,17 +43,27 @@ from torch import Tensor
 from diffsde.analysis.density_flow import DensityFlow, check_flow, random_probes, unit_probes
 from diffsde.data.images import LEVELS, within_levels
 from diffsde.equations.graphs import ordinary_mode
+from diffsde.equations.ranges import UNIT, Range, from_unit
 from diffsde.equations.reverse import ProbabilityFlow
 from diffsde.errors import InputError
 from diffsde.noise.seeds import NormalTable, checked_seed
 from diffsde.system.tables import Table
 
-__all__ = ["Likelihood", "bits_per_dim", "dequantise", "log_likelihood"]
+__all__ = ["Likelihood", "bits_per_dim", "dequantise", "level_bits", "log_likelihood"]
 
 
-def bits_per_dim(log_prob: Tensor, dims: int) -> Tensor:
-    """Bits for each value, for a density in nats of images of 256 levels: see the module."""
-    return math.log2(LEVELS) - log_prob / (dims * math.log(2))
+def bits_per_dim(log_prob: Tensor, dims: int, data_range: Range = UNIT) -> Tensor:
+    """Bits for each value, for a density in nats of images of 256 levels: see the module.
+
+    The density is that of images in `data_range`, so a level is 256 times narrower than that.
+    """
+    return level_bits(data_range) - log_prob / (dims * math.log(2))
+
+
+def level_bits(data_range: Range) -> float:
+    """−log₂ of the width of one of 256 levels: 8 for images in [0, 1], and 7 in [−1, 1]."""
+    low, high = data_range
+    return math.log2(LEVELS) - math.log2(high - low)
 
 
 @dataclass(frozen=True, repr=False)
@@ -66,17 +76,19 @@ class Likelihood(Table):
             exact trace, NaN for a single probe, from which it cannot be estimated.
         latents: x(T), of x's shape (B, …): where the flow takes the images.
         nfe: evaluations of the score.
+        data_range: the values of black and of white of these images.
     """
 
     log_prob: Tensor
     stderr: Tensor
     latents: Tensor
     nfe: int
+    data_range: Range = UNIT
 
     @property
     def bits_per_dim(self) -> Tensor:
-        """(B,) bits for each value, for images in [0, 1] of 256 levels: see the module."""
-        return bits_per_dim(self.log_prob, self.latents[0].numel())
+        """(B,) bits for each value, for images of 256 levels: see the module."""
+        return bits_per_dim(self.log_prob, self.latents[0].numel(), self.data_range)
 
     def _records(self) -> list[dict[str, Any]]:
         names = ["log_prob", "stderr", *(["bits_per_dim"] if self.latents.dim() == 4 else [])]
@@ -119,7 +131,8 @@ def log_likelihood(
 
     Args:
         flow: the probability flow; its score must be differentiable in x.
-        x: (B, C, H, W) or (B, D); pass 8-bit images through `dequantise` first.
+        x: (B, C, H, W) or (B, D), in the range of the score's data; pass 8-bit images through
+            `dequantise` first.
         exact: compute the exact trace, with D products with the Jacobian for each evaluation.
         probes: number of Hutchinson's probes for each sample; two or more give `stderr`.
         probe: "rademacher" or "gaussian". Rademacher signs have the smaller variance.
@@ -153,7 +166,8 @@ def log_likelihood(
         latents, integrals = sol.final[:, :dims], dims * sol.final[:, dims:]
         log_prob = flow.sde.prior_logp(latents) + integrals.mean(1)
         stderr = _stderr(integrals, exact=exact)
-    return Likelihood(log_prob, stderr, latents.reshape(x.shape), sol.stats.nfe)
+    latents = latents.reshape(x.shape)
+    return Likelihood(log_prob, stderr, latents, sol.stats.nfe, flow.data_range)
 
 
 def _check_grad(grad: bool, flow: ProbabilityFlow, x: Tensor) -> None:
@@ -178,10 +192,17 @@ def _stderr(integrals: Tensor, *, exact: bool) -> Tensor:
     return integrals.std(1) / math.sqrt(integrals.shape[1])
 
 
-def dequantise(images: Tensor, *, seed: int | None = None, first: int = 0) -> Tensor:
+def dequantise(
+    images: Tensor, *, seed: int | None = None, first: int = 0, data_range: Range = UNIT
+) -> Tensor:
     """Turn images k / 255 in [0, 1] into (k + u) / 256 of the same shape, u uniform on [0, 1).
 
     The u of image i depends on (seed, first + i) only.
+
+    Args:
+        images: (B, C, H, W), in 256 levels.
+        seed, first: of the u.
+        data_range: where the result is wanted, such as `flow.data_range`; [0, 1] if left out.
 
     Raises:
         InputError: a value is outside [0, 1].
@@ -194,4 +215,4 @@ def dequantise(images: Tensor, *, seed: int | None = None, first: int = 0) -> Te
     normal = NormalTable(checked_seed(seed), "dequantise").rows(
         samples, 0, images.shape[1:], torch.float64
     )
-    return within_levels(images, torch.special.ndtr(normal).to(images))
+    return from_unit(within_levels(images, torch.special.ndtr(normal).to(images)), data_range)

@@ -78,7 +78,7 @@ class _FinalImages:
                 problem(model.sde, model, model.shape),
                 model.sde.prior_sample((self.batch, *model.shape), seed=seed), method,
                 steps=_STEPS, clock="karras", seed=seed, save="last", denoise=True,
-            ).final.clamp(0, 1)
+            ).images()
             for problem, method in kinds
             for seed in self.seeds
         ]  # fmt: skip

@@ -31,12 +31,12 @@ from diffsde.cli.picking import (
     check_clock,
     pick_model,
     pick_rivals,
-    pick_score,
     pick_solvers,
     plans,
 )
 from diffsde.cli.report import compute_with, reported, resumable
 from diffsde.errors import InputError
+from diffsde.scores.usual import CLOCK
 from diffsde.system.files import check_file, check_folder
 from diffsde.system.packages import optional_package
 
@@ -53,7 +53,7 @@ def evaluate(
     steps: Annotated[
         list[int] | None, typer.Option(min=1, help="Number of steps (19); repeatable.")
     ] = None,
-    clock: Clock = "karras",
+    clock: Clock = CLOCK,
     kind: Kind = None,
     denoise: Denoise = True,
     classes: Annotated[
@@ -223,7 +223,7 @@ def work_precision(
         for name in clock or []:
             check_clock(name)
         score = pick_model(model)
-        chosen = plans(score, solvers, pick_score(score, label, guidance))
+        chosen = plans(score, solvers, score.of_class(label, guidance))
         table = diffsde.work_precision(
             chosen[0].problem, [solver.name for solver in solvers], budget or (10, 20, 40),
             n=n, seed=seed, clock=clock or "karras",

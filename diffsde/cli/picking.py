@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import diffsde
 from diffsde.cli.command import clock_names, kind_names, model_names
 from diffsde.errors import CheckpointError, InputError, name_list
+from diffsde.scores.usual import METHODS
 
 if TYPE_CHECKING:
     from diffsde.equations.reverse import Score
@@ -23,7 +24,6 @@ __all__ = [
     "pick_model",
     "pick_plans",
     "pick_rivals",
-    "pick_score",
     "pick_solver",
     "pick_solvers",
     "plans",
@@ -39,7 +39,8 @@ class Plan(NamedTuple):
 
     @property
     def name(self) -> str:
-        return f"{self.solver.kind}-{self.solver.name}"
+        kind, name = self.solver.kind, self.solver.name
+        return name if name.startswith(f"{kind}_") else f"{kind}-{name}"
 
 
 def pick_model(name: str) -> diffsde.ScoreModel:
@@ -52,26 +53,6 @@ def pick_model(name: str) -> diffsde.ScoreModel:
     return diffsde.load_pretrained(name)
 
 
-def pick_score(model: diffsde.ScoreModel, label: int | None = None, guidance: float = 1.0) -> Score:
-    """The model's score, or that of one of its classes."""
-    if not math.isfinite(guidance):
-        raise InputError(f"--guidance {guidance:g}: expected a finite number")
-    if label is None:
-        if guidance != 1:
-            raise InputError(f"--guidance {guidance:g} needs a class: give --label too")
-        return model
-    if not model.classes:
-        raise InputError(
-            f"--label {label}: this model takes no class labels; --model mnist does, and "
-            "`diffsde train --classes` trains others"
-        )
-    if label >= model.classes:
-        raise InputError(
-            f"--label {label}: expected 0 to {model.classes - 1}, this model's classes"
-        )
-    return diffsde.classifier_free(model, label, guidance)
-
-
 def check_clock(name: str) -> None:
     """Refuse a clock that there is not."""
     if name not in clock_names():
@@ -81,7 +62,7 @@ def check_clock(name: str) -> None:
 def pick_solver(method: str, kind: str | None) -> diffsde.solvers.Solver:
     """The solver of that name; if both kinds have one and none is asked for, the SDE's."""
     if kind is None:
-        kind = "ode" if _kinds_of(method) == {"ode"} else "sde"
+        kind = diffsde.solvers.usual_kind(method)
     if kind not in kind_names():
         raise InputError(f"--kind {kind}: expected sde or ode")
     return diffsde.solvers.find_solver(method, kind)
@@ -122,11 +103,16 @@ def pick_plans(
     guidance: float,
     **settings: Any,
 ) -> tuple[diffsde.ScoreModel, list[Plan]]:
-    """The model, and the plan of each solver by name (euler if none is given); see `plans`."""
-    solvers = pick_solvers(methods or ["euler"], kinds)
+    """The model, and the plan of each solver by name, or of the usual one; see `plans`."""
+    solvers = pick_solvers(methods, kinds) if methods else _usual_solvers(kinds)
     check_clock(clock)
     score = pick_model(model)
-    return score, plans(score, solvers, pick_score(score, label, guidance), **settings)
+    return score, plans(score, solvers, score.of_class(label, guidance), **settings)
+
+
+def _usual_solvers(kinds: Sequence[str] | None) -> list[diffsde.solvers.Solver]:
+    picked = (pick_solvers([METHODS.get(kind, kind)], [kind]) for kind in kinds or ["sde"])
+    return [solver for solvers in picked for solver in solvers]
 
 
 def plans(

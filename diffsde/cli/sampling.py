@@ -31,11 +31,12 @@ from diffsde.cli.options import (
     Seed,
     Threads,
 )
-from diffsde.cli.picking import pick_model, pick_plans, pick_score
+from diffsde.cli.picking import pick_model, pick_plans
 from diffsde.cli.pictures import Pictures, check_page
 from diffsde.cli.report import compute_with, reported
 from diffsde.cli.solving import solve_all
 from diffsde.errors import DiffSDEError
+from diffsde.scores.usual import CLOCK, STEPS
 from diffsde.system.files import check_file, check_folder
 
 __all__ = ["explore", "gallery", "sample"]
@@ -64,7 +65,7 @@ def gallery(
         check_folder(out, "out")
         compute_with(threads)
         score = pick_model(model)
-        one_class = pick_score(score, label, guidance)
+        one_class = score.of_class(label, guidance)
         try:
             report.written += diffsde.views.write_gallery(
                 out,
@@ -84,13 +85,14 @@ def gallery(
 def sample(
     method: Methods = None,
     steps: Annotated[
-        int | None, typer.Option(min=1, help="Number of steps; adaptive solvers need none.")
+        int | None,
+        typer.Option(min=1, help=f"Number of steps ({STEPS}); adaptive solvers need none."),
     ] = None,
     n: Number = 16,
     seed: Seed = 0,
     out: Out = Path("samples"),
     model: Model = "mnist",
-    clock: Clock = "t",
+    clock: Clock = CLOCK,
     kind: Kinds = None,
     adaptive: Adaptive = None,
     rtol: Rtol = None,
@@ -183,10 +185,10 @@ def explore(
     method: Methods = None,
     steps: Annotated[
         int, typer.Option(min=1, help="Steps of each solver, times of each path.")
-    ] = 200,
+    ] = STEPS,
     n: Number = 16,
     seed: Seed = 0,
-    clock: Clock = "t",
+    clock: Clock = CLOCK,
     out: OutFile = Path("explore.html"),
     model: Model = "mnist",
     kind: Kinds = None,

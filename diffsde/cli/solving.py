@@ -10,6 +10,7 @@ import diffsde
 from diffsde.cli.picking import Plan
 from diffsde.cli.report import Report
 from diffsde.errors import SolveError
+from diffsde.scores.usual import STEPS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -57,13 +58,20 @@ class Solved(NamedTuple):
 
 
 def solve_all(
-    plans: Sequence[Plan], x: Tensor, *, whole: bool, progress: bool, **settings: Any
+    plans: Sequence[Plan],
+    x: Tensor,
+    *,
+    steps: int | None,
+    whole: bool,
+    progress: bool,
+    **settings: Any,
 ) -> Solved:
     """Solve each plan from x (B, C, H, W), until one is stopped by Ctrl-C or by its numbers.
 
     Args:
         plans: what to solve, and by what.
         x: the noise that all start from.
+        steps: of each, or the usual number; an adaptive solver needs none.
         whole: keep the whole path, not only its end.
         progress: show a progress bar for each, with its name.
         settings: what `solve` takes beside.
@@ -76,7 +84,8 @@ def solve_all(
                 plan.problem,
                 x,
                 plan.solver.name,
-                save=_kept(plan, settings["steps"]) if whole else "last",
+                steps=STEPS if steps is None and not plan.adaptive else steps,
+                save=_kept(plan, steps) if whole else "last",
                 progress=bar,
                 **settings,
             )

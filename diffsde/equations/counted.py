@@ -13,6 +13,7 @@ A score may also say
 
     evaluations      how many evaluations of a network one call costs; 1 if it does not say
     data_scale       how large a number of its data may be; nothing is known if it does not say
+    data_range       the values of black and of white in its data; (0, 1) if it does not say
 
 and one that wraps another passes these on, by `says_of`.
 """
@@ -67,7 +68,7 @@ def prepared(fn: Callable[..., Tensor], times: Tensor) -> Sequence[Any]:
     return times.unbind() if prepare is None else prepare(times)
 
 
-def says_of(fn: Any, name: str, default: float) -> float:
+def says_of(fn: Any, name: str, default: Any) -> Any:
     """What a score says of itself, such as its `evaluations`; the default if it says nothing."""
     value = getattr(fn, name, None)
     return default if value is None else value

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from diffsde.equations.contract import ContractSDE, follows_contract
 from diffsde.equations.counted import AtTime, Counted, at_times
+from diffsde.equations.ranges import UNIT, Range
 from diffsde.errors import InputError
 
 __all__ = ["Dynamics", "Field", "Process", "Semilinear", "dynamics_of"]
@@ -93,6 +94,7 @@ class Dynamics:
         diffusion: g(t) of noise that depends on time alone; None for an ODE or for `own`.
         own: a user's SDE of torchsde's contract, whose noise may depend on the state; else None.
         shape: of one sample; None if any will do.
+        data_range: the values of black and of white, where samples are images.
         flat: whether the drift is given states (B, D); if not, they keep their shape.
         scale: how large a number of a state may well be: the prior's std or mean, or the data,
             whichever is largest; infinite if unknown.
@@ -112,6 +114,7 @@ class Dynamics:
     diffusion: Callable[[Tensor], Tensor] | None = None
     own: ContractSDE | None = None
     shape: tuple[int, ...] | None = None
+    data_range: Range = UNIT
     flat: bool = True
     scale: float = math.inf
     process: Process | None = None

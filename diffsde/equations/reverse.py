@@ -36,6 +36,7 @@ from diffsde.equations.counted import AtTime, Counted, at_times, says_of
 from diffsde.equations.dynamics import Dynamics, Field, Semilinear
 from diffsde.equations.forward import SDE, exact_time, expand
 from diffsde.equations.graphs import with_graph
+from diffsde.equations.ranges import UNIT, Range, checked_range
 from diffsde.errors import InputError
 from diffsde.system.numbers import whole_number
 from diffsde.system.one_line import class_of, one_line
@@ -79,6 +80,11 @@ class ReverseProblem(nn.Module):
     def interval(self) -> tuple[float, float]:
         """(T, ε): where t starts and ends."""
         return self.sde.T, self.sde.eps
+
+    @property
+    def data_range(self) -> Range:
+        """The values of black and of white, as the score says; (0, 1) if it says nothing."""
+        return checked_range(says_of(self.score, "data_range", UNIT))
 
     def score_at(self, x: Tensor, t: Tensor | float) -> Tensor:
         """The score, of x's shape, for a flat or an image-shaped x."""
@@ -140,6 +146,7 @@ class ReverseProblem(nn.Module):
             falls=True,
             diffusion=own.diffusion if self.stochastic else None,
             shape=self.shape,
+            data_range=self.data_range,
             scale=self._scale(),
             process=self.sde,
             semilinear=Semilinear(self.sde, Field(own.score_at, own.scores_at), self.eta),
@@ -151,7 +158,7 @@ class ReverseProblem(nn.Module):
         """How large a number of a state may well be, by all that is known."""
         data = self.data_scale
         if data is None:
-            data = says_of(self.score, "data_scale", 0.0)
+            data = float(says_of(self.score, "data_scale", 0.0))
         return max(self.sde.prior_std, self.sde.largest_mean, data)
 
     def __repr__(self) -> str:

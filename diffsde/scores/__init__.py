@@ -3,6 +3,9 @@ r"""Scores: what is learned or known about the data.
 This folder may import `solvers` and the folders below it, so that a model can draw samples.
 
     model            a network with its SDE: a score and a denoiser
+    drawing          what everyone does with a score: its problems, and samples
+    usual            what samples are drawn with if nobody says otherwise
+    labels           class labels of a batch
     preconditioning  what a network is given, and what its output means
     networks         networks by name
     score_unet       the tutorial's network

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from diffsde.equations.graphs import ordinary_mode
 from diffsde.equations.named import SDES
+from diffsde.equations.ranges import UNIT, checked_range
 from diffsde.errors import CheckpointError, InputError, name_list
 from diffsde.scores.model import ScoreModel
 from diffsde.scores.networks import NETWORKS, make_network
@@ -63,6 +64,7 @@ def describe_model(model: ScoreModel) -> dict[str, Any]:
             model.preconditioning, PRECONDITIONINGS, "diffsde.scores.PRECONDITIONINGS"
         ),
         "shape": list(model.shape),
+        **({} if model.data_range == UNIT else {"data_range": list(model.data_range)}),
     }
 
 
@@ -95,7 +97,7 @@ def build_model(description: Any, weights: Mapping[str, Tensor]) -> ScoreModel:
     preconditioning = PRECONDITIONINGS[parts["preconditioning"]["name"]](
         **parts["preconditioning"]["args"]
     )
-    return ScoreModel(network, sde, parts["shape"], preconditioning)
+    return ScoreModel(network, sde, parts["shape"], preconditioning, parts["data_range"])
 
 
 def save_model(model: ScoreModel, path: str | os.PathLike[str], **notes: Any) -> Path:
@@ -169,21 +171,23 @@ _LARGEST = {
 }
 _LARGEST_NUMBER = 1e12
 _MAY_BE_ZERO = {"classes"}
+_OLDER = {"preconditioning": {"name": "score", "args": {}}, "data_range": UNIT}
 
 
 def _checked_description(description: Any) -> dict[str, Any]:
-    """The description; the tutorial's preconditioning is added if an older file names none."""
+    """The description, with what older files take for granted."""
     if not isinstance(description, dict):
         raise ValueError(f"the description is a {type(description).__name__}, not an object")
-    parts = {"preconditioning": {"name": "score", "args": {}}, **description}
-    unknown = sorted(parts.keys() - {*_PARTS, "shape", "notes"})
+    parts = {**_OLDER, **description}
+    unknown = sorted(parts.keys() - {*_PARTS, *_OLDER, "shape", "notes"})
     if unknown:
         raise ValueError(f"unknown entries {unknown}")
     for what, registry in _PARTS.items():
         _check_part(what, parts.get(what), registry)
     shape = parts.get("shape")
-    if not (isinstance(shape, list) and len(shape) == 3 and all(_is_size(n, 8192) for n in shape)):
-        raise ValueError(f"shape = {shape!r:.80}: expected three positive integers")
+    if not (isinstance(shape, list) and len(shape) <= 3 and all(_is_size(n, 8192) for n in shape)):
+        raise ValueError(f"shape = {shape!r:.80}: expected up to three positive integers")
+    parts["data_range"] = checked_range(parts["data_range"])
     return parts
 
 

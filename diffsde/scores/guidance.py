@@ -33,12 +33,10 @@ from diffsde.equations.graphs import leaf, ordinary_mode, with_graph
 from diffsde.equations.reverse import Score
 from diffsde.errors import InputError
 from diffsde.scores.guided import Guided, Moment, moment_of, moments_at
-from diffsde.scores.model import labels_for
+from diffsde.scores.labels import Label, labels_for
 from diffsde.system.one_line import class_of
 
 __all__ = ["classifier_free", "classifier_guided"]
-
-Label = int | Tensor
 
 
 def classifier_guided(

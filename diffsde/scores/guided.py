@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from diffsde.equations.counted import prepared, says_of
 from diffsde.equations.graphs import ordinary
+from diffsde.equations.ranges import UNIT, Range
 from diffsde.equations.reverse import Score
 
 __all__ = ["Guided", "Moment", "moment_of", "moments_at"]
@@ -49,4 +50,10 @@ class Guided(nn.Module):
     @property
     def data_scale(self) -> float:
         """How large a number of the data may be; 0 if unknown."""
-        return says_of(self.score, "data_scale", 0.0)
+        return float(says_of(self.score, "data_scale", 0.0))
+
+    @property
+    def data_range(self) -> Range:
+        """The values of black and of white."""
+        found: Range = says_of(self.score, "data_range", UNIT)
+        return found

@@ -15,26 +15,34 @@ import torch
 from torch import Tensor, nn
 
 from diffsde.equations.forward import SDE, expand
-from diffsde.equations.graphs import ordinary, with_graph
+from diffsde.equations.graphs import with_graph
+from diffsde.equations.ranges import UNIT, Range, checked_range
 from diffsde.errors import InputError
+from diffsde.scores.drawing import Drawing
+from diffsde.scores.labels import labels_for
 from diffsde.scores.preconditioning import Coefficients, Preconditioning, make_preconditioning
+from diffsde.system.numbers import whole_number
 from diffsde.system.one_line import class_of, one_line
 
-__all__ = ["ScoreModel", "labels_for"]
+__all__ = ["ScoreModel", "checked_shape"]
+
+_MOST_AXES = 3
 
 
-class ScoreModel(nn.Module):
+class ScoreModel(Drawing):
     """A network together with the forward process it was trained on: a score and a denoiser.
 
     Args:
         network: the body, called as (input, label) with a label of shape (B,). The
             preconditioning decides what it is called with, and what its output means. A body
             with an attribute `classes` > 0 is called as (input, label, class_label) when a
-            class is given.
+            class is given. One with an attribute `axes` takes samples of that many axes only.
         sde: the forward process.
-        shape: (C, H, W) of one image.
+        shape: of one sample: (C, H, W) of an image, (C, L) of a signal, (D,) of a point.
         preconditioning: a name from `PRECONDITIONINGS`, or one built with its arguments.
             "score", the default: the network is called as (x, t) and returns the score.
+        data_range: the values of black and of white, in which its images are; (−1, 1) for the
+            models of many libraries.
 
     Attributes:
         data: the name of the data set it was trained on, such as "mnist"; None if unknown.
@@ -48,17 +56,18 @@ class ScoreModel(nn.Module):
         sde: SDE,
         shape: Sequence[int],
         preconditioning: str | Preconditioning = "score",
+        data_range: Range = UNIT,
     ) -> None:
         super().__init__()
-        if len(shape) != 3:
-            raise InputError(f"shape = {tuple(shape)}: expected (channels, height, width)")
         self.network, self.sde = network, sde
-        self.shape: tuple[int, ...] = tuple(shape)
+        self.shape: tuple[int, ...] = checked_shape(shape)
+        _check_axes(network, self.shape)
+        self.data_range = checked_range(data_range)
         self.preconditioning = make_preconditioning(preconditioning)
         self.data: str | None = None
 
     @property
-    def classes(self) -> int:
+    def classes(self) -> int:  # type: ignore[override]
         """How many classes the network knows; 0 if it takes no labels."""
         return getattr(self.network, "classes", 0)
 
@@ -66,7 +75,8 @@ class ScoreModel(nn.Module):
         size = sum(p.numel() for p in self.network.parameters())
         classes = f", {self.classes} classes" if self.classes else ""
         network = f"{class_of(self.network)} of {size:,} parameters{classes}"
-        return f"ScoreModel({network}, {one_line(self.sde)}, shape={self.shape})"
+        scale = "" if self.data_range == UNIT else f", data_range={self.data_range}"
+        return f"ScoreModel({network}, {one_line(self.sde)}, shape={self.shape}{scale})"
 
     def coefficients(self, t: Tensor) -> Coefficients:
         """What depends on time alone, at times t of any shape: for the network, and its meaning."""
@@ -86,7 +96,7 @@ class ScoreModel(nn.Module):
     def forward(
         self, x: Tensor, t: Tensor | float | Coefficients, class_label: Tensor | int | None = None
     ) -> Tensor:
-        """The score ∇ log p_t(x), of x's shape (B, C, H, W); t is a scalar or of shape (B,).
+        """The score ∇ log p_t(x), of x's shape (B, *shape); t is a scalar or of shape (B,).
 
         The `coefficients` at t may be given in its place, where they are known beforehand.
 
@@ -99,7 +109,7 @@ class ScoreModel(nn.Module):
     def denoise(
         self, x: Tensor, t: Tensor | float | Coefficients, class_label: Tensor | int | None = None
     ) -> Tensor:
-        """E[x(0) | x(t) = x], of x's shape: the best guess at the clean image."""
+        """E[x(0) | x(t) = x], of x's shape: the best guess at the clean sample."""
         output, c = self._body(x, t, class_label)
         return expand(c.denoised_skip, x) * x + expand(c.denoised_out, x) * output
 
@@ -133,16 +143,24 @@ class ScoreModel(nn.Module):
         return labels
 
 
-def labels_for(label: Tensor | int, x: Tensor) -> Tensor:
-    """A label, or one for each sample of x (B, …), as whole numbers of shape (B,).
+def checked_shape(shape: Sequence[int]) -> tuple[int, ...]:
+    """The shape of one sample: (D,), (C, L) or (C, H, W).
 
     Raises:
-        InputError: it is another number of labels, or they are not whole.
+        InputError: it is none.
     """
-    labels = ordinary(torch.as_tensor(label, device=x.device))
-    if labels.is_floating_point() or labels.shape not in ((), (len(x),)):
+    if not 1 <= len(shape) <= _MOST_AXES:
         raise InputError(
-            f"label of shape {tuple(labels.shape)}, {labels.dtype}: expected a whole number, or "
-            f"{len(x)} of them, one for each sample"
+            f"shape = {tuple(shape)}: expected that of one sample, (channels, height, width) of an "
+            "image, (channels, length) of a signal or (dimensions,) of a point"
         )
-    return labels.long().expand(len(x))
+    return tuple(whole_number(n, "shape") for n in shape)
+
+
+def _check_axes(network: nn.Module, shape: tuple[int, ...]) -> None:
+    axes = getattr(network, "axes", None)
+    if axes not in (None, len(shape)):
+        raise InputError(
+            f"shape = {shape} with {class_of(network)}: expected {axes} axes, as its layers take; "
+            "for points and signals choose another network"
+        )

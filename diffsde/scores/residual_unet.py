@@ -143,6 +143,7 @@ class ResidualUNet(nn.Module):
     Height and width must be multiples of 4: 28 and 32 are usual.
     """
 
+    axes = 3
     frequencies: Tensor
 
     def __init__(

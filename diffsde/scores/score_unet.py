@@ -67,6 +67,7 @@ class ScoreUNet(nn.Module):
     Images must be at least 18 pixels high and wide; 28 × 28 and 32 × 32 are usual.
     """
 
+    axes = 3
     min_size = 18  # three unpadded 3×3 convolutions with stride 2 must leave a pixel
 
     def __init__(

@@ -1,4 +1,8 @@
-from .catalogue import find_solver as find_solver, list_solvers as list_solvers
+from .catalogue import (
+    find_solver as find_solver,
+    list_solvers as list_solvers,
+    usual_kind as usual_kind,
+)
 from .registry import Solver as Solver, register as register
 from .solving import solve as solve
 from .state import SolveState as SolveState, Step as Step

@@ -11,7 +11,15 @@ from diffsde.solvers import methods  # noqa: F401  (fills the registry)
 from diffsde.solvers.registry import REGISTRY, Solver
 from diffsde.system.tables import Table
 
-__all__ = ["HEAD", "SolverList", "cells_of", "facts_of", "find_solver", "list_solvers"]
+__all__ = [
+    "HEAD",
+    "SolverList",
+    "cells_of",
+    "facts_of",
+    "find_solver",
+    "list_solvers",
+    "usual_kind",
+]
 
 
 HEAD = ("name", "kind", "family", "order", "evaluations", "steps", "advice")
@@ -72,6 +80,11 @@ def find_solver(name: str, kind: str) -> Solver:
             f"({'use a ProbabilityFlow' if kind == 'sde' else 'use a ReverseSDE'} for it). {valid}"
         )
     raise UnknownSolverError(f"no solver {name!r} for {words[kind]}: {valid}")
+
+
+def usual_kind(name: str) -> str:
+    """The kind of problem that a method is meant for, if nobody says: "sde" if it solves both."""
+    return "ode" if {kind for kind, row in REGISTRY if row == name} == {"ode"} else "sde"
 
 
 def _names(kind: str) -> Iterable[str]:

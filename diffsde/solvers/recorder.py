@@ -182,6 +182,7 @@ class Recorder:
             self._all_estimates(),
             torch.tensor(self._calls),
             dynamics.kind,
+            dynamics.data_range,
             _dense=dense,
             _resume=None if self.finished else partial(self._resume, self.last),
         )

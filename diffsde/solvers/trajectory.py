@@ -17,6 +17,7 @@ from typing import Any
 
 from torch import Tensor
 
+from diffsde.equations.ranges import UNIT, Range, checked_range, to_unit
 from diffsde.errors import CheckpointError, InputError
 from diffsde.system.numbers import whole_number
 from diffsde.system.tensorfile import read_tensors, write_tensors
@@ -60,6 +61,7 @@ class Trajectory:
         evaluations: (T,) how often the score had been evaluated when each state was reached,
             int64; None where nobody counted. The estimates `denoised` come after them.
         kind: what was solved, "sde" or "ode"; None where nobody said, as in older files.
+        data_range: the values of black and of white, where samples are images.
     """
 
     ts: Tensor
@@ -72,6 +74,7 @@ class Trajectory:
     denoised: Tensor | None = None
     evaluations: Tensor | None = None
     kind: str | None = None
+    data_range: Range = UNIT
     _dense: Callable[[Tensor, float], Tensor] | None = field(
         default=None, repr=False, compare=False
     )
@@ -188,7 +191,7 @@ class Trajectory:
                 "again; otherwise take `ys`, or look at them with plot_paths, which shows any "
                 "states, or with plot_plane, which shows points (B, 2)"
             )
-        return state.detach().float().clamp(0, 1)
+        return to_unit(state.detach().float(), self.data_range).clamp(0, 1)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write to a safetensors file, whole or not at all."""
@@ -196,6 +199,7 @@ class Trajectory:
         tensors |= {k: getattr(self, k) for k in _OPTIONAL if getattr(self, k) is not None}
         notes: dict[str, Any] = {"method": self.method, "kind": self.kind}
         notes |= {"stats": asdict(self.stats), "shape": list(self.shape)}
+        notes |= {"data_range": list(self.data_range)}
         return write_tensors(path, tensors, {"trajectory": notes})
 
     def to_html(self, path: str | os.PathLike[str], **options: Any) -> Path:
@@ -236,6 +240,7 @@ class Trajectory:
                 tensors.get("denoised"),
                 tensors.get("evaluations"),
                 _kind(notes.get("kind")),
+                checked_range(notes.get("data_range", UNIT)),
             )._checked()
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise CheckpointError(

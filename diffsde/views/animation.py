@@ -76,13 +76,13 @@ def animate(
         zoom: screen pixels per image pixel; by default the grid is about 450 pixels across.
         title: show t, the noise's standard deviation s(t), and for each trajectory "SDE" or
             "flow", the solver's name and the number of score evaluations so far (NFE).
-        denoised: also show `sol.denoised`, on [0, 1], beside the states, if there is one.
+        denoised: also show `sol.denoised`, on the data's range, beside the states, if there is one.
         histogram: show a histogram of all pixels over the interval that the frame's shades
             span; the bars' heights are square roots of counts.
-        shading: the values that the shades span: "envelope" for ½ ± (½ + 2 s(t)), in which
-            first the noise and finally the images fill the shades; "data" for [0, 1]; or
-            (low, high). For points, what the view spans: the data and 2.5 s(t) on all sides, the
-            data alone, or the interval in both directions.
+        shading: the values that the shades span: "envelope" for the data's range and 2 s(t)
+            on either side, in which first the noise and finally the images fill the shades;
+            "data" for that range alone; or (low, high). For points, what the view spans: the
+            data and 2.5 s(t) on all sides, the data alone, or the interval in both directions.
         cmap: the colours of images with one channel: a matplotlib colour map or its name.
         dark: light letters on a dark background.
 

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from diffsde.equations.ranges import UNIT, checked_range
 from diffsde.errors import InputError
 from diffsde.solvers.trajectory import Stats, Trajectory
 from diffsde.system.packages import optional_package
@@ -54,6 +55,7 @@ def to_xarray(sol: Trajectory) -> xarray.Dataset:
     }
     notes = {"method": sol.method, "shape": list(sol.shape), **asdict(sol.stats)}
     notes |= {} if sol.kind is None else {"kind": sol.kind}  # NetCDF has no None
+    notes["data_range"] = list(sol.data_range)
     coordinates = {"t": arrays["ts"], "sample": numpy.arange(sol.ys.shape[1])}
     dataset: xarray.Dataset = xr.Dataset(variables, coordinates, notes)
     return dataset
@@ -88,4 +90,5 @@ def from_xarray(dataset: xarray.Dataset) -> Trajectory:
         tensor("denoised"),
         tensor("evaluations"),
         notes.get("kind"),
+        checked_range([float(v) for v in notes.get("data_range", UNIT)]),
     )

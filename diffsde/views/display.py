@@ -5,11 +5,12 @@ image in [0, 1]. No fixed scale shows both: on [0, 1] the start is a black-and-w
 and on ±20 the digits are grey on grey. By default, therefore, views map the shades of frame t
 to the interval
 
-    ½ ± (½ + 2 s(t)),
+    m ± (h + 2 s(t)),
 
-which adds two standard deviations of the noise to either side of the data's range. The noise
-fills the shades from the first frame on, a digit emerges when its contrast exceeds that of
-the noise, and the last frame is shown on [0, 1], like any image.
+where m is the middle of the data's range and h half its width, both ½ for [0, 1]. This adds two
+standard deviations of the noise to either side of that range. The noise fills the shades from the
+first frame on, a digit emerges when its contrast exceeds that of the noise, and the last frame is
+shown on the data's range, like any image.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ __all__ = [
 ]
 
 Shading = str | tuple[float, float]
-"""The values that the shades span: "envelope" (see above), "data" for [0, 1], or an interval."""
+"""What the shades span: "envelope" (see above), "data" for the data's range, or an interval."""
 
 _NOISE_STDS = 2.0  # standard deviations of the noise on either side of the data's range
 _ROW = 6  # up to so many images form a single row
@@ -91,9 +92,10 @@ def shade_limits(sol: Trajectory, shading: Shading) -> NDArray[np.float64]:
     """
     interval = checked_interval(shading)
     if shading == "envelope":
-        half = 0.5 + _NOISE_STDS * _noise_std(sol)
-        return np.stack([0.5 - half, 0.5 + half], 1)
-    return np.tile(np.array(interval or (0.0, 1.0), dtype=np.float64), (len(sol), 1))
+        low, high = sol.data_range
+        beyond = _NOISE_STDS * _noise_std(sol)
+        return np.stack([low - beyond, high + beyond], 1)
+    return np.tile(np.array(interval or sol.data_range, dtype=np.float64), (len(sol), 1))
 
 
 def checked_interval(shading: Shading) -> tuple[float, float] | None:
@@ -118,8 +120,9 @@ def _noise_std(sol: Trajectory) -> NDArray[np.float64]:
     if sol.std is not None:
         std: NDArray[np.float64] = sol.std.detach().double().cpu().numpy()
         return std
-    squares = [float((y.detach().float() - 0.5).square().mean()) for y in sol.ys]
-    beyond = np.array(squares, dtype=np.float64) - 0.25
+    middle, half = sum(sol.data_range) / 2, (sol.data_range[1] - sol.data_range[0]) / 2
+    squares = [float((y.detach().float() - middle).square().mean()) for y in sol.ys]
+    beyond = np.array(squares, dtype=np.float64) - half**2
     return np.sqrt(np.clip(np.nan_to_num(beyond), 0, None))
 
 

@@ -191,13 +191,14 @@ def _run(sol: Trajectory, frames: int) -> dict[str, Any]:
         "diffusion": None if sol.diffusion is None else _numbers(sol.diffusion[kept]),
         "std": None if sol.std is None else _numbers(sol.std[kept]),
         "span": spans,
+        "range": sol.data_range,
         "shades": _rounded(shade_limits(sol, "envelope")[kept]),
         "states": _quantised(states, spans, _stored(sol)),
         "denoised": None,
     }
     if sol.denoised is not None:
         guesses = [_frame(sol, sol.denoised, k) for k in kept.tolist()]
-        spans = [_span(guess) if _in_plane(sol) else (0, 1) for guess in guesses]
+        spans = [_span(guess) if _in_plane(sol) else sol.data_range for guess in guesses]
         run |= {"guess_span": spans, "denoised": _quantised(guesses, spans, _stored(sol))}
     return run
 

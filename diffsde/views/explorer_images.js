@@ -34,7 +34,7 @@ function sheet(run, index, what) {
   const mark = box.querySelector(".mark");
   const draw = (data, spans, k, guess) => {
     const fixed = guess || $("shades").value === "data";
-    fillSheet(picture, data, spans[k], k, fixed ? [0, 1] : run.shades[k]);
+    fillSheet(picture, data, spans[k], k, fixed ? run.range : run.shades[k]);
     context.putImageData(picture, 0, 0);
     placeMark(mark, sheetWidth, sheetHeight);
   };

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
+from diffsde.equations.ranges import UNIT, Range, checked_range
 from diffsde.errors import InputError
 from diffsde.solvers.trajectory import Trajectory
 from diffsde.views.display import (
@@ -37,24 +38,36 @@ def plot_images(
     *,
     columns: int | None = None,
     zoom: int | None = None,
+    data_range: Range | None = None,
     ax: Axes | None = None,
     dark: bool = False,
 ) -> Figure:
     """Images in a grid.
 
     Args:
-        x: (B, C, H, W) with C = 1 or 3, shown on [0, 1]; or a trajectory, for its last images.
+        x: (B, C, H, W) with C = 1 or 3; or a trajectory, for its last images.
+        data_range: the values shown as black and as white, for images x; (0, 1) if left out. A
+            trajectory knows its own.
         path: where to write the figure, if anywhere.
         columns: images per row; by default up to six images form one row, more form a block.
         zoom: screen pixels per image pixel; by default the sheet is at most 900 pixels across.
 
     Raises:
-        InputError: x does not have such a shape.
+        InputError: x does not have such a shape, or data_range is no range.
     """
     states = as_images(x.final, x.shape) if isinstance(x, Trajectory) else as_images(x, ())
+    limits = _limits_of(x, data_range)
     across = columns or default_columns(len(states))
-    figure, _ = _sheet(pixels(states, 0, 1), across, ax, theme(dark), zoom=zoom)
+    figure, _ = _sheet(pixels(states, *limits), across, ax, theme(dark), zoom=zoom)
     return written(figure, path)
+
+
+def _limits_of(x: Tensor | Trajectory, data_range: Range | None) -> Range:
+    if not isinstance(x, Trajectory):
+        return checked_range(UNIT if data_range is None else data_range)
+    if data_range is not None:
+        raise InputError("data_range: this trajectory knows its own; leave it out")
+    return x.data_range
 
 
 def film_strip(
@@ -77,7 +90,7 @@ def film_strip(
         frames: how many saved states to show, spread evenly from the first to the last.
         times: instead of those, show the states that the solve has reached by these times.
         n: how many images to show.
-        denoised: show a row of the estimates E[x(0) | x(t)], on [0, 1], below each row.
+        denoised: show a row of the estimates E[x(0) | x(t)], on the data's range, below each row.
         shading: the values that the shades span, as in `animate`.
 
     Raises:
@@ -110,7 +123,7 @@ def _strip_column(
     """The first n images of frame k, each above its estimate if there are any: (N, H, W, 3)."""
     rows = [pixels(as_images(sol.ys[k], sol.shape)[:n], *limits)]
     if estimates is not None:
-        rows.append(pixels(as_images(estimates[k], sol.shape)[:n], 0, 1))
+        rows.append(pixels(as_images(estimates[k], sol.shape)[:n], *sol.data_range))
     return np.stack(rows, 1).reshape(-1, *rows[0].shape[1:])
 
 

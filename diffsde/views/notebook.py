@@ -95,7 +95,7 @@ def _has_images(sol: Trajectory) -> bool:
 
 
 def _of_images(sol: Trajectory) -> list[str]:
-    last = pixels(as_images(sol.final, sol.shape)[:_IMAGES], 0, 1)
+    last = pixels(as_images(sol.final, sol.shape)[:_IMAGES], *sol.data_range)
     few = _thinned(sol, _COLUMNS)
     shades = zip(few.ys, shade_limits(few, "envelope"), strict=True)
     strip = [pixels(as_images(y, sol.shape)[:_ROWS], *limits) for y, limits in shades]

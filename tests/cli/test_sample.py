@@ -77,10 +77,10 @@ def test_pictures_have_the_size_asked_for(tiny: Path, tmp_path: Path) -> None:
 
 def test_the_dial_between_flow_and_sde(tiny: Path, tmp_path: Path) -> None:
     def final(name: str, *options: object) -> torch.Tensor:
-        sample(tiny, tmp_path / name, "--clock", "karras", *options)
+        sample(tiny, tmp_path / name, "--method", "euler", *options)
         return Trajectory.load(tmp_path / name / "samples.safetensors").final
 
-    usual, flow = final("sde"), final("flow", "--method", "euler", "--kind", "ode")
+    usual, flow = final("sde"), final("flow", "--kind", "ode")
     assert torch.equal(final("one", "--eta", 1), usual)
     close = {"rtol": 1e-4, "atol": 1e-4 * float(flow.abs().max())}
     assert torch.allclose(final("zero", "--eta", 0), flow, **close)
@@ -129,7 +129,7 @@ def interrupted(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
 
 
 def stopped(tiny: Path, out: Path, *options: object) -> Done:
-    fixed = ("--model", tiny, "--out", out, "--steps", 4, "--quiet")
+    fixed = ("--model", tiny, "--out", out, "--steps", 4, "--clock", "t", "--quiet")
     done = run("sample", *fixed, *options)
     assert done.returncode == 130
     assert "diffsde: interrupted" in done.stderr
@@ -152,7 +152,8 @@ def test_ctrl_c_writes_the_finished_images(
 ) -> None:
     interrupted(monkeypatch, after=12)  # 5 evaluations for each chunk
     done = stopped(tiny, tmp_path, "--n", 6, "--chunk", 2, "--json")
-    assert json.loads(done.stdout)["stopped"] == "sde-euler was stopped: 4 of 6 images are finished"
+    words = "sde_dpmpp_2m was stopped: 4 of 6 images are finished"
+    assert json.loads(done.stdout)["stopped"] == words
     assert Trajectory.load(tmp_path / "samples.safetensors").final.shape[0] == 4
 
 

@@ -89,9 +89,15 @@ class _ExactOf(nn.Module):
         return score
 
 
-def test_shape_must_be_an_images() -> None:
-    with pytest.raises(InputError, match="channels, height, width"):
-        ScoreModel(_Zero(), VESDE(), (28, 28))
+@pytest.mark.parametrize("shape", [(), (2, 1, 28, 28), (0,), (1, -28, 28)])
+def test_shape_must_be_a_samples(shape: tuple[int, ...]) -> None:
+    with pytest.raises(InputError, match="shape"):
+        ScoreModel(_Zero(), VESDE(), shape)
+
+
+def test_a_network_of_images_takes_no_points() -> None:
+    with pytest.raises(InputError, match="expected 3 axes"):
+        ScoreModel(ScoreUNet(VESDE()), VESDE(), (2,))
 
 
 @pytest.mark.parametrize("sde", [VESDE(), VPSDE()], ids=lambda sde: type(sde).__name__)

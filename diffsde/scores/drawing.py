@@ -1,0 +1,200 @@
+r"""What everyone does with a score: make its problems, and draw samples.
+
+A score that knows its process and the shape of a sample is enough for both, so each kind of
+score here has these three methods.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch import nn
+
+from diffsde.equations.forward import SDE
+from diffsde.equations.ranges import UNIT, Range
+from diffsde.equations.reverse import PROBLEMS, ProbabilityFlow, ReverseSDE, Score
+from diffsde.errors import InputError
+from diffsde.noise.seeds import checked_seed
+from diffsde.scores.guidance import classifier_free
+from diffsde.scores.labels import Label
+from diffsde.scores.usual import CLOCK, METHODS, STEPS
+from diffsde.system.numbers import whole_number
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor
+
+    from diffsde.solvers.registry import Solver
+    from diffsde.solvers.trajectory import Trajectory
+
+__all__ = ["Drawing"]
+
+
+class Drawing(nn.Module):
+    """A score with its process and the shape of a sample, from which samples can be drawn.
+
+    Attributes:
+        sde: the forward process.
+        shape: of one sample; None if it is not known.
+        data_range: the values of black and of white, in which its states are.
+        classes: how many classes it knows; 0 if it takes no labels.
+    """
+
+    sde: SDE
+    shape: tuple[int, ...] | None
+    data_range: Range = UNIT
+    classes: int = 0
+
+    def flow(self, *, label: Label | None = None, guidance: float = 1.0) -> ProbabilityFlow:
+        """The probability flow of this score, or of one class; see `sample` for the arguments."""
+        return ProbabilityFlow(self.sde, self.of_class(label, guidance), self._known_shape())
+
+    def reverse(
+        self,
+        eta: float | Callable[[Tensor], Tensor] = 1.0,
+        *,
+        label: Label | None = None,
+        guidance: float = 1.0,
+    ) -> ReverseSDE:
+        """The reverse SDE of this score, or of one class; η as `ReverseSDE` takes it."""
+        score = self.of_class(label, guidance)
+        return ReverseSDE(self.sde, score, self._known_shape(), cast(float, eta))
+
+    def of_class(self, label: Label | None, guidance: float = 1.0) -> Score:
+        """The score of one class, or of (B,) classes; with label=None, this score.
+
+        Raises:
+            InputError: the score takes no labels, there is no such class, or guidance is given
+                without a label.
+        """
+        if not math.isfinite(guidance):
+            raise InputError(f"guidance = {guidance:g}: expected a finite number")
+        if label is None:
+            if guidance != 1:
+                raise InputError(f"guidance = {guidance:g} needs a class: give label= too")
+            return self
+        if not self.classes:
+            raise InputError(
+                f"label = {label!r:.40}: this score takes no class labels; load a model that does, "
+                'such as load_pretrained("mnist"), or train one with classes > 0'
+            )
+        labels = torch.as_tensor(label).flatten().tolist()
+        if not all(isinstance(k, int) and 0 <= k < self.classes for k in labels):
+            last = self.classes - 1
+            raise InputError(f"label = {label!r:.40}: expected 0 to {last}, this model's classes")
+        return classifier_free(self, label, guidance)
+
+    def sample(
+        self,
+        n: int,
+        *,
+        method: str | None = None,
+        kind: str | None = None,
+        steps: int | None = None,
+        clock: str | Callable[[Tensor], Tensor] = CLOCK,
+        seed: int | None = None,
+        label: Label | None = None,
+        guidance: float = 1.0,
+        eta: float | Callable[[Tensor], Tensor] | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        denoise: bool = True,
+        **settings: Any,
+    ) -> Trajectory:
+        """Draw n samples, and keep the whole path.
+
+            sol = model.sample(16, seed=0)
+            sol = model.sample(16, method="dopri5", label=7)
+
+        Args:
+            n: how many.
+            method: a name from `list_solvers`; "sde_dpmpp_2m" if left out, or "dpmpp_2m" for
+                the flow.
+            kind: "sde" for the reverse SDE, "ode" for the probability flow; only for a method
+                that solves both, which takes the SDE if this is left out.
+            steps: the number of steps, 50 if left out; a method that chooses its own needs none.
+            clock: in which the steps are equal: "karras" unless another is given.
+            seed: of the prior's noise and of the noise along the path.
+            label: draw one class only, or (n,) classes, one for each sample.
+            guidance: γ of `classifier_free`; 1 draws from the class as it is.
+            eta: η of the reverse SDE, 1 if left out.
+            device: where to compute; the model is moved there. Where the model is, if left out.
+            dtype: of the states; torch's default if left out.
+            denoise: end with one more evaluation, which removes the noise that is left at ε.
+            settings: what `solve` takes beside, such as save, rtol, callback.
+
+        Returns:
+            The path, (T, n, *shape); `images()` gives the samples in [0, 1].
+
+        Raises:
+            InputError: an argument does not fit; `UnknownSolverError` for a method's name.
+            SolveError: the solve stopped before its end; see `solve`.
+        """
+        # The libraries of solvers take longer to load than the rest, and a model may do without.
+        from diffsde.solvers.solving import solve
+
+        n, seed = whole_number(n, "n"), checked_seed(seed)
+        solver = _solver(method, kind)
+        if device is not None:
+            self.to(device)
+        problem = self._problem(solver.kind, label, guidance, eta)
+        if steps is None and settings.get("ts") is None and not _adapts(solver, settings):
+            steps = STEPS
+        shape = (n, *self._known_shape())
+        x = self.sde.prior_sample(shape, seed=seed, dtype=dtype, device=_device_of(self))
+        return solve(
+            problem,
+            x,
+            solver.name,
+            steps=steps,
+            clock=clock,
+            seed=seed,
+            denoise=denoise,
+            **settings,
+        )
+
+    def _problem(
+        self,
+        kind: str,
+        label: Label | None,
+        guidance: float,
+        eta: float | Callable[[Tensor], Tensor] | None,
+    ) -> ReverseSDE | ProbabilityFlow:
+        if kind == "ode":
+            if eta is not None:
+                raise InputError(
+                    "eta is for the reverse SDE: take a method of it, or leave eta out"
+                )
+            return self.flow(label=label, guidance=guidance)
+        return self.reverse(1.0 if eta is None else eta, label=label, guidance=guidance)
+
+    def _known_shape(self) -> tuple[int, ...]:
+        if self.shape is None:
+            raise InputError(
+                "this score does not know the shape of a sample: give shape= where it is made, "
+                "such as shape=(3, 32, 32)"
+            )
+        return self.shape
+
+
+def _solver(method: str | None, kind: str | None) -> Solver:
+    from diffsde.solvers.catalogue import find_solver, usual_kind
+
+    if kind not in (None, *PROBLEMS):
+        raise InputError(f"kind = {kind!r}: expected {' or '.join(PROBLEMS)}")
+    if method is None:
+        return find_solver(METHODS[kind or "sde"], kind or "sde")
+    return find_solver(method, kind or usual_kind(method))
+
+
+def _adapts(solver: Solver, settings: dict[str, Any]) -> bool:
+    adaptive = settings.get("adaptive")
+    return solver.adaptive if adaptive is None else bool(adaptive)
+
+
+def _device_of(module: nn.Module) -> torch.device | None:
+    tensors = (*module.parameters(), *module.buffers())
+    return next((tensor.device for tensor in tensors), None)

@@ -1,0 +1,29 @@
+r"""Class labels: one for all samples of a batch, or one for each."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from diffsde.equations.graphs import ordinary
+from diffsde.errors import InputError
+
+__all__ = ["Label", "labels_for"]
+
+Label = int | Tensor
+"""A class, or (B,) classes."""
+
+
+def labels_for(label: Label, x: Tensor) -> Tensor:
+    """A label, or one for each sample of x (B, …), as whole numbers of shape (B,).
+
+    Raises:
+        InputError: it is another number of labels, or they are not whole.
+    """
+    labels = ordinary(torch.as_tensor(label, device=x.device))
+    if labels.is_floating_point() or labels.shape not in ((), (len(x),)):
+        raise InputError(
+            f"label of shape {tuple(labels.shape)}, {labels.dtype}: expected a whole number, or "
+            f"{len(x)} of them, one for each sample"
+        )
+    return labels.long().expand(len(x))
