@@ -3,10 +3,8 @@ r"""diffsde: diffusion models as differential equations.
 An SDE and a score make a reverse problem. `solve` solves it with any solver, which you pick by
 name, and returns the whole path, which you can animate, plot or explore:
 
-    model = diffsde.load_pretrained("mnist")
-    rev = diffsde.ReverseSDE(model.sde, model, shape=model.shape)
-    x1 = model.sde.prior_sample((16, *model.shape), seed=0)
-    sol = diffsde.solve(rev, x1, method="euler", steps=500, seed=0)
+    model = diffsde.load_pretrained("mnist")            # ships with the package
+    sol = model.sample(16, method="euler", steps=500, clock="t", seed=0)
     diffsde.animate(sol, "em.gif")
 
 The folders are the architecture. Each may import those below it, and none above:
