@@ -4,6 +4,24 @@ Importing this folder fills the registry, in the order in which tables list the 
 """
 
 # ruff: noqa: I001  (the order of the rows)
-from diffsde.solvers.methods import tutorial, exponential, additive, edm, torchdiffeq, torchsde
+from diffsde.solvers.methods import (
+    tutorial,
+    exponential,
+    single_step,
+    adams,
+    additive,
+    edm,
+    torchdiffeq,
+    torchsde,
+)
 
-__all__ = ["additive", "edm", "exponential", "torchdiffeq", "torchsde", "tutorial"]
+__all__ = [
+    "adams",
+    "additive",
+    "edm",
+    "exponential",
+    "single_step",
+    "torchdiffeq",
+    "torchsde",
+    "tutorial",
+]

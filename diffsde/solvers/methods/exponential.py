@@ -11,7 +11,7 @@ for η = 1; with D extrapolated from one or two earlier steps it is the 2M and 3
 are registered for both kinds of problem.
 
 Sources: Song, Meng, Ermon, arXiv 2010.02502 (ddim); Lu et al., arXiv 2211.01095 (dpmpp_2m,
-sde_dpmpp_2m); Zhao et al., arXiv 2302.04867 (unipc).
+sde_dpmpp_2m); Zhao et al., arXiv 2302.04867 (unipc); Xue et al., arXiv 2309.05019 (sa_solver).
 """
 
 from __future__ import annotations
@@ -123,8 +123,10 @@ def _advanced(
     return x1 if second is None else x1.addcmul_(w.second, second)
 
 
-class _UniPC(_Exponential):
-    """UniPC of order 3: predict with the last denoisers, correct once the next one is known.
+class _Corrected(_Exponential):
+    """Order 3: predict with the last denoisers, correct once the next one is known.
+
+    For the flow it is UniPC; with noise, which both take alike, the stochastic Adams method.
 
     The corrector costs nothing: the denoiser at the predicted state is what the next step
     begins with. It also mends the first steps, whose predictors know less, so that the
@@ -132,26 +134,28 @@ class _UniPC(_Exponential):
     the last step is not corrected.
     """
 
-    def __init__(self, state: SolveState) -> None:
-        super().__init__(state, 3, "unipc")
-        self._before: tuple[_Weights, Tensor] | None = None  # the newest step and its start
+    def __init__(self, state: SolveState, name: str) -> None:
+        super().__init__(state, 3, name)
+        # The newest step, its start and its noise.
+        self._before: tuple[_Weights, Tensor, Tensor | None] | None = None
 
     def step(self, u0: Tensor, u1: Tensor, x: Tensor) -> Tensor:
         w = _Weights(*self._table(u0, u1))
         denoised = self._denoised(u0, x, w)
         if self._before is not None:
             x = self._corrected(*self._before, denoised)
+        noise = w.noise * self.state.increment(u0, u1) if self.dial else None
         x1 = _advanced(w, x, denoised, *self._derivatives(denoised))
         self._past.appendleft((w.h, denoised))
-        self._before = w, x
-        return x1
+        self._before = w, x, noise
+        return x1 if noise is None else x1.add_(noise)
 
-    def _corrected(self, w: _Weights, x: Tensor, newest: Tensor) -> Tensor:
+    def _corrected(self, w: _Weights, x: Tensor, noise: Tensor | None, newest: Tensor) -> Tensor:
         """The end of the last step again, with the denoiser there."""
         slope, bend = self._differences(newest)
-        if slope is None or bend is None:
-            return _advanced(w, x, self._past[0][1], slope, None)
-        return _advanced(w, x, self._past[0][1], slope - w.h * bend, 2 * bend)
+        first = slope if slope is None or bend is None else slope - w.h * bend
+        x1 = _advanced(w, x, self._past[0][1], first, None if bend is None else 2 * bend)
+        return x1 if noise is None else x1.add_(noise)
 
 
 _LU = "Lu et al., arXiv 2211.01095"
@@ -160,6 +164,10 @@ _DDIM = "Song, Meng, Ermon, arXiv 2010.02502"
 
 def _exponential(name: str, order: int) -> FixedStep:
     return lambda state: _Exponential(state, order, name)
+
+
+def _corrected(name: str) -> FixedStep:
+    return lambda state: _Corrected(state, name)
 
 
 def _row(name: str, kind: str, order: float, step: FixedStep, source: str, advice: str) -> None:
@@ -204,6 +212,10 @@ _row(  # its first two steps know fewer values, so it converges with their order
     "As dpmpp_2m, with three values of the denoiser: order 3 but for its first steps.",
 )  # fmt: skip
 _row(
-    "unipc", "ode", 3, _UniPC, "Zhao et al., arXiv 2302.04867",
+    "unipc", "ode", 3, _corrected("unipc"), "Zhao et al., arXiv 2302.04867",
     "The best for the flow at 10 to 40 steps, clock='log_sigma'.",
+)  # fmt: skip
+_row(
+    "sa_solver", "sde", 1.0, _corrected("sa_solver"), "Xue et al., arXiv 2309.05019, with τ = η",
+    "As unipc, with noise; from 15 steps.",
 )  # fmt: skip
