@@ -141,12 +141,15 @@ class Equation:
             self._scores = StageTable(in_time.field_list(semilinear.score), nodes)
 
     def f(self, u: Tensor, x: Tensor) -> Tensor:
-        """The drift, of x's shape (B, D); u is a scalar or (B, 1)."""
+        """The drift, of x's shape (B, D); u is a scalar or (B, 1).
+
+        At the start of a step x must be the state there: see `one_start`.
+        """
         start = self._start
         if start is None or start.place != _place(u):
-            return self._drift(u, x)
+            return self.drift(u, x)
         if start.drift is None:
-            start.drift = self._drift(u, x)
+            start.drift = self.drift(u, x)
         return start.drift
 
     @contextmanager
@@ -165,7 +168,8 @@ class Equation:
         finally:
             self._start = outer
 
-    def _drift(self, u: Tensor, x: Tensor) -> Tensor:
+    def drift(self, u: Tensor, x: Tensor) -> Tensor:
+        """The drift, as `f` gives it, but at any state: nothing is shared with other steps."""
         x = x.to(self.dtype)
         if self._stages is None or u.dim():
             return self._pace_and_g(u)[0] * self.dynamics.drift(x, self.t(u))

@@ -68,7 +68,9 @@ class _Additive:
             stage = with_noise(x, q_row, b_row)
             for a, slope in zip(a_row, slopes, strict=True):
                 stage = stage + a * h * slope
-            slopes.append(equation.f(u0 + c * h if c else u0, stage))
+            # The first stage of ShARK is at u₀, but not at x.
+            drift = equation.f if stage is x else equation.drift
+            slopes.append(drift(u0 + c * h if c else u0, stage))
         end = with_noise(x, tab.beta, tab.gamma)
         for alpha, slope in zip(tab.alpha, slopes, strict=True):
             end = end + alpha * h * slope
