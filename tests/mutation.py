@@ -104,8 +104,8 @@ MUTATIONS = (
     ),
     # other methods
     Mutation(
-        "sosra: β₁ and β₂ swapped", "solvers/methods/additive.py",
-        "self.alpha, self.beta1, self.beta2, slopes", "self.alpha, self.beta2, self.beta1, slopes",
+        "additive: β and γ swapped", "solvers/methods/additive.py",
+        "tab.beta, tab.gamma)", "tab.gamma, tab.beta)",
         f"{_STRONG}[sosra]",
     ),
     Mutation(
@@ -117,6 +117,34 @@ MUTATIONS = (
         "sosra: two β₂ swapped", "solvers/methods/additive.py",
         "(0.4237535769069274, 0.6010381474428539, ", "(0.6010381474428539, 0.4237535769069274, ",
         f"{_NOISE}[sosra]",
+    ),
+    Mutation(
+        "shark: the mean of the noise is W / 2", "solvers/methods/additive.py",
+        "q=((-0.5,), (1 / 3,)),", "q=((0.0,), (1 / 3,)),", f"{_STRONG}[shark]",
+    ),
+    Mutation(
+        "sea: at the start of the step", "solvers/methods/additive.py",
+        "c=(0.5,),", "c=(0.0,),", "solvers/test_single_step.py",
+    ),
+    Mutation(
+        "seeds: parts of the noise not orthogonal", "solvers/methods/single_step.py",
+        "lean = lean - (lean * first).sum(0) * first", "pass", "solvers/test_single_step.py",
+    ),
+    Mutation(
+        "seeds: the stage has the noise of the whole step", "solvers/methods/single_step.py",
+        "for b, step in zip(places[1:], steps, strict=True)",
+        "for b, step in zip([places[-1]] * len(steps), steps, strict=True)",
+        "solvers/test_single_step.py",
+    ),
+    Mutation(
+        "sa_solver: the corrected state has no noise", "solvers/methods/exponential.py",
+        "x1 = _advanced(w, x, self._past[0][1], first,",
+        "noise, x1 = None, _advanced(w, x, self._past[0][1], first,", f"{_STRONG}[sa_solver]",
+    ),
+    Mutation(
+        "deis: values of other nodes", "solvers/methods/adams.py",
+        "nodes = t[which[:, None] - torch.arange(values)]",
+        "nodes = t[which[:, None] + 1 - torch.arange(values)]", "solvers/test_single_step.py",
     ),
     Mutation(
         "dpmpp_3m: no second derivative", "solvers/methods/exponential.py",
@@ -206,7 +234,7 @@ MUTATIONS = (
     ),
     Mutation(
         "bits/dim without its 8", "analysis/likelihood.py",
-        "return math.log2(LEVELS) - log_prob", "return -log_prob",
+        "return level_bits(data_range) - log_prob", "return -log_prob",
         "analysis/test_likelihood.py::test_bits_per_dim_of_uniform_noise_is_eight",
     ),
     # guidance

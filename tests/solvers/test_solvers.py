@@ -56,7 +56,10 @@ def test_every_method_of_both_libraries_is_there() -> None:
 
 def test_the_field_s_own_are_there() -> None:
     native = {row.name for row in list_solvers() if row.family == "diffsde"}
-    assert {"em", "pc", "ddim", "heun_edm", "dpmpp_2m", "sde_dpmpp_2m", "sosra"} <= native
+    published = {"em", "pc", "ddim", "heun_edm", "dpmpp_2m", "sde_dpmpp_2m", "sosra"}
+    published |= {"ipndm", "deis", "res_2s", "res_3s", "dpm_2", "sa_solver", "seeds_2", "seeds_3"}
+    published |= {"dpmpp_sde", "dpmpp_2s_ancestral", "sea", "shark", "sra3", "sosra2"}
+    assert published <= native
 
 
 @pytest.mark.parametrize("row", SDE_ROWS, ids=names(SDE_ROWS))
@@ -138,7 +141,7 @@ class LinearNoise(nn.Module):
         return (1 + 3 * t) * torch.eye(y.shape[1]).to(y).expand(len(y), -1, -1)
 
 
-@pytest.mark.parametrize("name", ["sosra", "srk"])
+@pytest.mark.parametrize("name", ["sosra", "sosra2", "sra3", "shark", "sea", "srk"])
 def test_order_one_and_a_half_knows_the_integral_of_the_noise(name: str) -> None:
     """Where g is linear in t and there is no drift, every step is exact."""
     x, noise = torch.ones(5, 3, dtype=torch.float64), BrownianPath(2)
