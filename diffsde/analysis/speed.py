@@ -20,6 +20,7 @@ from diffsde.analysis.speed_bench import Bench, SpeedTrial, Tried
 from diffsde.scores.model import ScoreModel
 from diffsde.scores.precision import Way
 from diffsde.system.numbers import real_number, whole_number
+from diffsde.system.wrapped import unwrapped
 
 __all__ = ["Optimized", "optimize"]
 
@@ -115,7 +116,7 @@ def optimize(
     """
     tolerance = real_number(tolerance, "tolerance", "a number ≥ 0", 0.0)
     batch, rounds = whole_number(batch, "batch"), whole_number(rounds, "rounds")
-    bench = Bench(copy.deepcopy(model).eval().requires_grad_(False), batch, rounds, seed)
+    bench = Bench(copy.deepcopy(unwrapped(model)).eval().requires_grad_(False), batch, rounds, seed)
     tried = _trials(bench, compile=compile)
     rows = list(tried.values())
     exact, fast = (tried[_best(tried, bfloat16)] for bfloat16 in (False, True))

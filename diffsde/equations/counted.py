@@ -28,6 +28,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from diffsde.system.wrapped import said_by
+
 __all__ = [
     "AtTime",
     "BlowUp",
@@ -70,8 +72,7 @@ def prepared(fn: Callable[..., Tensor], times: Tensor) -> Sequence[Any]:
 
 def says_of(fn: Any, name: str, default: Any) -> Any:
     """What a score says of itself, such as its `evaluations`; the default if it says nothing."""
-    value = getattr(fn, name, None)
-    return default if value is None else value
+    return float(said_by(fn, name, default))
 
 
 def at_times(fn: Callable[..., Tensor], times: Tensor) -> list[AtTime]:

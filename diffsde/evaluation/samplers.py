@@ -42,6 +42,7 @@ from diffsde.system.files import written_whole
 from diffsde.system.launch import launched_processes
 from diffsde.system.tables import Table
 from diffsde.system.tensorfile import read_tensors, write_tensors
+from diffsde.system.wrapped import unwrapped
 
 __all__ = [
     "EvaluationRow",
@@ -139,6 +140,7 @@ def sample_images(
     tqdm = load_tqdm()  # before accelerate imports it
     from accelerate.utils import gather, reduce
 
+    model = unwrapped(model)
     chunks = _Chunks(model, sampler, seed, None if out is None else Path(out))
     launch = launched_processes()
     firsts = range(0, n, chunk)[launch.process_index :: launch.num_processes]

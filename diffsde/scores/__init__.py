@@ -10,6 +10,7 @@ This folder may import `solvers` and the folders below it, so that a model can d
     networks         networks by name
     score_unet       the tutorial's network
     residual_unet    a small residual network for any preconditioning
+    wrapped          models without DataParallel, torch.compile and adapters around their networks
     precision        a network evaluated in several precisions
     score_matching   the loss by which a network learns the score
     checkpoint       models in files

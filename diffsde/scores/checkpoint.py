@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from diffsde.equations.forward import SDE
 from diffsde.equations.graphs import ordinary_mode
 from diffsde.equations.named import SDES
 from diffsde.equations.ranges import UNIT, checked_range
@@ -24,6 +25,7 @@ from diffsde.errors import CheckpointError, InputError, name_list
 from diffsde.scores.model import ScoreModel
 from diffsde.scores.networks import NETWORKS, make_network
 from diffsde.scores.preconditioning import PRECONDITIONINGS
+from diffsde.scores.wrapped import plain_model
 from diffsde.system.tensorfile import read_tensors, write_tensors
 
 __all__ = [
@@ -89,9 +91,7 @@ def build_model(description: Any, weights: Mapping[str, Tensor]) -> ScoreModel:
             fit its network.
     """
     parts = _checked_description(description)
-    sde = SDES[parts["sde"]["name"]](**parts["sde"]["args"])
-    with torch.device("meta"):
-        network = make_network(parts["network"]["name"], sde, **parts["network"]["args"])
+    network, sde = _empty_network(parts)
     _check_weights(network, weights)
     network.to_empty(device="cpu").load_state_dict(weights)
     preconditioning = PRECONDITIONINGS[parts["preconditioning"]["name"]](
@@ -100,21 +100,42 @@ def build_model(description: Any, weights: Mapping[str, Tensor]) -> ScoreModel:
     return ScoreModel(network, sde, parts["shape"], preconditioning, parts["data_range"])
 
 
+def _empty_network(parts: dict[str, Any]) -> tuple[nn.Module, SDE]:
+    """The network of a checked description, without memory, and the SDE."""
+    sde = SDES[parts["sde"]["name"]](**parts["sde"]["args"])
+    with torch.device("meta"):
+        return make_network(parts["network"]["name"], sde, **parts["network"]["args"]), sde
+
+
 def save_model(model: ScoreModel, path: str | os.PathLike[str], **notes: Any) -> Path:
     """Write a model to a safetensors file; if this fails, no partial file is left.
 
     Args:
         model: its network, SDE and preconditioning must be in the registries `NETWORKS`, `SDES`
-            and `PRECONDITIONINGS`.
+            and `PRECONDITIONINGS`. Wrappers such as `DataParallel` are left out, and adapters
+            such as LoRA's are merged into the weights.
         path: the file.
         notes: anything JSON can hold, kept in the metadata, such as the training recipe.
     """
+    model = plain_model(model)
     known = {} if model.data is None else {"data": model.data}
     description = {**describe_model(model), "notes": known | notes}
     tensors = model.network.state_dict()
+    _check_can_be_read(description, tensors)
     if model.sde.data_mean is not None:
         tensors[_DATA_MEAN] = model.sde.data_mean
     return write_tensors(path, tensors, description)
+
+
+def _check_can_be_read(description: dict[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    """Check that `load_model` will find the tensors that it expects."""
+    try:
+        _check_weights(_empty_network(_checked_description(description))[0], tensors)
+    except ValueError as error:
+        raise InputError(
+            f"the network cannot be saved, because it is not what its config() builds: {error}. "
+            "If parts of it have adapters or are compiled, merge or unwrap them first"
+        ) from error
 
 
 @ordinary_mode()  # tensors made in inference mode could not be differentiated or trained

@@ -23,6 +23,7 @@ from diffsde.scores.labels import labels_for
 from diffsde.scores.preconditioning import Coefficients, Preconditioning, make_preconditioning
 from diffsde.system.numbers import whole_number
 from diffsde.system.one_line import class_of, one_line
+from diffsde.system.wrapped import said_by, unwrapped
 
 __all__ = ["ScoreModel", "checked_shape"]
 
@@ -69,12 +70,12 @@ class ScoreModel(Drawing):
     @property
     def classes(self) -> int:  # type: ignore[override]
         """How many classes the network knows; 0 if it takes no labels."""
-        return getattr(self.network, "classes", 0)
+        return int(said_by(self.network, "classes", 0))
 
     def __repr__(self) -> str:
         size = sum(p.numel() for p in self.network.parameters())
         classes = f", {self.classes} classes" if self.classes else ""
-        network = f"{class_of(self.network)} of {size:,} parameters{classes}"
+        network = f"{class_of(unwrapped(self.network))} of {size:,} parameters{classes}"
         scale = "" if self.data_range == UNIT else f", data_range={self.data_range}"
         return f"ScoreModel({network}, {one_line(self.sde)}, shape={self.shape}{scale})"
 
@@ -158,9 +159,9 @@ def checked_shape(shape: Sequence[int]) -> tuple[int, ...]:
 
 
 def _check_axes(network: nn.Module, shape: tuple[int, ...]) -> None:
-    axes = getattr(network, "axes", None)
+    axes = said_by(network, "axes")
     if axes not in (None, len(shape)):
         raise InputError(
-            f"shape = {shape} with {class_of(network)}: expected {axes} axes, as its layers take; "
+            f"shape = {shape} with {class_of(unwrapped(network))}: expected {axes} axes, as its layers take; "
             "for points and signals choose another network"
         )

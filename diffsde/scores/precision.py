@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from diffsde.scores.model import ScoreModel
+from diffsde.system.wrapped import said_by, unwrapped
 
 __all__ = ["ByNoiseLevel", "Way"]
 
@@ -48,7 +49,7 @@ class Way:
         """The model, evaluated this way; for plain float32, the model itself."""
         if self == Way():
             return model
-        faster = copy.deepcopy(model)
+        faster = copy.deepcopy(unwrapped(model))
         network = _Network(faster.network, self)
         if self.bfloat16:
             _keep_exact(faster)
@@ -70,7 +71,7 @@ class ByNoiseLevel(nn.Module):
     def __init__(self, inside: nn.Module, outside: nn.Module, band: tuple[float, float]) -> None:
         super().__init__()
         self.inside, self.outside, self.band = inside, outside, band
-        self.classes = getattr(inside, "classes", 0)
+        self.classes = said_by(inside, "classes", 0)
 
     def forward(self, x: Tensor, label: Tensor, *class_label: Tensor) -> Tensor:
         """The output, of x's shape (B, C, H, W), for labels of shape (B,)."""
@@ -86,7 +87,7 @@ class _Network(nn.Module):
     def __init__(self, network: nn.Module, way: Way) -> None:
         super().__init__()
         self.network, self.way = network, way
-        self.classes = getattr(network, "classes", 0)
+        self.classes = said_by(network, "classes", 0)
         if way.channels_last:
             network.to(memory_format=torch.channels_last)
 

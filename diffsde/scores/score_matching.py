@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from diffsde.scores.model import ScoreModel
+from diffsde.system.wrapped import unwrapped
 
 __all__ = ["SMALLEST_TIME", "score_matching_loss"]
 
@@ -29,10 +30,11 @@ def score_matching_loss(
     Source: arXiv 2011.13456, eq. 7 with λ = s².
     """
     # Like all noise here, this is drawn on the CPU, so a seed means the same on every device.
+    sde = unwrapped(model).sde
     share = torch.rand(len(x), generator=generator, dtype=x.dtype).to(x.device)
-    t = SMALLEST_TIME + (model.sde.T - SMALLEST_TIME) * share
+    t = SMALLEST_TIME + (sde.T - SMALLEST_TIME) * share
     z = torch.randn(x.shape, generator=generator, dtype=x.dtype).to(x.device)
-    mean, std = model.sde.marginal_prob(x, t)
+    mean, std = sde.marginal_prob(x, t)
     error = std * model(mean + std * z, t) + z
     loss: Tensor = error.square().flatten(1).sum(1).mean()
     return loss

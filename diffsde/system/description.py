@@ -36,6 +36,7 @@ from torch import Tensor, nn
 from diffsde.errors import InputError
 from diffsde.system.code import code_of_class, is_installed, reads_mode
 from diffsde.system.digest import digest
+from diffsde.system.wrapped import inside
 
 __all__ = [
     "described",
@@ -259,6 +260,8 @@ def _of_module(module: nn.Module, name: str, within: tuple[int, ...]) -> Any:
     for hooks in _HOOKS:
         if getattr(module, hooks):
             _refuse(next(iter(getattr(module, hooks).values())), f"{name}.{hooks}")
+    if (wrapped := inside(module)) is not None:
+        return {"wrapped": _described(wrapped, name, within)}
     found = _of_attributes(module, name, within)
     if reads_mode(type(module)):
         found["training"] = module.training

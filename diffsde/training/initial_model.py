@@ -16,6 +16,7 @@ from diffsde.scores.checkpoint import describe_model
 from diffsde.scores.model import ScoreModel
 from diffsde.scores.networks import NETWORKS, make_network
 from diffsde.scores.preconditioning import PRECONDITIONINGS, Preconditioning, make_preconditioning
+from diffsde.scores.wrapped import plain_model
 from diffsde.training.recipes import Recipe
 
 __all__ = ["initial_model"]
@@ -38,7 +39,7 @@ def initial_model(
     if start_from is None:
         model = _fresh_model(data, recipe, sde)
     else:
-        model = _copied_model(start_from, data, recipe)
+        model = _copied_model(plain_model(start_from), data, recipe)
     model.data = data.name
     if model.sde.data_mean is None:
         model.sde.centre(data.mean())

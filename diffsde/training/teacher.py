@@ -22,6 +22,7 @@ from diffsde.data.images import ImageData
 from diffsde.errors import InputError
 from diffsde.scores.checkpoint import describe_model
 from diffsde.scores.model import ScoreModel
+from diffsde.scores.wrapped import plain_model
 from diffsde.system.description import digest_of_score
 from diffsde.training.objectives import Target
 
@@ -45,6 +46,7 @@ class Teacher:
     """
 
     def __init__(self, model: ScoreModel, pupil: ScoreModel, data: ImageData) -> None:
+        model = plain_model(model)
         for name in ("shape", "sde"):
             given, wanted = (describe_model(m)[name] for m in (model, pupil))
             if given != wanted:

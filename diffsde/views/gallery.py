@@ -24,6 +24,7 @@ from diffsde.solvers.solving import solve
 from diffsde.solvers.trajectory import Trajectory
 from diffsde.system.files import check_folder, written_whole
 from diffsde.system.numbers import whole_number
+from diffsde.system.wrapped import unwrapped
 from diffsde.views.animation import animate
 from diffsde.views.explorer import write_html
 from diffsde.views.gallery_page import Files, Row, gallery_page
@@ -118,7 +119,7 @@ def write_gallery(
     """
     for name, count in (("steps", steps), ("n", n)):
         whole_number(count, name)
-    seed = checked_seed(seed)
+    seed, model = checked_seed(seed), unwrapped(model)
     if model.shape[0] not in (1, 3):
         raise InputError(f"model.shape = {model.shape}: expected images with 1 or 3 channels")
     gallery = _Gallery(check_folder(out, "out"), dark, f"steps={steps}, n={n}, seed={seed}")
