@@ -28,7 +28,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffsde.system.wrapped import said_by
+from diffsde.system.wrapped import unwrapped
 
 __all__ = [
     "AtTime",
@@ -72,7 +72,10 @@ def prepared(fn: Callable[..., Tensor], times: Tensor) -> Sequence[Any]:
 
 def says_of(fn: Any, name: str, default: Any) -> Any:
     """What a score says of itself, such as its `evaluations`; the default if it says nothing."""
-    return float(said_by(fn, name, default))
+    value = getattr(fn, name, None)
+    if value is None:
+        value = getattr(unwrapped(fn), name, None)
+    return default if value is None else value
 
 
 def at_times(fn: Callable[..., Tensor], times: Tensor) -> list[AtTime]:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from diffsde.equations.counted import says_of
 from diffsde.equations.forward import SDE, expand
 from diffsde.equations.graphs import with_graph
 from diffsde.equations.ranges import UNIT, Range, checked_range
@@ -23,7 +24,7 @@ from diffsde.scores.labels import labels_for
 from diffsde.scores.preconditioning import Coefficients, Preconditioning, make_preconditioning
 from diffsde.system.numbers import whole_number
 from diffsde.system.one_line import class_of, one_line
-from diffsde.system.wrapped import said_by, unwrapped
+from diffsde.system.wrapped import unwrapped
 
 __all__ = ["ScoreModel", "checked_shape"]
 
@@ -70,7 +71,7 @@ class ScoreModel(Drawing):
     @property
     def classes(self) -> int:  # type: ignore[override]
         """How many classes the network knows; 0 if it takes no labels."""
-        return int(said_by(self.network, "classes", 0))
+        return int(says_of(self.network, "classes", 0))
 
     def __repr__(self) -> str:
         size = sum(p.numel() for p in self.network.parameters())
@@ -159,9 +160,9 @@ def checked_shape(shape: Sequence[int]) -> tuple[int, ...]:
 
 
 def _check_axes(network: nn.Module, shape: tuple[int, ...]) -> None:
-    axes = said_by(network, "axes")
+    axes = says_of(network, "axes", None)
     if axes not in (None, len(shape)):
         raise InputError(
-            f"shape = {shape} with {class_of(unwrapped(network))}: expected {axes} axes, as its layers take; "
-            "for points and signals choose another network"
+            f"shape = {shape} with {class_of(unwrapped(network))}: expected {axes} axes, as its "
+            "layers take; for points and signals choose another network"
         )

@@ -21,8 +21,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from diffsde.equations.counted import says_of
 from diffsde.scores.model import ScoreModel
-from diffsde.system.wrapped import said_by, unwrapped
+from diffsde.system.wrapped import unwrapped
 
 __all__ = ["ByNoiseLevel", "Way"]
 
@@ -71,7 +72,7 @@ class ByNoiseLevel(nn.Module):
     def __init__(self, inside: nn.Module, outside: nn.Module, band: tuple[float, float]) -> None:
         super().__init__()
         self.inside, self.outside, self.band = inside, outside, band
-        self.classes = said_by(inside, "classes", 0)
+        self.classes = says_of(inside, "classes", 0)
 
     def forward(self, x: Tensor, label: Tensor, *class_label: Tensor) -> Tensor:
         """The output, of x's shape (B, C, H, W), for labels of shape (B,)."""
@@ -87,7 +88,7 @@ class _Network(nn.Module):
     def __init__(self, network: nn.Module, way: Way) -> None:
         super().__init__()
         self.network, self.way = network, way
-        self.classes = said_by(network, "classes", 0)
+        self.classes = says_of(network, "classes", 0)
         if way.channels_last:
             network.to(memory_format=torch.channels_last)
 

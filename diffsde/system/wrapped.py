@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import nn
 
-__all__ = ["inside", "said_by", "unwrapped"]
+__all__ = ["inside", "unwrapped"]
 
 # Under which name each class keeps what it wraps. The classes are known by name, because some of
 # them are in packages that may not be installed, or that are slow to import.
@@ -43,10 +43,3 @@ def inside(module: Any) -> nn.Module | None:
     kinds = [(base.__module__.partition(".")[0], base.__name__) for base in type(module).__mro__]
     name = next((_INSIDE[kind] for kind in kinds if kind in _INSIDE), "")
     return module._modules.get(name)
-
-
-def said_by(module: Any, name: str, default: Any = None) -> Any:
-    """An attribute of an object, or of the module within its wrappers; the default if neither."""
-    value = getattr(module, name, None)
-    value = getattr(unwrapped(module), name, None) if value is None else value
-    return default if value is None else value
