@@ -44,13 +44,15 @@ class Plan(NamedTuple):
 
 
 def pick_model(name: str) -> diffsde.ScoreModel:
-    """A model that ships with the package, or one from a file."""
+    """A model that ships with the package, one from a file or folder, or one from the hub."""
     path = Path(name)
-    if name not in model_names() and path.exists():
-        return diffsde.load_model(path)
-    if path.suffix or len(path.parts) > 1:
-        raise CheckpointError(f"--model {name}: no such file")
-    return diffsde.load_pretrained(name)
+    named = not (path.exists() or path.suffix or "/" in name or len(path.parts) > 1)
+    if name in model_names() or named:
+        return diffsde.load_pretrained(name)
+    try:
+        return diffsde.load_model(name)
+    except CheckpointError as error:
+        raise CheckpointError(f"--model {error}") from error
 
 
 def check_clock(name: str) -> None:

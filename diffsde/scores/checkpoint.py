@@ -22,8 +22,11 @@ from diffsde.equations.graphs import ordinary_mode
 from diffsde.equations.named import SDES
 from diffsde.equations.ranges import UNIT, checked_range
 from diffsde.errors import CheckpointError, InputError, name_list
+from diffsde.scores.hub import MODEL_FILE, fetched, hub_name, uploaded
 from diffsde.scores.model import ScoreModel
 from diffsde.scores.networks import NETWORKS, make_network
+from diffsde.scores.pipeline_files import INDEX
+from diffsde.scores.pipelines import load_pipeline
 from diffsde.scores.preconditioning import PRECONDITIONINGS
 from diffsde.scores.wrapped import plain_model
 from diffsde.system.tensorfile import read_tensors, write_tensors
@@ -44,6 +47,7 @@ PRETRAINED = {
     "fashion-mnist": "fashion-mnist.safetensors",
 }
 
+_PICKLES = {".pt", ".pth", ".ckpt", ".bin", ".pkl", ".pickle"}
 _DATA_MEAN = "data_mean"
 _PARTS: dict[str, Mapping[str, type]] = {
     "network": NETWORKS,
@@ -107,16 +111,20 @@ def _empty_network(parts: dict[str, Any]) -> tuple[nn.Module, SDE]:
         return make_network(parts["network"]["name"], sde, **parts["network"]["args"]), sde
 
 
-def save_model(model: ScoreModel, path: str | os.PathLike[str], **notes: Any) -> Path:
+def save_model(model: ScoreModel, path: str | os.PathLike[str], **notes: Any) -> Path | str:
     """Write a model to a safetensors file; if this fails, no partial file is left.
 
     Args:
         model: its network, SDE and preconditioning must be in the registries `NETWORKS`, `SDES`
             and `PRECONDITIONINGS`. Wrappers such as `DataParallel` are left out, and adapters
             such as LoRA's are merged into the weights.
-        path: the file.
+        path: the file; or "hf://user/name", which puts it on the Hugging Face hub (needs the extra
+            `huggingface`, and `hf auth login` once).
         notes: anything JSON can hold, kept in the metadata, such as the training recipe.
     """
+    if isinstance(path, str) and path.startswith("hf://"):
+        name = str(hub_name(path))
+        return uploaded(name, lambda file: save_model(model, file, **notes))
     model = plain_model(model)
     known = {} if model.data is None else {"data": model.data}
     description = {**describe_model(model), "notes": known | notes}
@@ -140,11 +148,50 @@ def _check_can_be_read(description: dict[str, Any], tensors: Mapping[str, Tensor
 
 @ordinary_mode()  # tensors made in inference mode could not be differentiated or trained
 def load_model(path: str | os.PathLike[str]) -> ScoreModel:
-    """Read a model that `save_model` wrote, in evaluation mode.
+    """Read a model that `save_model` wrote, or a pipeline of diffusers, in evaluation mode.
+
+        model = load_model("run/model.safetensors")
+        model = load_model("folder/of/a/pipeline")
+        model = load_model("google/ddpm-cifar10-32")
+
+    Args:
+        path: a file; a folder that holds one, `model.safetensors`, such as that of a run; the
+            folder of a pipeline of diffusers, with its `model_index.json` (needs the extra
+            `interchange`); or the name of either on the Hugging Face hub (needs the extra
+            `huggingface`). A pipeline has a network of images or latents, with or without
+            classes, and weights in safetensors: see `from_diffusers`.
 
     Raises:
-        CheckpointError: the file is missing, damaged, or not such a model.
+        CheckpointError: there is no such model, or it is damaged or of another kind.
     """
+    name = hub_name(path)
+    place = Path(path) if name is None else fetched(name)
+    if (place / INDEX).is_file():
+        return load_pipeline(place)
+    return _read_model(_model_file(place))
+
+
+def _model_file(place: Path) -> Path:
+    """The file of a model, in a folder or by itself."""
+    if place.is_dir():
+        if (place / MODEL_FILE).is_file():
+            return place / MODEL_FILE
+        files = ", ".join(sorted(path.name for path in place.iterdir())) or "nothing"
+        raise CheckpointError(
+            f"{place}: a folder with neither {INDEX}, as a pipeline of diffusers has, nor "
+            f"{MODEL_FILE}, as a run has. It holds {files:.200}. A part of a pipeline, such as "
+            "unet, is not enough: give the folder above it"
+        )
+    if place.suffix in _PICKLES and place.is_file():
+        raise CheckpointError(
+            f"{place}: a pickle by its name, which can run code when it is read, so diffsde loads "
+            "none. If you trust it: network.load_state_dict(torch.load(path, weights_only=True)), "
+            "then ScoreModel(network, sde, shape, preconditioning)"
+        )
+    return place
+
+
+def _read_model(path: Path) -> ScoreModel:
     tensors, description = read_tensors(path)
     try:
         mean = tensors.pop(_DATA_MEAN, None)

@@ -1,70 +1,65 @@
 r"""Models of diffusers as scores, and scores as models for the schedulers of diffusers.
 
-diffusers counts the steps k of a discrete schedule ᾱ_k with σ_k² = (1 − ᾱ_k) / ᾱ_k. Between
-two of them, the step is interpolated in log σ. The models take x = √ᾱ (x(0) + σ z). diffusers
-itself is not needed here.
+`schedulers` tells what a scheduler says of a network, and `pipeline_network` calls the network.
+diffusers itself is not needed here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from diffsde.equations.forward import SDE, expand
-from diffsde.equations.graphs import with_graph
 from diffsde.equations.reverse import Score
-from diffsde.equations.variance_preserving import VPSDE
-from diffsde.errors import InputError, name_list
-from diffsde.scores.denoisers import DenoiserScore, to_denoiser
+from diffsde.errors import InputError
+from diffsde.scores.denoisers import to_denoiser
+from diffsde.scores.model import ScoreModel
+from diffsde.scores.pipeline_network import PipelineNetwork
+from diffsde.scores.schedulers import levels_of, meaning_of, prediction_of
 
 __all__ = ["from_diffusers", "to_diffusers"]
 
-_PREDICTIONS = ("epsilon", "v_prediction", "sample")
 
+def from_diffusers(
+    model: Any, scheduler: Any, sde: SDE | None = None, *, shape: Sequence[int] | None = None
+) -> ScoreModel:
+    """The score of a network and a scheduler of diffusers, in continuous time.
 
-def from_diffusers(model: Any, scheduler: Any, sde: SDE | None = None) -> DenoiserScore:
-    """The score of a diffusers model and scheduler, in continuous time.
+        model = from_diffusers(pipeline.unet, pipeline.scheduler)
+        sol = model.sample(16, seed=0)
 
     Args:
-        model: called (sample, timestep), such as a `UNet2DModel`. The scheduler's
-            `prediction_type` says what it returns, as a tensor or as the `sample` of an object.
-        scheduler: of any kind with `alphas_cumprod`, such as `DDPMScheduler`.
-        sde: the forward process to solve; `VPSDE()` if left out, whose β are DDPM's. Any SDE
-            will do, since only the noise level counts.
+        model: a `UNet2DModel`, with or without classes, a `DiTTransformer2DModel`, or anything
+            called (sample, timestep) that returns a tensor or an object with `sample`. A
+            learned variance is left out.
+        scheduler: says how the network was trained: one with `alphas_cumprod`, such as
+            `DDPMScheduler`, or one of EDM, of the score SDE or of Karras's VE process
+            (`diffsde.scores.schedulers`).
+        sde: the forward process to solve, by default the one that the scheduler tells of. Any
+            SDE will do whose noise levels the network knows, since only these count.
+        shape: of one sample; needed where the network does not say it.
+
+    Raises:
+        InputError: the network or the scheduler is of another kind, or the shape is unknown.
     """
-    denoiser = _DiscreteDenoiser(model, _levels_of(scheduler), _prediction_of(scheduler))
-    return DenoiserScore(denoiser, VPSDE() if sde is None else sde)
-
-
-class _DiscreteDenoiser(nn.Module):
-    """D(y, σ) from a model's output at the step whose noise level is σ."""
-
-    def __init__(self, model: Any, levels: Tensor, prediction: str) -> None:
-        super().__init__()
-        self.model, self.levels, self.prediction = model, levels, prediction
-
-    def forward(self, y: Tensor, sigma: Tensor) -> Tensor:
-        steps = _interpolated(self.levels.log().to(sigma), sigma.log())
-        level = expand(sigma, y)
-        root = torch.sqrt(1 + level**2)  # 1 / √ᾱ
-        output = with_graph(self._output, "model", y / root, steps)
-        return self._clean(y, level, root, output)
-
-    def _output(self, x: Tensor, steps: Tensor) -> Tensor:
-        output = self.model(x, steps)
-        found: Tensor = getattr(output, "sample", output)
-        return found
-
-    def _clean(self, y: Tensor, level: Tensor, root: Tensor, output: Tensor) -> Tensor:
-        if self.prediction == "sample":
-            return output
-        if self.prediction == "epsilon":
-            return y - level * output
-        return y / root**2 - level / root * output
+    if isinstance(model, (str, os.PathLike)):
+        raise InputError(
+            f"model = {os.fspath(model)!r}: expected the network itself. "
+            "load_model(path) reads the folder of a whole pipeline"
+        )
+    network, meaning = PipelineNetwork(model), meaning_of(scheduler)
+    shape = network.shape if shape is None else shape
+    if shape is None:
+        raise InputError(
+            "the network does not say the shape of a sample: give shape=, such as (3, 32, 32)"
+        )
+    process = meaning.sde if sde is None else sde
+    return ScoreModel(network, process, shape, meaning.preconditioning, meaning.data_range)
 
 
 def to_diffusers(score: Score, sde: SDE, scheduler: Any) -> Callable[..., Any]:
@@ -79,8 +74,8 @@ def to_diffusers(score: Score, sde: SDE, scheduler: Any) -> Callable[..., Any]:
         scheduler: of any kind with `alphas_cumprod`.
     """
     denoise = to_denoiser(score, sde)
-    levels = _levels_of(scheduler)
-    prediction = _prediction_of(scheduler)
+    levels = levels_of(scheduler)
+    prediction = prediction_of(scheduler)
 
     def model(sample: Tensor, timestep: Any, **_: Any) -> SimpleNamespace:
         step = torch.as_tensor(timestep, device=sample.device).long().expand(len(sample))
@@ -98,31 +93,3 @@ def to_diffusers(score: Score, sde: SDE, scheduler: Any) -> Callable[..., Any]:
         return SimpleNamespace(sample=outputs[prediction])
 
     return model
-
-
-def _levels_of(scheduler: Any) -> Tensor:
-    """σ_k of each step of a schedule, (steps,)."""
-    if not hasattr(scheduler, "alphas_cumprod"):
-        raise InputError(
-            f"scheduler = {type(scheduler).__name__}: expected one with alphas_cumprod, such as "
-            "DDPMScheduler.from_config(scheduler.config)"
-        )
-    alphas = torch.as_tensor(scheduler.alphas_cumprod, dtype=torch.float64)
-    return ((1 - alphas) / alphas).sqrt()
-
-
-def _prediction_of(scheduler: Any) -> str:
-    prediction = str(scheduler.config.prediction_type)
-    if prediction not in _PREDICTIONS:
-        raise InputError(f"prediction_type {prediction!r}: {name_list(prediction, _PREDICTIONS)}")
-    return prediction
-
-
-def _interpolated(grid: Tensor, value: Tensor) -> Tensor:
-    """The fractional index of each value in a rising grid, (B,).
-
-    2.5 is half way between grid[2] and grid[3]. Values beyond the grid get the index of its end.
-    """
-    after = torch.searchsorted(grid, value.contiguous()).clamp(1, len(grid) - 1)
-    low, high = grid[after - 1], grid[after]
-    return after - 1 + ((value - low) / (high - low)).clamp(0, 1)

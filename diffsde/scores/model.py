@@ -48,6 +48,9 @@ class ScoreModel(Drawing):
 
     Attributes:
         data: the name of the data set it was trained on, such as "mnist"; None if unknown.
+        decoder: for a model of latents, called with a batch of them and returns images, whose
+            values of black and white are its `data_range`; None for a model of images. Views
+            take it as decode=.
 
     Coefficients are computed in x's dtype, the network in its own, so x may be float64.
     """
@@ -67,6 +70,7 @@ class ScoreModel(Drawing):
         self.data_range = checked_range(data_range)
         self.preconditioning = make_preconditioning(preconditioning)
         self.data: str | None = None
+        self.decoder: nn.Module | None = None
 
     @property
     def classes(self) -> int:  # type: ignore[override]
@@ -125,7 +129,8 @@ class ScoreModel(Drawing):
             c = self.coefficients(torch.as_tensor(t, dtype=x.dtype, device=x.device))
         dtype = next((p.dtype for p in self.network.parameters()), x.dtype)
         told = () if class_label is None else (self._class_labels(class_label, x),)
-        label = c.label.expand(len(x)).contiguous().to(dtype)
+        told_in = torch.promote_types(dtype, says_of(self.network, "label_dtype", dtype))
+        label = c.label.expand(len(x)).contiguous().to(told_in)
         scaled = (expand(c.input, x) * x).to(dtype)
         output = with_graph(self.network, "network", scaled, label, *told)
         return output.to(x.dtype), c
