@@ -25,7 +25,8 @@ _LARGEST_FILE = 4_000_000  # bytes of JSON; the index of a thousand classes has 
 _LARGEST_TEXT = 200
 _LONGEST_LIST = 64
 _LARGEST = {"layers_per_block": 64, "num_layers": 256, "sample_size": 8192}
-_LARGEST_WHOLE = 1 << 20  # of any other number that is whole
+_LARGEST_NUMBER = 1 << 20  # of any other
+_MAY_BE_INFINITE = {"lambda_min_clipped"}
 
 
 def parts_of(folder: Path) -> dict[str, str]:
@@ -74,7 +75,7 @@ def settings(folder: Path, name: str, kind: str) -> dict[str, Any]:
         if not _within_bounds(key, value):
             raise CheckpointError(
                 f"{path}: {key} = {value!r:.80}: expected a text, a finite number, at most "
-                f"{_LARGEST.get(key, _LARGEST_WHOLE)}, or a list of at most {_LONGEST_LIST}"
+                f"{_LARGEST.get(key, _LARGEST_NUMBER)}, or a list of at most {_LONGEST_LIST}"
             )
     return kept
 
@@ -85,8 +86,9 @@ def _within_bounds(key: str, value: Any) -> bool:
     if isinstance(value, str):
         return len(value) <= _LARGEST_TEXT
     if isinstance(value, (int, float)):
-        return math.isfinite(value) and abs(value) <= _LARGEST.get(key, _LARGEST_WHOLE)
-    longest = _LARGEST_WHOLE if key == "trained_betas" else _LONGEST_LIST
+        largest = _LARGEST.get(key, _LARGEST_NUMBER)
+        return abs(value) <= largest or (key in _MAY_BE_INFINITE and not math.isnan(value))
+    longest = _LARGEST_NUMBER if key == "trained_betas" else _LONGEST_LIST
     return (
         isinstance(value, list)
         and len(value) <= longest
