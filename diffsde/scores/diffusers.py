@@ -42,10 +42,11 @@ def from_diffusers(
             (`diffsde.scores.schedulers`).
         sde: the forward process to solve, by default the one that the scheduler tells of. Any
             SDE will do whose noise levels the network knows, since only these count.
-        shape: of one sample; needed where the network does not say it.
+        shape: of one sample, where the network does not say it. Without one the score can be
+            called and solved for, but has no `sample`, `flow` and `reverse`.
 
     Raises:
-        InputError: the network or the scheduler is of another kind, or the shape is unknown.
+        InputError: the network or the scheduler is of another kind.
     """
     if isinstance(model, (str, os.PathLike)):
         raise InputError(
@@ -54,12 +55,11 @@ def from_diffusers(
         )
     network, meaning = PipelineNetwork(model), meaning_of(scheduler)
     shape = network.shape if shape is None else shape
-    if shape is None:
-        raise InputError(
-            "the network does not say the shape of a sample: give shape=, such as (3, 32, 32)"
-        )
     process = meaning.sde if sde is None else sde
-    return ScoreModel(network, process, shape, meaning.preconditioning, meaning.data_range)
+    score = ScoreModel(network, process, shape or (1,), meaning.preconditioning, meaning.data_range)
+    if shape is None:  # the score can be called, but `sample` and its like need to know
+        score.shape = None  # type: ignore[assignment]
+    return score
 
 
 def to_diffusers(score: Score, sde: SDE, scheduler: Any) -> Callable[..., Any]:

@@ -43,6 +43,8 @@ def load_pipeline(folder: Path) -> ScoreModel:
     (network,) = built.values()
     with _explained(folder, "its parts"):
         model = from_diffusers(network, scheduler)
+        if model.shape is None:
+            raise CheckpointError(f"{folder}: its network has no sample_size, the side of an image")
     model.decoder = Decoder(decoders[0]) if decoders else None
     return model.eval()
 

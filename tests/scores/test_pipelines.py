@@ -401,8 +401,15 @@ def test_a_path_in_place_of_a_network(tmp_path: Path) -> None:
     for path in ("unet", tmp_path):
         with pytest.raises(InputError, match=r"expected the network itself.*load_model\(path\)"):
             from_diffusers(path, ddpm())
-    with pytest.raises(InputError, match="give shape="):
-        from_diffusers(lambda x, k: x, ddpm())
+
+
+def test_a_function_without_a_shape() -> None:
+    """It is a score all the same, which only cannot draw by itself."""
+    score = from_diffusers(lambda x, k: x, ddpm())
+    assert score(noise(), 0.5).shape == noise().shape
+    with pytest.raises(InputError, match="does not know the shape of a sample: give shape="):
+        score.sample(2)
+    assert from_diffusers(lambda x, k: x, ddpm(), shape=(3,)).sample(2, seed=0, steps=2)
 
 
 # -- folders that are not what they should be ------------------------------------------------
@@ -431,7 +438,7 @@ HOSTILE: list[tuple[str, dict[str, Any], str]] = [
     ("unet/config.json", {"down_block_types": ["os.system", "rm"]}, "diffusers cannot make"),
     ("unet/config.json", {"norm_num_groups": 0}, "diffusers cannot make"),
     ("unet/config.json", {"sample_size": 10**7}, "sample_size"),
-    ("unet/config.json", {"sample_size": None}, "give shape="),
+    ("unet/config.json", {"sample_size": None}, "no sample_size"),
     ("unet/config.json", {"in_channels": 2}, "conv_in.weight"),
     ("unet/config.json", {"norm_eps": float("inf")}, "norm_eps"),
     ("unet/config.json", {"quantization_config": {"load_in_8bit": True}}, "quantization_config"),
