@@ -13,7 +13,7 @@ from diffsde.cli.solving import Solved
 from diffsde.errors import InputError
 from diffsde.system.files import written_whole
 
-__all__ = ["Pictures", "check_page"]
+__all__ = ["Pictures", "check_page", "image_shape"]
 
 _SLIDE = (6.4, 3.6)  # inches: 16:9, so small that letters of 10 points are large on it
 _SLIDE_DPI = 300
@@ -31,6 +31,7 @@ class Pictures:
         zoom: pixels of a picture for each pixel of an image; by default whatever fits.
         fps: the film's frames per second; by default the film chooses.
         dark: light letters on a dark background.
+        decode: from a model's latents to images; None where its states are images.
     """
 
     folder: Path
@@ -39,12 +40,13 @@ class Pictures:
     zoom: int | None
     fps: float | None
     dark: bool
+    decode: Any
 
     @classmethod
     def checked(
         cls,
         folder: Path,
-        shape: Sequence[int],
+        model: diffsde.ScoreModel,
         *,
         film: str | None,
         fps: float | None,
@@ -52,7 +54,7 @@ class Pictures:
         size: int | None,
         dark: bool,
     ) -> Pictures:
-        """The pictures that options ask for, of images (C, H, W), if they can be made here."""
+        """The pictures that options ask for, of a model's images, if they can be made here."""
         file = None if film is None else folder / f"samples.{'apng' if film == 'png' else film}"
         if fps is not None:
             _check_fps(fps, film)
@@ -60,7 +62,8 @@ class Pictures:
             from diffsde.views.movies import check_movie
 
             check_movie(file, fps or _GIF_FPS)
-        return cls(folder, file, paths, None if size is None else _zoom(size, shape), fps, dark)
+        zoom = None if size is None else _zoom(size, image_shape(model))
+        return cls(folder, file, paths, zoom, fps, dark, model.decoder)
 
     def write(self, solved: Solved, written: list[Path]) -> None:
         """Write the files, and add each to `written`: the trajectories first."""
@@ -74,7 +77,7 @@ class Pictures:
             written.append(sol.save(self.folder / f"{name}.safetensors"))
         for name, sol in names.items():
             path = self.folder / f"{name}.png"
-            diffsde.plot_images(sol.images(), path, zoom=self.zoom, dark=self.dark)
+            diffsde.plot_images(sol, path, zoom=self.zoom, dark=self.dark, decode=self.decode)
             written.append(path)
         self._write_views(solved.sols, written)
 
@@ -86,8 +89,18 @@ class Pictures:
         if self.film is not None:
             speed: dict[str, Any] = {} if self.fps is None else {"fps": self.fps}
             shown = sols if len(sols) > 1 else sols[0]
-            diffsde.animate(shown, self.film, zoom=self.zoom, dark=self.dark, **speed)
+            look: dict[str, Any] = {"zoom": self.zoom, "dark": self.dark, "decode": self.decode}
+            diffsde.animate(shown, self.film, **look, **speed)
             written.append(self.film)
+
+
+def image_shape(model: diffsde.ScoreModel) -> tuple[int, ...]:
+    """(C, H, W) of an image: what a model draws, or what its decoder makes of that."""
+    import torch
+
+    if model.decoder is None:
+        return model.shape
+    return tuple(model.decoder(torch.zeros(1, *model.shape)).shape[1:])
 
 
 def check_page(n: int, shape: Sequence[int], runs: int, estimates: bool) -> None:

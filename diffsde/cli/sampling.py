@@ -32,7 +32,7 @@ from diffsde.cli.options import (
     Threads,
 )
 from diffsde.cli.picking import pick_model, pick_plans
-from diffsde.cli.pictures import Pictures, check_page
+from diffsde.cli.pictures import Pictures, check_page, image_shape
 from diffsde.cli.report import compute_with, reported
 from diffsde.cli.solving import solve_all
 from diffsde.errors import DiffSDEError
@@ -155,7 +155,7 @@ def sample(
             eta=eta, adaptive=adaptive, rtol=rtol, atol=atol,
         )  # fmt: skip
         pictures = Pictures.checked(
-            out, score.shape, film=form and form.value, fps=fps, paths=paths, size=size, dark=dark
+            out, score, film=form and form.value, fps=fps, paths=paths, size=size, dark=dark
         )
         solved = solve_all(
             chosen,
@@ -219,7 +219,7 @@ def explore(
             model, method, kind, clock, label, guidance,
             eta=eta, adaptive=adaptive, rtol=rtol, atol=atol,
         )  # fmt: skip
-        check_page(n, score.shape, len(chosen), estimates)
+        check_page(n, image_shape(score), len(chosen), estimates)
         solved = solve_all(
             chosen,
             score.sde.prior_sample((n, *score.shape), seed=seed),
@@ -237,6 +237,7 @@ def explore(
         solved.tell(report, n)
         report.say(runs=[run.facts() for run in solved.runs])
         if solved.runs:
-            report.written.append(diffsde.views.write_html(solved.sols, out))
+            page = diffsde.views.write_html(solved.sols, out, decode=score.decoder)
+            report.written.append(page)
         if solved.stopped is not None:
             raise solved.stopped

@@ -17,6 +17,7 @@ draws into the caller's axes instead of a figure of its own. With `dark` it uses
     film_plane    points in the plane
     pace          how long each saved state is shown
     movies        GIF, animated PNG, MP4 and WebM files
+    decoding      decoded: a path of latents as one of images
     arrays        to_numpy, to_xarray, from_xarray
     explorer      write_html: an interactive page for exploring paths
     gallery       write_gallery: every picture of the tutorial in one folder

@@ -16,7 +16,8 @@ from matplotlib.colors import Colormap
 
 from diffsde.errors import InputError, name_list
 from diffsde.solvers.trajectory import Trajectory
-from diffsde.views.display import Shading, trajectories
+from diffsde.views.decoding import Decode, decoded_all
+from diffsde.views.display import Shading
 from diffsde.views.film_layout import Film, Look
 from diffsde.views.film_parts import SHADES
 from diffsde.views.movies import check_movie, open_movie
@@ -44,6 +45,7 @@ def animate(
     shading: Shading = "envelope",
     cmap: str | Colormap = "gray",
     dark: bool = False,
+    decode: Decode | None = None,
 ) -> Path:
     """Write the whole path as a film: GIF, animated PNG, MP4 or WebM, depending on the suffix.
 
@@ -85,6 +87,8 @@ def animate(
             data and 2.5 s(t) on all sides, the data alone, or the interval in both directions.
         cmap: the colours of images with one channel: a matplotlib colour map or its name.
         dark: light letters on a dark background.
+        decode: for a trajectory of latents: from a batch of them to images, such as a pipeline's
+            `model.decoder`; see `decoded`.
 
     Returns:
         The path of the file; without one a `ShownFilm`, whose `save(path)` writes it.
@@ -96,7 +100,7 @@ def animate(
     """
     target = Path(path)
     check_movie(target, fps)
-    sols = trajectories(sol)
+    sols = decoded_all(sol, decode)
     pace = choose_pace(
         max(map(len, sols)), fps=fps, speed=speed, duration=duration, hold=hold,
         ping_pong=ping_pong,

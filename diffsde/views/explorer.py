@@ -29,13 +29,13 @@ from torch import Tensor
 from diffsde.errors import InputError
 from diffsde.solvers.trajectory import Trajectory
 from diffsde.system.files import written_whole
+from diffsde.views.decoding import Decode, decoded_all
 from diffsde.views.display import (
     as_images,
     base_of_diffusion,
     default_columns,
     shade_limits,
     title_of,
-    trajectories,
 )
 from diffsde.views.pages import filled, page_part
 
@@ -50,6 +50,7 @@ def write_html(
     *,
     title: str | None = None,
     megabytes: float = 5.0,
+    decode: Decode | None = None,
 ) -> Path:
     """Write an explorer of one trajectory or several as one self-contained HTML file.
 
@@ -63,6 +64,7 @@ def write_html(
         megabytes: the largest size of the file. If a trajectory needs more, frames are left
             out evenly, but never the first and the last; 5 MB hold 290 frames of 16 images of
             28×28 pixels.
+        decode: for a trajectory of latents, as in `animate`.
 
     Returns:
         The path of the file.
@@ -71,17 +73,21 @@ def write_html(
         InputError: the states are neither images nor points in the plane, their shapes
             differ, or not even two frames fit.
     """
-    page = explorer_page(sol, title=title, megabytes=megabytes)
+    page = explorer_page(sol, title=title, megabytes=megabytes, decode=decode)
     with written_whole(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
     return Path(path)
 
 
 def explorer_page(
-    sol: Trajectory | Sequence[Trajectory], *, title: str | None = None, megabytes: float = 5.0
+    sol: Trajectory | Sequence[Trajectory],
+    *,
+    title: str | None = None,
+    megabytes: float = 5.0,
+    decode: Decode | None = None,
 ) -> str:
     """The page that `write_html` writes, as text; for the arguments and errors, see there."""
-    sols = trajectories(sol)
+    sols = decoded_all(sol, decode)
     shape = _common_shape(sols)
     plane = _extent(sols) if _in_plane(sols[0]) else None
     template = _template()

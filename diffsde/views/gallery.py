@@ -13,6 +13,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from diffsde.equations.reverse import PROBLEMS, Score
@@ -26,6 +27,7 @@ from diffsde.system.files import check_folder, written_whole
 from diffsde.system.numbers import whole_number
 from diffsde.system.wrapped import unwrapped
 from diffsde.views.animation import animate
+from diffsde.views.decoding import Decode, decoded_all
 from diffsde.views.explorer import write_html
 from diffsde.views.gallery_page import Files, Row, gallery_page
 from diffsde.views.images import plot_images
@@ -99,7 +101,7 @@ def write_gallery(
 
     Args:
         out: the folder; it is created if necessary.
-        model: the score and its SDE.
+        model: the score and its SDE. If it draws latents, its `decoder` makes images of them.
         score: solves with this score instead of the model's own, such as that of one class,
             `classifier_free(model, label=7)`.
         steps: the number of steps of every fixed-step sampler, and so of frames in its film;
@@ -120,12 +122,16 @@ def write_gallery(
     for name, count in (("steps", steps), ("n", n)):
         whole_number(count, name)
     seed, model = checked_seed(seed), unwrapped(model)
-    if model.shape[0] not in (1, 3):
-        raise InputError(f"model.shape = {model.shape}: expected images with 1 or 3 channels")
-    gallery = _Gallery(check_folder(out, "out"), dark, f"steps={steps}, n={n}, seed={seed}")
+    if model.decoder is None and model.shape[0] not in (1, 3):
+        raise InputError(
+            f"model.shape = {model.shape}: expected images with 1 or 3 channels, or a model with "
+            "a decoder"
+        )
+    folder, decode = check_folder(out, "out"), model.decoder
+    gallery = _Gallery(folder, dark, decode, f"steps={steps}, n={n}, seed={seed}")
     try:
         x1 = model.sde.prior_sample((n, *model.shape), seed=seed)
-        gallery.start(0.5 + x1 / (4 * model.sde.prior_std))
+        gallery.start(0.5 + x1 / (4 * model.sde.prior_std) if decode is None else x1)
         for row in SHOWN:
             gallery.add(row, _solved(row, model, score, x1, steps, seed, progress))
         gallery.compare()
@@ -166,35 +172,41 @@ class _Gallery:
     Args:
         folder: where its files are.
         dark: the theme; None for both.
+        decode: from latents to images; None where the states are images.
         settings: the arguments that make it again.
     """
 
-    def __init__(self, folder: Path, dark: bool | None, settings: str) -> None:
-        self.folder, self.dark, self.settings = folder, dark, settings
+    def __init__(
+        self, folder: Path, dark: bool | None, decode: Decode | None, settings: str
+    ) -> None:
+        self.folder, self.dark, self.decode, self.settings = folder, dark, decode, settings
         self.noise = folder / "noise.png"
         self.rows: dict[Row, tuple[Trajectory, Files]] = {}
+        self.compared: list[Trajectory] = []  # as they are shown
         self.both: Files | None = None
 
-    def start(self, images: Tensor) -> None:
-        plot_images(images, self.noise, dark=self.dark is not False)
+    def start(self, x: Tensor) -> None:
+        start = Trajectory(torch.zeros(1), x[None], "", shape=tuple(x.shape[1:]))
+        plot_images(start, decode=self.decode, path=self.noise, dark=self.dark is not False)
 
     def add(self, row: Row, sol: Trajectory) -> None:
         """Write the files of one sampler."""
         screen, name = self.dark is not False, row.name
         images, film = self.folder / f"{name}_images.png", self.folder / f"{name}.gif"
-        plot_images(sol.images(), images, dark=screen)
-        animate(sol, film, dark=screen)
-        plots, explorer = self._paths([sol], name), self._explorer([sol], name, row.title)
+        (shown,) = decoded_all(sol, self.decode)
+        plot_images(shown, images, dark=screen)
+        animate(shown, film, dark=screen)
+        plots, explorer = self._paths([sol], name), self._explorer([shown], name, row.title)
         files = {"images": [images], "film": [film], "plot": plots, "explorer": [explorer]}
         self.rows[row] = (sol, files)
+        self.compared += [shown] if row.name in _COMPARED else []
 
     def compare(self) -> None:
         """Write the files of the section that compares the SDE with the flow."""
         rows = {row: sol for row, (sol, _) in self.rows.items() if row.name in _COMPARED}
-        sols = list(rows.values())
         # Long names would lie over the paths.
         short = [replace(sol, method=row.method) for row, sol in rows.items()]
-        explorer = self._explorer(sols, "sde_and_flow", "The reverse SDE and the flow")
+        explorer = self._explorer(self.compared, "sde_and_flow", "The reverse SDE and the flow")
         self.both = {"plot": self._paths(short, "sde_and_flow"), "explorer": [explorer]}
 
     def finish(self) -> list[Path]:

@@ -3,6 +3,7 @@ r"""Images on a sheet: a batch in a grid, or the path of a batch at a few times.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -14,6 +15,7 @@ from torch import Tensor
 from diffsde.equations.ranges import UNIT, Range, checked_range
 from diffsde.errors import InputError
 from diffsde.solvers.trajectory import Trajectory
+from diffsde.views.decoding import Decode, decoded
 from diffsde.views.display import (
     Shading,
     as_images,
@@ -39,6 +41,7 @@ def plot_images(
     columns: int | None = None,
     zoom: int | None = None,
     data_range: Range | None = None,
+    decode: Decode | None = None,
     ax: Axes | None = None,
     dark: bool = False,
 ) -> Figure:
@@ -48,6 +51,7 @@ def plot_images(
         x: (B, C, H, W) with C = 1 or 3; or a trajectory, for its last images.
         data_range: the values shown as black and as white, for images x; (0, 1) if left out. A
             trajectory knows its own.
+        decode: for a trajectory of latents, as in `animate`.
         path: where to write the figure, if anywhere.
         columns: images per row; by default up to six images form one row, more form a block.
         zoom: screen pixels per image pixel; by default the sheet is at most 900 pixels across.
@@ -55,11 +59,19 @@ def plot_images(
     Raises:
         InputError: x does not have such a shape, or data_range is no range.
     """
+    if decode is not None:
+        x = _last_decoded(x, decode)
     states = as_images(x.final, x.shape) if isinstance(x, Trajectory) else as_images(x, ())
     limits = _limits_of(x, data_range)
     across = columns or default_columns(len(states))
     figure, _ = _sheet(pixels(states, *limits), across, ax, theme(dark), zoom=zoom)
     return written(figure, path)
+
+
+def _last_decoded(x: Tensor | Trajectory, decode: Decode) -> Trajectory:
+    if not isinstance(x, Trajectory):
+        raise InputError("decode: x is no trajectory; show plot_images(decode(x), data_range=…)")
+    return decoded(replace(x, denoised=None), decode, frames=[-1])
 
 
 def _limits_of(x: Tensor | Trajectory, data_range: Range | None) -> Range:
@@ -79,6 +91,7 @@ def film_strip(
     n: int = 4,
     denoised: bool = False,
     shading: Shading = "envelope",
+    decode: Decode | None = None,
     ax: Axes | None = None,
     dark: bool = False,
 ) -> Figure:
@@ -92,6 +105,7 @@ def film_strip(
         n: how many images to show.
         denoised: show a row of the estimates E[x(0) | x(t)], on the data's range, below each row.
         shading: the values that the shades span, as in `animate`.
+        decode: for a trajectory of latents, as in `animate`; only what is shown is decoded.
 
     Raises:
         InputError: the states are not images, or `denoised` is asked for and the trajectory
@@ -105,6 +119,10 @@ def film_strip(
         shown = np.linspace(0, len(sol) - 1, min(frames, len(sol))).round().astype(int).tolist()
     else:
         shown = [reached(sol.ts, t) for t in times]
+    if decode is not None:
+        wanted = sol if denoised else replace(sol, denoised=None)
+        sol = decoded(wanted.sample(slice(n)), decode, frames=shown)
+        shown = list(range(len(shown)))
     estimates = sol.denoised if denoised else None
     limits = shade_limits(sol, shading)
     tiles = np.stack([_strip_column(sol, estimates, k, limits[k], n) for k in shown], 1)

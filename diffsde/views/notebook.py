@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from diffsde.errors import InputError
 from diffsde.solvers.trajectory import Trajectory
+from diffsde.views.decoding import Decode
 from diffsde.views.display import as_images, mosaic, shade_limits
 from diffsde.views.explorer import explorer_page
 from diffsde.views.images import pixels
@@ -61,11 +62,13 @@ def explore(
     title: str | None = None,
     megabytes: float = 5.0,
     height: int = 760,
+    decode: Decode | None = None,
 ) -> Explorer:
     """The explorer of one trajectory or several, for a cell of a notebook.
 
     Args:
-        sol, title, megabytes: as `write_html` takes them; the notebook's file grows by as much.
+        sol, title, megabytes, decode: as `write_html` takes them; the notebook's file grows by
+            as much.
         height: of the frame, in screen pixels; what does not fit can be scrolled to.
 
     Raises:
@@ -73,7 +76,8 @@ def explore(
     """
     if not 0 < height < math.inf:
         raise InputError(f"height = {height}: expected screen pixels, more than 0")
-    return Explorer(explorer_page(sol, title=title, megabytes=megabytes), int(height))
+    page = explorer_page(sol, title=title, megabytes=megabytes, decode=decode)
+    return Explorer(page, int(height))
 
 
 def summary(sol: Trajectory) -> str:
