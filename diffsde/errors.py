@@ -7,6 +7,7 @@ also `ValueError`, as Python users expect.
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ __all__ = [
     "SolveError",
     "TrainingError",
     "UnknownSolverError",
+    "how_to_load",
     "name_list",
 ]
 
@@ -77,6 +79,12 @@ class BlowUpError(SolveError):
 
 class LimitError(SolveError):
     """A solve reached a limit that the caller set: max_steps, max_nfe or max_seconds."""
+
+
+def how_to_load(value: object) -> str:
+    """The end of an error text about what should be a model: what to do with a path to one."""
+    is_path = isinstance(value, (str, os.PathLike))
+    return f". A model is read from a path by load_model({str(value)!r})" if is_path else ""
 
 
 def name_list(unknown: str, valid: Iterable[str]) -> str:

@@ -37,7 +37,7 @@ from diffsde.equations.dynamics import Dynamics, Field, Semilinear
 from diffsde.equations.forward import SDE, exact_time, expand
 from diffsde.equations.graphs import with_graph
 from diffsde.equations.ranges import UNIT, Range, checked_range
-from diffsde.errors import InputError
+from diffsde.errors import InputError, how_to_load
 from diffsde.system.numbers import whole_number
 from diffsde.system.one_line import class_of, one_line
 
@@ -72,7 +72,9 @@ class ReverseProblem(nn.Module):
                 f"data_scale = {data_scale}: expected how large a number of the data may be, > 0"
             )
         if not callable(score):
-            raise InputError(f"score = {score!r}: expected something called as score(x, t)")
+            raise InputError(
+                f"score = {score!r}: expected something called as score(x, t){how_to_load(score)}"
+            )
         self.sde, self.score, self.shape = sde, score, tuple(int(n) for n in shape)
         self.data_scale = data_scale
 

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from diffsde.equations.forward import SDE, expand
 from diffsde.equations.graphs import with_graph
 from diffsde.equations.reverse import Score
-from diffsde.errors import InputError
+from diffsde.errors import InputError, how_to_load
 from diffsde.system.one_line import class_of, one_line
 
 __all__ = ["Denoiser", "DenoiserScore", "check_model", "from_denoiser", "to_denoiser"]
@@ -121,4 +121,6 @@ def check_model(name: str, model: object, call: str) -> None:
             f"({name}, sde)"
         )
     if not callable(model):
-        raise InputError(f"{name} = {model!r}: expected something called {call}")
+        raise InputError(
+            f"{name} = {model!r}: expected something called {call}{how_to_load(model)}"
+        )

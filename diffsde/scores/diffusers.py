@@ -6,7 +6,6 @@ diffusers itself is not needed here.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +15,6 @@ from torch import Tensor
 
 from diffsde.equations.forward import SDE, expand
 from diffsde.equations.reverse import Score
-from diffsde.errors import InputError
 from diffsde.scores.denoisers import to_denoiser
 from diffsde.scores.model import ScoreModel
 from diffsde.scores.pipeline_network import PipelineNetwork
@@ -48,11 +46,6 @@ def from_diffusers(
     Raises:
         InputError: the network or the scheduler is of another kind.
     """
-    if isinstance(model, (str, os.PathLike)):
-        raise InputError(
-            f"model = {os.fspath(model)!r}: expected the network itself. "
-            "load_model(path) reads the folder of a whole pipeline"
-        )
     network, meaning = PipelineNetwork(model), meaning_of(scheduler)
     shape = network.shape if shape is None else shape
     process = meaning.sde if sde is None else sde

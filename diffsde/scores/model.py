@@ -18,7 +18,7 @@ from diffsde.equations.counted import says_of
 from diffsde.equations.forward import SDE, expand
 from diffsde.equations.graphs import with_graph
 from diffsde.equations.ranges import UNIT, Range, checked_range
-from diffsde.errors import InputError
+from diffsde.errors import InputError, how_to_load
 from diffsde.scores.drawing import Drawing
 from diffsde.scores.labels import labels_for
 from diffsde.scores.preconditioning import Coefficients, Preconditioning, make_preconditioning
@@ -64,6 +64,10 @@ class ScoreModel(Drawing):
         data_range: Range = UNIT,
     ) -> None:
         super().__init__()
+        if not isinstance(network, nn.Module):
+            raise InputError(
+                f"network = {network!r:.80}: expected a torch.nn.Module{how_to_load(network)}"
+            )
         self.network, self.sde = network, sde
         self.shape: tuple[int, ...] = checked_shape(shape)
         _check_axes(network, self.shape)

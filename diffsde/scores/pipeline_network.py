@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from diffsde.errors import InputError
+from diffsde.errors import InputError, how_to_load
 from diffsde.system.wrapped import unwrapped
 
 __all__ = ["PipelineNetwork"]
@@ -38,7 +38,10 @@ class PipelineNetwork(nn.Module):
     def __init__(self, model: Any) -> None:
         super().__init__()
         if not callable(model):
-            raise InputError(f"model = {model!r:.80}: expected something called (sample, timestep)")
+            raise InputError(
+                f"model = {model!r:.80}: expected a network, called (sample, timestep)"
+                f"{how_to_load(model)}"
+            )
         self.model = model
         inner = unwrapped(model)
         self.kind = type(inner).__name__

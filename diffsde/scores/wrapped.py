@@ -10,7 +10,7 @@ import copy
 
 from torch import nn
 
-from diffsde.errors import InputError
+from diffsde.errors import InputError, how_to_load
 from diffsde.scores.model import ScoreModel
 from diffsde.system.one_line import one_line
 from diffsde.system.wrapped import unwrapped
@@ -30,7 +30,7 @@ def plain_model(model: ScoreModel) -> ScoreModel:
     if not isinstance(model, ScoreModel):
         raise InputError(
             f"model = {one_line(model)}: expected a ScoreModel, such as load_model returns, or "
-            "ScoreModel(network, sde, shape, preconditioning)"
+            f"ScoreModel(network, sde, shape, preconditioning){how_to_load(model)}"
         )
     network = _merged(unwrapped(model.network))
     if network is model.network:

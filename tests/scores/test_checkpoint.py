@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from diffsde.data.images import load_images
+from diffsde.equations.reverse import ProbabilityFlow, ReverseSDE
 from diffsde.equations.variance_exploding import VESDE
 from diffsde.equations.variance_preserving import VPSDE
 from diffsde.errors import CheckpointError, DiffSDEError, InputError
@@ -26,6 +27,7 @@ from diffsde.scores.checkpoint import (
     load_pretrained,
     save_model,
 )
+from diffsde.scores.denoisers import from_denoiser, to_denoiser
 from diffsde.scores.model import ScoreModel
 from diffsde.scores.preconditioning import EDM
 from diffsde.scores.residual_unet import ResidualUNet
@@ -181,3 +183,35 @@ def test_unknown_pretrained_name() -> None:
 
 def test_description_is_json() -> None:
     json.dumps(describe_model(residual()), allow_nan=False)
+
+
+@pytest.mark.parametrize("name", ["m.pt", "m.ckpt", "m.bin", "m.pkl"])
+def test_pickles_are_refused_by_their_names(name: str, tmp_path: Path) -> None:
+    torch.save({"w": torch.zeros(2)}, tmp_path / name)
+    with pytest.raises(CheckpointError, match=r"a pickle by its name.*weights_only=True"):
+        load_model(tmp_path / name)
+    with pytest.raises(CheckpointError, match="no such file"):
+        load_model(tmp_path / f"none{name}")
+
+
+def test_a_folder_is_that_of_a_run_or_none(tmp_path: Path) -> None:
+    save_model(residual(), tmp_path / "model.safetensors")
+    assert describe_model(load_model(tmp_path)) == describe_model(residual())
+    (tmp_path / "model.safetensors").rename(tmp_path / "other.safetensors")
+    with pytest.raises(CheckpointError, match=r"neither model_index\.json.*holds other\.saf"):
+        load_model(tmp_path)
+
+
+def test_a_path_in_place_of_a_model(tmp_path: Path) -> None:
+    sde, path = VESDE(), tmp_path / "model.safetensors"
+    calls: list[Any] = [
+        lambda: ReverseSDE(sde, "model.pt", (1, 28, 28)),
+        lambda: ProbabilityFlow(sde, path, (1, 28, 28)),
+        lambda: from_denoiser("model.pt", sde),
+        lambda: to_denoiser(path, sde),
+        lambda: ScoreModel("model.pt", sde, (1, 28, 28)),
+        lambda: save_model("model.pt", path),
+    ]
+    for call in calls:
+        with pytest.raises(InputError, match=r"read from a path by load_model\('.*model\.\w+'\)"):
+            call()
