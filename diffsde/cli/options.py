@@ -51,7 +51,8 @@ Model = Annotated[
     str,
     typer.Option(
         "--model",
-        help="A model that ships with the package ({models}), or a file.",
+        help="A model that ships with the package ({models}), a file, the folder of a "
+        "diffusers pipeline, or a name on the Hugging Face hub.",
         autocompletion=model_names,
     ),
 ]

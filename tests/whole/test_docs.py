@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 from typer.main import get_command
 
 import diffsde
@@ -62,11 +63,36 @@ def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
 
     monkeypatch.setattr(diffsde, "solve", few_steps)
     monkeypatch.setattr(diffsde, "load_pretrained", lambda name="mnist": small_model())
+    monkeypatch.setattr(diffsde, "load_model", loaded)
     monkeypatch.chdir(tmp_path)
     rows = dict(REGISTRY)  # a page adds a solver
     yield tmp_path
     REGISTRY.clear()
     REGISTRY.update(rows)
+
+
+class Zero(nn.Module):
+    """A network in place of one on the Hugging Face hub."""
+
+    classes = 10
+
+    def forward(self, x: torch.Tensor, label: torch.Tensor, *_: torch.Tensor) -> torch.Tensor:
+        return 0 * x
+
+
+def loaded(name: str) -> ScoreModel:
+    shape = (4, 8, 8) if "DiT" in name else (3, 32, 32)
+    model = ScoreModel(Zero(), VESDE(), shape, "edm", (-1, 1))
+    if "DiT" in name:
+        model.decoder = Bright()
+    return model
+
+
+class Bright(nn.Module):
+    """A decoder in place of an autoencoder's."""
+
+    def forward(self, latents: torch.Tensor) -> torch.Tensor:
+        return latents[:, :3].sigmoid()
 
 
 def given(page: str) -> dict[str, Any]:
