@@ -21,6 +21,12 @@ This folder may import `solvers` and the folders below it, so that a model can d
     denoisers        denoisers D(y, σ) as scores, and scores as denoisers
     azula            the same for models of azula
     diffusers        the same for models of diffusers
+    schedulers       what a scheduler of diffusers says of a network
+    pipeline_network a network of diffusers, called as ours are
+    pipelines        whole pipelines of diffusers, from their folders
+    pipeline_files   the files in such a folder, read without trust
+    autoencoders     from the latents of a pipeline to images
+    hub              models on the Hugging Face hub
 """
 
 import lazy_loader

@@ -6,8 +6,10 @@ r"""What a scheduler of diffusers says of a network: its process, and what its o
 | Heun, DPM-Solver, UniPC, …   | σ_k² = (1 − ᾱ_k) / ᾱ_k   |                     |                 |
 | EDMEuler, EDMDPMSolver       | x = x(0) + σ z           | ¼ ln σ              | F of EDM, or −F |
 | ScoreSdeVe, KarrasVe         | x = x(0) + σ z           | σ                   | the score       |
+| FlowMatchEuler, …Heun        | x = (1 − t) x(0) + t z   | 1000 t              | z − x(0)        |
 
-The last two have data in [0, 1], the others in [−1, 1].
+ScoreSdeVe and KarrasVe have data in [0, 1], the others in [−1, 1]. The noise level of the last row
+is σ = t / (1 − t); flow matching begins at t = 0.999 here, since σ is infinite at t = 1.
 
 Only the noise levels, the first and the last of them, are taken from a schedule. The steps of the
 scheduler, its clipping and its thresholding are a matter of solving. Between two steps of a
@@ -29,6 +31,7 @@ from torch import Tensor
 
 from diffsde.equations.forward import SDE
 from diffsde.equations.ranges import UNIT, Range
+from diffsde.equations.schedule import ScheduleSDE
 from diffsde.equations.variance_exploding import EDMSDE
 from diffsde.equations.variance_preserving import VPSDE
 from diffsde.errors import InputError, name_list
@@ -41,7 +44,7 @@ from diffsde.scores.preconditioning import (
     ScorePrediction,
     VelocityPrediction,
 )
-from diffsde.system.numbers import real_number
+from diffsde.system.numbers import real_number, whole_number
 
 __all__ = ["Meaning", "levels_of", "meaning_of", "prediction_of", "step_of"]
 
@@ -74,6 +77,8 @@ def meaning_of(scheduler: Any) -> Meaning:
     for base in type(scheduler).__mro__:
         if base.__name__ in _MEANINGS:
             return _MEANINGS[base.__name__](scheduler.config)
+    if getattr(getattr(scheduler, "config", None), "prediction_type", None) == "flow_prediction":
+        return _flow(scheduler.config)  # whatever discrete schedule it has beside
     return _discrete(scheduler)
 
 
@@ -196,9 +201,53 @@ def _karras(config: Any) -> Meaning:
     return Meaning(_between(config, 0.5), ScorePrediction(), UNIT)
 
 
+# -- straight paths --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _StraightVelocity(Preconditioning):
+    """The network returns E[z − x(0)], given x = (1 − t) x(0) + t z and a multiple of t.
+
+    Attributes:
+        steps: how large a label is at t = 1.
+    """
+
+    steps: float = 1000.0
+
+    def coefficients(self, sde: SDE, t: Tensor) -> Coefficients:
+        scale, std = sde.marginal_scale(t), sde.marginal_std(t)
+        rest = 1 / (1 + std / scale)  # 1 − t of the straight path with this noise level
+        return Coefficients(
+            rest / scale,
+            self.steps * (1 - rest),
+            rest / scale,
+            rest - 1,
+            -rest / (scale * std),
+            -rest / std,
+        )
+
+
+def _straight_level(t: Tensor) -> Tensor:
+    return t / (1 - t)
+
+
+def _straight_scale(t: Tensor) -> Tensor:
+    return 1 - t
+
+
+def _flow(config: Any) -> Meaning:
+    if getattr(config, "invert_sigmas", False):
+        raise InputError("invert_sigmas = True: expected a flow from noise at t = 1 to data at 0")
+    steps = whole_number(getattr(config, "num_train_timesteps", 1000), "num_train_timesteps")
+    sde = ScheduleSDE(_straight_level, _straight_scale, T=0.999, eps=1e-3)
+    return Meaning(sde, _StraightVelocity(1.0, float(steps)), _SYMMETRIC)
+
+
 _MEANINGS: dict[str, Callable[[Any], Meaning]] = {
     "ScoreSdeVeScheduler": _score_sde,
     "KarrasVeScheduler": _karras,
     "EDMEulerScheduler": _edm,
     "EDMDPMSolverMultistepScheduler": _edm,
+    "FlowMatchEulerDiscreteScheduler": _flow,
+    "FlowMatchHeunDiscreteScheduler": _flow,
 }

@@ -214,6 +214,54 @@ def test_karras_ve(tmp_path: Path) -> None:
     assert_same(2 * ours - 1, wanted)
 
 
+def straight(n: int, shift: float) -> list[float]:
+    """Times from 0.999 down, before the scheduler shifts them: its first one would be 1."""
+    times = torch.linspace(0.999, 0.1, n, dtype=torch.float64)
+    return (times / (shift - (shift - 1) * times)).tolist()
+
+
+@pytest.mark.parametrize("shift", [1.0, 3.0])
+def test_flow_matching(shift: float, tmp_path: Path) -> None:
+    scheduler = diffusers.FlowMatchEulerDiscreteScheduler(shift=shift)
+    model = load_model(saved(tmp_path, unet=unet(), scheduler=scheduler))
+    scheduler.set_timesteps(sigmas=straight(8, shift))
+    x = noise()
+    for t in scheduler.timesteps:
+        with torch.no_grad():
+            x = scheduler.step(unet()(x, t).sample, t, x).prev_sample
+    ts = scheduler.sigmas[:-1].double().clamp(max=model.sde.T)
+    assert_same(solved(model, noise(), "euler", ts=ts, denoise=True), x)
+
+
+def test_flow_matching_in_another_process() -> None:
+    """Only noise levels count: the score of the same velocity under x = x(0) + σ z."""
+    scheduler = diffusers.FlowMatchEulerDiscreteScheduler()
+    own = from_diffusers(unet(), scheduler).eval()
+    other = from_diffusers(unet(), scheduler, EDMSDE(T=100.0, eps=0.01)).eval()
+    y, t = noise().double(), torch.tensor(0.7, dtype=torch.float64)
+    with torch.no_grad():
+        wanted = (0.3 * y - 0.7 * unet()(0.3 * y.float(), 700.0).sample).double()
+        for model, x, at in ((own, 0.3 * y, t), (other, y, t / 0.3)):
+            torch.testing.assert_close(model.denoise(x, at), wanted, rtol=1e-5, atol=1e-6)
+            a, s = model.sde.marginal_scale(at), model.sde.marginal_std(at)
+            score = (a * wanted - x) / s**2
+            torch.testing.assert_close(model(x, at), score, rtol=1e-5, atol=1e-6)
+
+
+def test_flow_prediction_of_a_multistep_solver() -> None:
+    """DPM-Solver has a discrete schedule as well, which then means nothing."""
+    scheduler = diffusers.DPMSolverMultistepScheduler(
+        prediction_type="flow_prediction", use_flow_sigmas=True
+    )
+    meaning = meaning_of(scheduler)
+    assert (
+        meaning.preconditioning
+        == meaning_of(diffusers.FlowMatchEulerDiscreteScheduler()).preconditioning
+    )
+    with pytest.raises(InputError, match="invert_sigmas = True"):
+        meaning_of(diffusers.FlowMatchEulerDiscreteScheduler(invert_sigmas=True))
+
+
 # -- networks --------------------------------------------------------------------------------
 
 
