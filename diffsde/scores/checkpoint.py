@@ -63,6 +63,7 @@ def describe_model(model: ScoreModel) -> dict[str, Any]:
         InputError: the network, the SDE or the preconditioning is not in its registry,
             `NETWORKS`, `SDES` or `PRECONDITIONINGS`.
     """
+    model = plain_model(model)
     return {
         "network": _name_and_args(model.network, NETWORKS, "diffsde.scores.NETWORKS"),
         "sde": _name_and_args(model.sde, SDES, "diffsde.equations.SDES"),

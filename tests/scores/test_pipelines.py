@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from diffsde import (
@@ -28,11 +29,15 @@ from diffsde import (
     save_model,
     solve,
 )
+from diffsde.cli.picking import pick_model, plans
+from diffsde.cli.pictures import Pictures, image_shape
+from diffsde.cli.solving import solve_all
 from diffsde.equations.forward import SDE
 from diffsde.errors import CheckpointError, InputError
 from diffsde.scores.model import ScoreModel
 from diffsde.scores.pipelines import load_pipeline
 from diffsde.scores.schedulers import levels_of, meaning_of, step_of
+from diffsde.solvers.catalogue import find_solver
 from diffsde.system.description import digest_of
 
 diffusers = pytest.importorskip(
@@ -308,6 +313,22 @@ def test_a_transformer_of_latents(tmp_path: Path) -> None:
         images = autoencoder().decode(x / 0.5 + 0.25).sample
         assert torch.equal(model.decoder(x), images)
     assert images.shape == (2, 3, 16, 16)
+
+
+def test_the_command_line_takes_a_folder(tmp_path: Path) -> None:
+    model = pick_model(str(latents(tmp_path)))
+    assert (model.shape, image_shape(model)) == ((4, 8, 8), (3, 16, 16))
+    out = tmp_path / "out"
+    pictures = Pictures.checked(out, model, film="gif", fps=None, paths=False, size=40, dark=False)
+    assert pictures.zoom == 2
+    x1 = model.sde.prior_sample((2, *model.shape), seed=0)
+    (plan,) = plans(model, [find_solver("ddim", "ode")], model.of_class(1))
+    solved = solve_all([plan], x1, whole=True, progress=False, steps=3)
+    written: list[Path] = []
+    pictures.write(solved, written)
+    assert [path.name for path in written] == ["samples.safetensors", "samples.png", "samples.gif"]
+    with Image.open(out / "samples.png") as image:
+        assert image.size[1] == 2 * 16
 
 
 def test_older_names_of_a_transformer(tmp_path: Path) -> None:

@@ -22,7 +22,6 @@ from diffsde.scores.model import ScoreModel
 from diffsde.scores.preconditioning import EDM
 from diffsde.scores.residual_unet import ResidualUNet
 from diffsde.scores.score_matching import score_matching_loss
-from diffsde.scores.wrapped import plain_model
 from diffsde.system.description import digest_of
 from diffsde.system.wrapped import unwrapped
 
@@ -66,7 +65,7 @@ def test_a_wrapped_network_is_the_network(wrap: Wrap, tmp_path: Path) -> None:
     plain, wrapped = model(), model()
     wrapped.network = wrap(wrapped.network).eval()
     assert wrapped.classes == 3
-    assert describe_model(plain_model(wrapped)) == describe_model(plain)
+    assert describe_model(wrapped) == describe_model(plain)
     with torch.no_grad():
         assert torch.equal(wrapped(noise(), 0.4, 2), plain(noise(), 0.4, 2))
         again = load_model(save_model(wrapped, tmp_path / "m.safetensors"))
@@ -79,6 +78,7 @@ def test_a_wrapped_network_is_the_network(wrap: Wrap, tmp_path: Path) -> None:
 def test_a_wrapped_model_is_the_model(wrap: Wrap, tmp_path: Path) -> None:
     plain, wrapped = model(), wrap(model()).eval()
     assert unwrapped(wrapped).sde.config() == plain.sde.config()
+    assert describe_model(wrapped) == describe_model(plain)
     score, own = (classifier_free(m, 1, 2.0) for m in (wrapped, plain))
     x1 = plain.sde.prior_sample((2, *SHAPE), seed=0)
     ends = [
