@@ -62,6 +62,7 @@ from .scores.observations import (
 from .scores.score_matching import score_matching_loss as score_matching_loss
 from .scores.score_unet import ScoreUNet as ScoreUNet
 from .solvers.catalogue import list_solvers as list_solvers
+from .solvers.citing import cite as cite
 from .solvers.solving import solve as solve
 from .solvers.stop_rules import STOP as STOP
 from .solvers.trajectory import Trajectory as Trajectory

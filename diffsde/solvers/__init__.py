@@ -14,6 +14,7 @@ pictures.
     methods/       the steps: torchsde's, torchdiffeq's and our own
     adaptive, adjoint            steps by the error of each sample; gradients solved backwards
     driver, stop_rules, progress, events   the loop, and what ends it
+    citing, works  what to cite for a solve
     recorder, trajectory, dense  what is kept, handed back, and known between the saved states
 """
 

@@ -3,6 +3,7 @@ from .catalogue import (
     list_solvers as list_solvers,
     usual_kind as usual_kind,
 )
+from .citing import Citations as Citations, cite as cite
 from .registry import Solver as Solver, register as register
 from .solving import solve as solve
 from .state import SolveState as SolveState, Step as Step

@@ -56,6 +56,7 @@ class Recorder:
         shape: of the batch, as it came in.
         denoises: whether the last state will be followed by the clean image.
         resume: solves on from a step, given stop rules.
+        clock: the name of the clock, if it has one.
 
     Attributes:
         last: the newest step.
@@ -72,9 +73,10 @@ class Recorder:
         *,
         denoises: bool,
         resume: Callable[[Step, dict[str, Any]], Trajectory],
+        clock: str | None,
     ) -> None:
         self.method, self.state, self.grid, self.shape = method, state, grid, shape
-        self._resume = resume
+        self._resume, self.clock = resume, clock
         self.stats, self._started = Stats(), time.perf_counter()
         self.us: list[float] = []
         self._calls: list[int] = []  # evaluations until each saved state
@@ -183,6 +185,7 @@ class Recorder:
             torch.tensor(self._calls),
             dynamics.kind,
             dynamics.data_range,
+            self.clock,
             _dense=dense,
             _resume=None if self.finished else partial(self._resume, self.last),
         )

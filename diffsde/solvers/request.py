@@ -194,7 +194,13 @@ def solve_part(request: Request, x: Tensor, first: int, begin: Step | None = Non
             return solve_part(again, x, first, step)
 
     recorder = Recorder(
-        request.solver.name, state, grid, x.shape, denoises=request.denoise, resume=resume
+        request.solver.name,
+        state,
+        grid,
+        x.shape,
+        denoises=request.denoise,
+        resume=resume,
+        clock=request.clock if isinstance(request.clock, str) else None,
     )
     watch = _watch(request.rules.event, request.solver, stepping, state, x.shape)
     total = None if request.adaptive else len(grid.us) - 1

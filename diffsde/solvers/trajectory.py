@@ -62,6 +62,8 @@ class Trajectory:
             int64; None where nobody counted. The estimates `denoised` come after them.
         kind: what was solved, "sde" or "ode"; None where nobody said, as in older files.
         data_range: the values of black and of white, where samples are images.
+        clock: the name of the clock in which it was solved; None for a map of the caller's own,
+            and where nobody said.
     """
 
     ts: Tensor
@@ -75,6 +77,7 @@ class Trajectory:
     evaluations: Tensor | None = None
     kind: str | None = None
     data_range: Range = UNIT
+    clock: str | None = None
     _dense: Callable[[Tensor, float], Tensor] | None = field(
         default=None, repr=False, compare=False
     )
@@ -199,7 +202,7 @@ class Trajectory:
         tensors |= {k: getattr(self, k) for k in _OPTIONAL if getattr(self, k) is not None}
         notes: dict[str, Any] = {"method": self.method, "kind": self.kind}
         notes |= {"stats": asdict(self.stats), "shape": list(self.shape)}
-        notes |= {"data_range": list(self.data_range)}
+        notes |= {"data_range": list(self.data_range), "clock": self.clock}
         return write_tensors(path, tensors, {"trajectory": notes})
 
     def to_html(self, path: str | os.PathLike[str], **options: Any) -> Path:
@@ -241,6 +244,7 @@ class Trajectory:
                 tensors.get("evaluations"),
                 _kind(notes.get("kind")),
                 checked_range(notes.get("data_range", UNIT)),
+                None if notes.get("clock") is None else _text(notes["clock"]),
             )._checked()
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise CheckpointError(

@@ -55,6 +55,7 @@ def to_xarray(sol: Trajectory) -> xarray.Dataset:
     }
     notes = {"method": sol.method, "shape": list(sol.shape), **asdict(sol.stats)}
     notes |= {} if sol.kind is None else {"kind": sol.kind}  # NetCDF has no None
+    notes |= {} if sol.clock is None else {"clock": sol.clock}
     notes["data_range"] = list(sol.data_range)
     coordinates = {"t": arrays["ts"], "sample": numpy.arange(sol.ys.shape[1])}
     dataset: xarray.Dataset = xr.Dataset(variables, coordinates, notes)
@@ -91,4 +92,5 @@ def from_xarray(dataset: xarray.Dataset) -> Trajectory:
         tensor("evaluations"),
         notes.get("kind"),
         checked_range([float(v) for v in notes.get("data_range", UNIT)]),
+        notes.get("clock"),
     )
