@@ -49,6 +49,7 @@ from .scores.denoisers import from_denoiser as from_denoiser
 from .scores.diffusers import from_diffusers as from_diffusers
 from .scores.exact import GaussianScore as GaussianScore, MixtureScore as MixtureScore
 from .scores.guidance import (
+    autoguidance as autoguidance,
     classifier_free as classifier_free,
     classifier_guided as classifier_guided,
 )

@@ -15,7 +15,7 @@ This folder may import `solvers` and the folders below it, so that a model can d
     score_matching   the loss by which a network learns the score
     checkpoint       models in files
     exact            data whose score is known in closed form
-    guidance         the score of a class, by a classifier or by a network that knows labels
+    guidance         the score of a class, or one pushed away from a weaker one
     observations     the score of images of which something has been seen
     guided           what both have in common
     denoisers        denoisers D(y, σ) as scores, and scores as denoisers

@@ -13,6 +13,7 @@ from .denoisers import (
 from .diffusers import from_diffusers as from_diffusers, to_diffusers as to_diffusers
 from .exact import GaussianScore as GaussianScore, MixtureScore as MixtureScore
 from .guidance import (
+    autoguidance as autoguidance,
     classifier_free as classifier_free,
     classifier_guided as classifier_guided,
 )

@@ -1,4 +1,4 @@
-r"""Guidance by labels: the score of a class, from the score of everything.
+r"""Guidance: the score of a class from the score of everything, or a score from a weaker one.
 
 By Bayes' rule the score of x(t) given a label is
 
@@ -14,16 +14,21 @@ where γ = 0 is no guidance, γ = 1 the class itself, and γ > 1 exaggerates it;
 Ho & Salimans is γ − 1. For γ ≠ 0, 1 no process has exactly these scores as marginals, so
 different solvers need not agree in law.
 
-With a classifier a call costs 2 evaluations (the score and the classifier); without one it costs
-2 for γ ≠ 0, 1.
+Autoguidance needs no label. A weaker model of the same data, smaller or less trained, errs in the
+same places and by more, so away from it lies the better score: w + γ (s − w) for γ > 1.
 
-Sources: Song et al., arXiv 2011.13456, section 5; Ho, Salimans, arXiv 2207.12598.
+With a classifier a call costs 2 evaluations (the score and the classifier); without one, and with
+a weaker score, it costs 2 for γ ≠ 0, 1.
+
+Sources: Song et al., arXiv 2011.13456, section 5; Ho, Salimans, arXiv 2207.12598; Karras et al.,
+arXiv 2406.02507 (autoguidance).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -34,9 +39,9 @@ from diffsde.equations.reverse import Score
 from diffsde.errors import InputError
 from diffsde.scores.guided import Guided, Moment, moment_of, moments_at
 from diffsde.scores.labels import Label, labels_for
-from diffsde.system.one_line import class_of
+from diffsde.system.one_line import class_of, one_line
 
-__all__ = ["classifier_free", "classifier_guided"]
+__all__ = ["autoguidance", "classifier_free", "classifier_guided"]
 
 
 def classifier_guided(
@@ -65,6 +70,28 @@ def classifier_free(
         guidance: γ. 0 ignores the class, 1 uses it, and a larger number exaggerates it.
     """
     return _ClassifierFree(score, label, guidance)
+
+
+def autoguidance(score: Score, weaker: Score, guidance: float) -> Score:
+    """A score pushed away from a weaker one of the same data and the same forward process.
+
+    Args:
+        score: the better one.
+        weaker: a smaller or less trained one, at the same noise levels.
+        guidance: γ. 1 is the score itself, 0 the weaker one; 1.5 to 3 are usual.
+
+    Raises:
+        InputError: guidance is not a finite number, or the two have different processes.
+    """
+    if not math.isfinite(guidance):
+        raise InputError(f"guidance = {guidance}: expected a finite number")
+    first, second = (says_of(one, "sde", None) for one in (score, weaker))
+    if first is not None and second is not None and repr(first) != repr(second):
+        raise InputError(
+            f"the score is of {one_line(first)} and the weaker one of {one_line(second)}: expected "
+            "two scores of one process"
+        )
+    return _Autoguided(score, weaker, guidance)
 
 
 # The operators are objects, because results on disk carry a description of them.
@@ -145,3 +172,41 @@ class _ClassifierFree(Guided):
             return conditional
         free = with_graph(self.score, "score", x, t, None)
         return free + self.guidance * (conditional - free)
+
+
+class _Both(NamedTuple):
+    """What each of two scores takes in place of a time."""
+
+    own: Any
+    other: Any
+
+
+class _Autoguided(Guided):
+    def __init__(self, score: Score, weaker: Score, guidance: float) -> None:
+        super().__init__()
+        self.score, self.weaker, self.guidance = score, weaker, guidance
+
+    def __repr__(self) -> str:
+        scores = f"{class_of(self.score)}, {class_of(self.weaker)}"
+        return f"autoguidance({scores}, guidance={self.guidance:g})"
+
+    @property
+    def evaluations(self) -> int:
+        """Those of both scores, or of the one that counts."""
+        both = [super().evaluations, int(says_of(self.weaker, "evaluations", 1))]
+        return sum(both) if self.guidance not in (0, 1) else both[self.guidance == 0]
+
+    def prepare(self, times: Tensor) -> Sequence[Any]:
+        """What `forward` takes in place of each of the times (n,): that of both scores."""
+        pairs = zip(prepared(self.score, times), prepared(self.weaker, times), strict=True)
+        return [_Both(*pair) for pair in pairs]
+
+    def forward(self, x: Tensor, t: Any) -> Tensor:
+        """The guided score, of x's shape."""
+        own, other = t if isinstance(t, _Both) else _Both(t, t)
+        if self.guidance == 1:
+            return with_graph(self.score, "score", x, own)
+        weak = with_graph(self.weaker, "weaker score", x, other)
+        if self.guidance == 0:
+            return weak
+        return weak + self.guidance * (with_graph(self.score, "score", x, own) - weak)

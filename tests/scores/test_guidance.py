@@ -14,6 +14,7 @@ from diffsde import (
     MixtureScore,
     ProbabilityFlow,
     ReverseSDE,
+    ScoreModel,
     SolveError,
     solve,
 )
@@ -23,6 +24,7 @@ from diffsde.equations.variance_exploding import EDMSDE
 from diffsde.equations.variance_preserving import VPSDE
 from diffsde.errors import InputError
 from diffsde.scores import (
+    autoguidance,
     classifier_free,
     classifier_guided,
     deblurring,
@@ -340,3 +342,40 @@ def test_the_limit_counts_evaluations_of_the_network(limit: int) -> None:
     with pytest.raises(SolveError, match=rf"max_nfe = {limit} .*2 for each call") as caught:
         solve(flow, torch.ones(2, 4), "euler", steps=9, max_nfe=limit)
     assert network.calls == caught.value.trajectory.stats.nfe == limit // 2 * 2
+
+
+@pytest.mark.parametrize("guidance", [0.0, 1.0, 2.5])
+@pytest.mark.parametrize("make", SDES.values(), ids=SDES.keys())
+def test_autoguidance_moves_away_from_the_weaker_score(make: type[SDE], guidance: float) -> None:
+    sde = make()
+    score, weaker = GaussianScore(sde, MEAN, STD), GaussianScore(sde, 0 * MEAN, 2 * STD)
+    guided = autoguidance(score, weaker, guidance)
+    x, t = torch.randn(5, 4, dtype=torch.float64), torch.tensor(0.5 * sde.T)
+    expected = weaker(x, t) + guidance * (score(x, t) - weaker(x, t))
+    torch.testing.assert_close(guided(x, t), expected)
+    times = torch.tensor([0.5, 0.1], dtype=torch.float64) * sde.T
+    for at, moment in zip(times, guided.prepare(times), strict=True):  # type: ignore[attr-defined]
+        torch.testing.assert_close(guided(x, moment), guided(x, at))
+    problem = ProbabilityFlow(sde, guided, (4,))
+    sol = solve(problem, sde.prior_sample((2, 4), seed=0), "ddim", steps=5)
+    assert sol.stats.nfe == 5 * (1 if guidance in (0, 1) else 2)
+
+
+def test_autoguidance_of_two_networks_prepares_both() -> None:
+    sde = VPSDE()
+    models = [ScoreModel(torch.nn.Identity(), sde, (4,), name) for name in ("edm", "noise")]
+    for model in models:
+        model.network.forward = lambda x, label: torch.tanh(x + label[:, None])  # type: ignore[method-assign]
+    flow = ProbabilityFlow(sde, autoguidance(models[0], models[1], 2.0), (4,))
+    plain = ProbabilityFlow(sde, autoguidance(lambda x, t: models[0](x, t), models[1], 2.0), (4,))
+    x = sde.prior_sample((2, 4), seed=0)
+    found, expected = (solve(one, x, "dpmpp_2m", steps=6).final for one in (flow, plain))
+    torch.testing.assert_close(found, expected)
+
+
+def test_bad_autoguidance() -> None:
+    score = GaussianScore(VPSDE(), MEAN, STD)
+    with pytest.raises(InputError, match="finite"):
+        autoguidance(score, score, math.nan)
+    with pytest.raises(InputError, match="one process"):
+        autoguidance(score, GaussianScore(EDMSDE(), MEAN, STD), 2.0)
