@@ -15,6 +15,7 @@ This folder may import `views` and the folders below it.
     ensembles            the law of a process along its path
     ensemble_plots       the band of an ensemble beside some of its paths
     budgets              accuracy against evaluations of the score
+    references           fine solves that say how far they are from being exact
     work_table           the table of it
     speed                the fastest way to evaluate a score on this machine
     speed_bench          time and error of one way to evaluate a score

@@ -19,27 +19,29 @@ import math
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from diffsde.analysis.references import Reference, refined
 from diffsde.analysis.work_table import WorkPrecision, WorkRow
-from diffsde.equations.dynamics import dynamics_of
+from diffsde.equations.dynamics import Dynamics, dynamics_of
 from diffsde.equations.reverse import ReverseProblem
 from diffsde.errors import BlowUpError, InputError, name_list
 from diffsde.noise.brownian_path import BrownianPath
 from diffsde.solvers.catalogue import find_solver
 from diffsde.solvers.registry import Solver
 from diffsde.solvers.solving import solve
-from diffsde.solvers.trajectory import Trajectory
+from diffsde.solvers.trajectory import Stats, Trajectory
 
 __all__ = ["MEASURES", "work_precision"]
 
-_FINER = 4  # an SDE's reference takes this many times the steps of any method
-# Method and tolerance of a flow's reference. In float32 a tighter one would only add rounding.
-_FINE = {torch.float64: ("dopri8", 1e-10)}
-_FINE_ELSE = ("dopri5", 1e-5)
+# The method of a reference, and its coarsest and finest steps; see `references`.
+_FINE = {"ode": "dopri8", "sde": "srk"}
+_FLOW_STEPS, _MOST_FLOW_STEPS = 8, 512
+_FINER, _MOST_FINER = 4, 64  # times the steps of any method
+_Measure = Callable[[Tensor, Tensor], float]
 _PROBE = 12  # steps that measure the cost of a step if the registry does not state it
 
 
@@ -72,10 +74,11 @@ def work_precision(
         ts: start and end in t, for an equation that does not state them.
         tolerances: rtol and atol of the methods that choose their own steps; these methods
             have no budget.
-        reference: (B, …), final states to compare with. If left out, they are solved for: an
-            SDE by `srk` with four times as many steps as any method takes, in each clock,
-            because a Brownian path belongs to a clock; a flow by `dopri5` to 1e-5, or by
-            `dopri8` to 1e-10 if states and score are in float64.
+        reference: (B, …), final states to compare with. If left out, they are solved for: a
+            flow by steps of `dopri8`, even in log σ, and an SDE by `srk` in each clock, because
+            a Brownian path belongs to a clock; both in float64 where the score takes it, with
+            ever finer steps until the change by halving them is a tenth of the smallest error.
+            Each row says how large that change was.
         measure: "strong" or "weak", see the module.
         repeats: number of solves for each row; its time is their median.
 
@@ -102,11 +105,12 @@ def work_precision(
     for name in clocks:
         bench = _Bench(problem, x, seed, kind == "sde", ts, repeats, name)
         trials = [(s, trial) for s in solvers for trial in _trials(s, bench, budgets, tolerances)]
-        exact = reference
+        runs = [bench.run(solver, trial) for solver, trial in trials]
+        exact = Reference(reference, math.nan) if reference is not None else None
         if exact is None:
             most = max((trial.get("steps", 0) for _, trial in trials), default=0)
-            exact = bench.reference(most or max(budgets))
-        rows += [bench.row(solver, trial, exact, measure) for solver, trial in trials]
+            exact = bench.reference(most or max(budgets), runs, MEASURES[measure])
+        rows += [run.row(name, exact, MEASURES[measure]) for run in runs]
     return WorkPrecision(tuple(rows), measure)
 
 
@@ -153,27 +157,60 @@ class _Bench:
         given = {"ts": self.ts, "clock": self.clock, "save": "last", **noise, **how}
         return solve(self.problem, self.x, method, **given)
 
-    def reference(self, steps: int) -> Tensor:
-        """Final states of a fine solve."""
+    def reference(self, steps: int, runs: Sequence[_Run], measure: _Measure) -> Reference:
+        """Final states of a fine solve, for runs that took so many steps at most."""
+        dynamics = dynamics_of(self.problem)
+        fine = replace(self, x=self.x.double()) if _takes_double(dynamics, self.x) else self
+        first, most = _FLOW_STEPS, _MOST_FLOW_STEPS
         if self.stochastic:
-            return self.solve("srk", steps=_FINER * steps).final
-        parameters = self.problem.parameters() if isinstance(self.problem, nn.Module) else ()
-        coarsest = next((p.dtype for p in parameters), self.x.dtype)
-        method, tight = _FINE.get(coarsest, _FINE_ELSE)
-        return self.solve(method, rtol=tight, atol=tight).final
+            first, most = _FINER * steps, _MOST_FINER * steps
+        elif dynamics.process is not None:
+            fine = replace(fine, clock="log_sigma")
 
-    def row(self, solver: Solver, trial: dict[str, Any], exact: Tensor, measure: str) -> WorkRow:
-        """Solve, time and compare."""
+        def solve_with(steps: int) -> Tensor:
+            how = {} if self.stochastic else {"adaptive": False}
+            return fine.solve(_FINE[dynamics.kind], steps=steps, **how).final
+
+        finals = [run.final for run in runs if run.final is not None]
+        return refined(solve_with, first, most, finals, measure)
+
+    def run(self, solver: Solver, trial: dict[str, Any]) -> _Run:
+        """Solve and time; to blow up on a coarse grid is a result as well."""
         try:
             sols = [self.solve(solver.name, **trial) for _ in range(self.repeats)]
         except BlowUpError as error:
-            # To blow up on a coarse grid is a result as well.
-            stats, gap = error.trajectory.stats, math.inf
-            seconds = stats.seconds
-        else:
-            stats, gap = sols[0].stats, MEASURES[measure](sols[0].final, exact)
-            seconds = statistics.median(sol.stats.seconds for sol in sols)
-        return WorkRow(solver.name, self.clock, stats.steps, stats.nfe, seconds, gap)
+            stats = error.trajectory.stats
+            return _Run(solver.name, None, stats, stats.seconds)
+        seconds = statistics.median(sol.stats.seconds for sol in sols)
+        return _Run(solver.name, sols[0].final, sols[0].stats, seconds)
+
+
+class _Run(NamedTuple):
+    """What one solve came to; `final` is None if it blew up."""
+
+    method: str
+    final: Tensor | None
+    stats: Stats
+    seconds: float
+
+    def row(self, clock: str, exact: Reference, measure: _Measure) -> WorkRow:
+        gap = math.inf if self.final is None else measure(self.final, exact.states)
+        stats = self.stats
+        return WorkRow(self.method, clock, stats.steps, stats.nfe, self.seconds, gap, exact.error)
+
+
+def _takes_double(dynamics: Dynamics, x: Tensor) -> bool:
+    """Whether the drift can be evaluated at states in float64: some networks cannot."""
+    if dynamics.interval is None or x.dtype == torch.float64:
+        return x.dtype == torch.float64
+    start = x[:1].double()
+    t = torch.tensor(dynamics.interval[0], dtype=start.dtype, device=x.device)
+    try:
+        with torch.no_grad():
+            dynamics.drift(start.flatten(1) if dynamics.flat else start, t)
+    except RuntimeError:  # torch's word for two dtypes that do not go together
+        return False
+    return True
 
 
 def _trials(
@@ -211,4 +248,4 @@ def _check_shapes(x: Tensor, exact: Tensor, wanted: Sequence[int]) -> None:
         )
 
 
-MEASURES: dict[str, Callable[[Tensor, Tensor], float]] = {"strong": _strong, "weak": _weak}
+MEASURES: dict[str, _Measure] = {"strong": _strong, "weak": _weak}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -26,6 +27,8 @@ class WorkRow:
         nfe: evaluations of the score.
         seconds: duration of the solve, the median over repeats.
         error: distance from the reference; infinite if the solve blew up.
+        reference: how much the reference itself changed by the last halving of its steps; NaN
+            where the caller gave it.
     """
 
     method: str
@@ -34,6 +37,7 @@ class WorkRow:
     nfe: int
     seconds: float
     error: float
+    reference: float = math.nan
 
 
 @dataclass(frozen=True, repr=False)
@@ -78,9 +82,19 @@ class WorkPrecision(Table):
         return [asdict(row) for row in self.rows]
 
     def _lines(self) -> Sequence[Sequence[str]]:
-        head = ("method", "clock", "steps", "nfe", "seconds", f"{self.measure} error")
-        cells = [
-            (r.method, r.clock, f"{r.steps}", f"{r.nfe}", f"{r.seconds:.3g}", f"{r.error:.3g}")
-            for r in self.rows
-        ]
-        return [head, *cells]
+        head = (
+            "method",
+            "clock",
+            "steps",
+            "nfe",
+            "seconds",
+            f"{self.measure} error",
+            "reference ±",
+        )
+        return [head, *map(_cells, self.rows)]
+
+
+def _cells(row: WorkRow) -> tuple[str, ...]:
+    own = "" if math.isnan(row.reference) else f"{row.reference:.1g}"
+    numbers = f"{row.steps}", f"{row.nfe}", f"{row.seconds:.3g}", f"{row.error:.3g}"
+    return row.method, row.clock, *numbers, own

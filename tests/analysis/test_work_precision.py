@@ -12,6 +12,7 @@ from torch import Tensor
 
 from diffsde import BrownianPath, InputError, UnknownSolverError, solve
 from diffsde.analysis.budgets import work_precision
+from diffsde.analysis.references import refined
 from diffsde.analysis.work_table import WorkPrecision
 from diffsde.views import plot_work_precision
 from tests.problems import flow, mild, mixture, reverse
@@ -52,10 +53,10 @@ def test_errors_fall_with_the_order_of_the_method() -> None:
 
 
 def test_strong_errors_are_on_one_brownian_path() -> None:
-    table = work_precision(REV, ["euler", "srk"], [16, 32], x=X, seed=3)
-    by_hand = solve(REV, X, "euler", steps=16, noise=BrownianPath(3)).final
-    exact = solve(REV, X, "srk", steps=4 * 32, noise=BrownianPath(3)).final
-    assert errors(table, "euler")[0] == pytest.approx(rms(by_hand - exact), rel=1e-6)
+    table = work_precision(REV, ["euler", "srk"], [8, 16], x=X, seed=3)
+    by_hand = solve(REV, X, "euler", steps=8, noise=BrownianPath(3)).final
+    exact = solve(REV, X, "srk", steps=16 * 32, noise=BrownianPath(3)).final
+    assert errors(table, "euler")[0] == pytest.approx(rms(by_hand - exact), rel=1e-2)
     assert errors(table, "srk")[1] < errors(table, "euler")[1] / 3
 
 
@@ -108,7 +109,8 @@ def test_a_blown_up_solve_is_a_row_of_infinite_error() -> None:
 def test_text_and_file(tmp_path: Path) -> None:
     table = work_precision(FLOW, ["euler", "heun2"], [10], x=X, reference=EXACT)
     head, *lines = str(table).splitlines()
-    assert head.split() == ["method", "clock", "steps", "nfe", "seconds", "strong", "error"]
+    names = ["method", "clock", "steps", "nfe", "seconds", "strong", "error", "reference", "±"]
+    assert head.split() == names
     assert [line.split()[:4] for line in lines] == [
         ["euler", "t", "10", "10"],
         ["heun2", "t", "5", "10"],
@@ -138,6 +140,65 @@ def test_the_reference_of_a_flow_is_fine() -> None:
     table = work_precision(FLOW, ["rk4"], [80], x=X[:1])
     by_hand = solve(FLOW, X[:1], "rk4", steps=20).final
     assert table.rows[0].error == pytest.approx(rms(by_hand - EXACT[:1]), rel=1e-4)
+
+
+@pytest.mark.parametrize("clock", ["t", "karras"])
+@pytest.mark.parametrize("measure", ["strong", "weak"])
+def test_a_reference_is_ten_times_as_good_as_what_it_judges(clock: str, measure: str) -> None:
+    table = work_precision(
+        FLOW, ["euler", "rk4", "unipc"], [12, 48], x=X, clock=clock, measure=measure
+    )
+    own = {row.reference for row in table.rows}
+    assert len(own) == 1
+    assert 0 < max(own) <= 0.1 * min(row.error for row in table.rows)
+    given = work_precision(
+        FLOW, ["euler", "rk4", "unipc"], [12, 48], x=X, clock=clock, measure=measure,
+        reference=EXACT,
+    )  # fmt: skip
+    for row, other in zip(table.rows, given.rows, strict=True):
+        assert row.error == pytest.approx(other.error, abs=2 * row.reference)
+        assert math.isnan(other.reference)
+
+
+def test_the_reference_of_an_sde_is_refined_in_every_clock() -> None:
+    table = work_precision(REV, ["euler", "shark"], [16, 32], x=X, clock=["t", "log_sigma"])
+    for clock in ("t", "log_sigma"):
+        rows = [row for row in table.rows if row.clock == clock]
+        assert 0 < rows[0].reference <= 0.1 * min(row.error for row in rows)
+    assert len({row.reference for row in table.rows}) == 2
+
+
+def test_a_reference_that_cannot_be_good_enough_says_how_good_it_is() -> None:
+    """Steps in float32 do not agree beyond their rounding."""
+    single = X.float()
+    exact = solve(FLOW, single, "rk4", steps=200, clock="log_sigma").final
+    found = refined(
+        lambda n: solve(FLOW, single, "rk4", steps=n, clock="log_sigma").final,
+        25, 100, [exact + 1e-9], lambda x, y: rms(x - y),
+    )  # fmt: skip
+    assert 0 < found.error < 1e-4
+    assert rms(found.states - exact) < 2 * found.error
+
+
+def test_states_in_float32_have_a_reference_in_float64() -> None:
+    table = work_precision(FLOW, ["unipc"], [40], x=X.float(), clock="karras")
+    assert table.rows[0].reference < 1e-6 < table.rows[0].error
+
+    class Single(torch.nn.Module):
+        """A drift that takes float32 alone."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.eye(4))
+
+        def forward(self, t: Tensor, x: Tensor) -> Tensor:
+            change: Tensor = -x @ self.weight
+            return change
+
+    own = Single()
+    own.interval = (0.0, 1.0)  # type: ignore[assignment]
+    row = work_precision(own, ["euler"], [10], x=X.float()).rows[0]
+    assert 0 <= row.reference < 1e-5 < row.error
 
 
 def test_mistakes() -> None:
