@@ -24,6 +24,7 @@ from .data.images import load_images as load_images
 from .equations.forward import SDE as SDE
 from .equations.reverse import ProbabilityFlow as ProbabilityFlow, ReverseSDE as ReverseSDE
 from .equations.schedule import ScheduleSDE as ScheduleSDE
+from .equations.straight import StraightSDE as StraightSDE
 from .equations.variance_exploding import EDMSDE as EDMSDE, VESDE as VESDE
 from .equations.variance_preserving import VPSDE as VPSDE, SubVPSDE as SubVPSDE
 from .errors import (
@@ -54,6 +55,7 @@ from .scores.guidance import (
     classifier_guided as classifier_guided,
 )
 from .scores.model import ScoreModel as ScoreModel
+from .scores.noise_prediction import from_noise_prediction as from_noise_prediction
 from .scores.observations import (
     deblurring as deblurring,
     inpainting as inpainting,
@@ -62,6 +64,7 @@ from .scores.observations import (
 )
 from .scores.score_matching import score_matching_loss as score_matching_loss
 from .scores.score_unet import ScoreUNet as ScoreUNet
+from .scores.velocity import from_velocity as from_velocity
 from .solvers.catalogue import list_solvers as list_solvers
 from .solvers.citing import cite as cite
 from .solvers.solving import solve as solve

@@ -6,6 +6,7 @@ networks.
     forward              forward SDEs, from data to noise: their mathematics and their base class
     variance_exploding   SDEs without drift: the tutorial's and Karras's
     variance_preserving  SDEs whose drift balances the noise: VP and sub-VP
+    straight             the straight lines of flow matching
     schedule             the SDE of any noise level σ(t) and scale a(t)
     consistency          whether drift, diffusion and marginal belong to one SDE
     named                forward SDEs by the names that checkpoints use

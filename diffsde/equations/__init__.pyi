@@ -7,6 +7,7 @@ from .reverse import (
     ReverseProblem as ReverseProblem,
     ReverseSDE as ReverseSDE,
 )
-from .schedule import ScheduleSDE as ScheduleSDE
+from .schedule import InterpolantSDE as InterpolantSDE, ScheduleSDE as ScheduleSDE
+from .straight import StraightSDE as StraightSDE
 from .variance_exploding import EDMSDE as EDMSDE, VESDE as VESDE
 from .variance_preserving import VPSDE as VPSDE, SubVPSDE as SubVPSDE

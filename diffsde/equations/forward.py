@@ -29,11 +29,13 @@ and `SDE.check` verifies both. With B(t) = ∫₀ᵗ β, where β is linear in t
 | `VPSDE`       | −½ β x     | β                 | e^{−B/2} | 1 − e^{−B}           | √(e^B − 1)   |
 | `SubVPSDE`    | −½ β x     | β (1 − e^{−2B})   | e^{−B/2} | (1 − e^{−B})²        | 2 sinh(B/2)  |
 | `EDMSDE`      | 0          | 2 t               | 1        | t²                   | t            |
+| `StraightSDE` | −x/(1−t)   | 2 t / (1 − t)     | 1 − t    | t²                   | t / (1 − t)  |
 | `ScheduleSDE` | (a′/a) x   | 2 a² σ σ′         | any a(t) | a² σ²                | any σ(t)     |
 
 Sources: Song et al., "Score-Based Generative Modeling through Stochastic Differential
 Equations", arXiv 2011.13456, section 3 and appendix C, for the first three; Karras et
-al., arXiv 2206.00364, table 1 and appendix B, for the last two.
+al., arXiv 2206.00364, table 1 and appendix B, for `EDMSDE` and `ScheduleSDE`; for
+`StraightSDE` see `straight`.
 """
 
 from __future__ import annotations
@@ -52,7 +54,9 @@ from diffsde.equations.dynamics import Dynamics, Field
 from diffsde.errors import InputError
 from diffsde.noise.seeds import NormalTable, checked_seed
 
-__all__ = ["SDE", "exact_time", "expand"]
+__all__ = ["ENDLESS", "SDE", "exact_time", "expand"]
+
+ENDLESS = 1e15  # a noise level that leaves no digit of the data in float64 is as good as infinite
 
 _BISECTIONS = 60  # enough to halve [0, T] down to the spacing of float64
 
@@ -137,6 +141,17 @@ class SDE(nn.Module):
         t = torch.as_tensor(t)
         return self.marginal_prob(torch.ones_like(t), t)[0]
 
+    def marginal_scale_slope(self, t: Tensor | float) -> Tensor:
+        """a′(t), of t's shape."""
+        t = torch.as_tensor(t)
+        return self.marginal_scale(t) * self.drift(torch.ones_like(t), t)
+
+    def marginal_std_slope(self, t: Tensor | float) -> Tensor:
+        """s′(t), of t's shape. Where s is 0 it is infinite or unknown."""
+        t = torch.as_tensor(t)
+        std, pull = self.marginal_std(t), self.drift(torch.ones_like(t), t)
+        return pull * std + self.diffusion(t) ** 2 / (2 * std)
+
     def noise_level(self, t: Tensor | float) -> Tensor:
         """s(t) / a(t), the noise on x(t) / a(t), of t's shape: the σ of Karras et al."""
         return self.marginal_std(t) / self.marginal_scale(t)
@@ -164,6 +179,11 @@ class SDE(nn.Module):
             below = self.noise_level(middle) < level
             low, high = torch.where(below, middle, low), torch.where(below, high, middle)
         return (0.5 * (low + high)).to(level.dtype)
+
+    @property
+    def endless(self) -> bool:
+        """Whether the noise level is infinite at T: nothing of the data is left, in any digit."""
+        return not float(self.noise_level(torch.tensor(self.T, dtype=torch.float64))) < ENDLESS
 
     @property
     def prior_std(self) -> float:

@@ -7,6 +7,7 @@ made of functions, is not in it.
 from __future__ import annotations
 
 from diffsde.equations.forward import SDE
+from diffsde.equations.straight import StraightSDE
 from diffsde.equations.variance_exploding import EDMSDE, VESDE
 from diffsde.equations.variance_preserving import VPSDE, SubVPSDE
 
@@ -17,4 +18,5 @@ SDES: dict[str, type[SDE]] = {
     "VPSDE": VPSDE,
     "SubVPSDE": SubVPSDE,
     "EDMSDE": EDMSDE,
+    "StraightSDE": StraightSDE,
 }

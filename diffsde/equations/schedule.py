@@ -15,7 +15,7 @@ from diffsde.equations.forward import SDE, exact_time, expand
 from diffsde.equations.graphs import leaf, ordinary_mode
 from diffsde.errors import InputError
 
-__all__ = ["ScheduleSDE"]
+__all__ = ["InterpolantSDE", "ScheduleSDE"]
 
 
 class ScheduleSDE(SDE):
@@ -78,6 +78,50 @@ class ScheduleSDE(SDE):
 
     def noise_level_slope(self, t: Tensor | float) -> Tensor:
         return _with_slope(self.sigma, t)[1]
+
+
+class InterpolantSDE(ScheduleSDE):
+    """The SDE with x(t) = a(t) x(0) + s(t) z, where a may fall to zero at T.
+
+    Automatic differentiation gives s′ and a′, from which f = (a′/a) x and g² = 2 s (s′ − s a′/a).
+    Source: Albergo, Boffi, Vanden-Eijnden, arXiv 2303.08797 (stochastic interpolants).
+
+    Args:
+        scale: a(t), which is positive before T; an elementwise function of a tensor.
+        std: s(t), another one. s/a must rise.
+        T, eps: where a solve starts and ends. At a T where a is zero, only the probability flow of
+            a velocity can be solved; see `StraightSDE`.
+    """
+
+    def __init__(
+        self,
+        scale: Callable[[Tensor], Tensor],
+        std: Callable[[Tensor], Tensor],
+        T: float = 0.999,
+        eps: float = 1e-3,
+    ) -> None:
+        super().__init__(lambda t: std(t) / scale(t), scale, T, eps)
+        self.std = std
+
+    def _check_schedule(self) -> None:
+        last = self.T
+        self.T = last - 1e-6 * (last - self.eps)  # at T itself a may be zero
+        super()._check_schedule()
+        self.T = last
+
+    def diffusion(self, t: Tensor | float) -> Tensor:
+        t = torch.as_tensor(t)
+        (scale, fall), (std, rise) = _with_slope(self.scale, t), _with_slope(self.std, t)
+        return torch.sqrt(2 * std * (scale * rise - fall * std) / scale)
+
+    def marginal_std(self, t: Tensor | float) -> Tensor:
+        return self.std(torch.as_tensor(t))
+
+    def marginal_scale_slope(self, t: Tensor | float) -> Tensor:
+        return _with_slope(self.scale, t)[1]
+
+    def marginal_std_slope(self, t: Tensor | float) -> Tensor:
+        return _with_slope(self.std, t)[1]
 
 
 @ordinary_mode()

@@ -21,6 +21,9 @@ This folder may import `solvers` and the folders below it, so that a model can d
     denoisers        denoisers D(y, σ) as scores, and scores as denoisers
     azula            the same for models of azula
     diffusers        the same for models of diffusers
+    velocity         velocities of flow matching as scores
+    discrete         networks that are told the step of a discrete schedule
+    noise_prediction the noise that a network of DDPM predicts, as a score
     schedulers       what a scheduler of diffusers says of a network
     pipeline_network a network of diffusers, called as ours are
     pipelines        whole pipelines of diffusers, from their folders

@@ -19,6 +19,7 @@ from .guidance import (
 )
 from .model import ScoreModel as ScoreModel
 from .networks import NETWORKS as NETWORKS, make_network as make_network
+from .noise_prediction import from_noise_prediction as from_noise_prediction
 from .observations import (
     deblurring as deblurring,
     inpainting as inpainting,
@@ -29,7 +30,9 @@ from .precision import ByNoiseLevel as ByNoiseLevel, Way as Way
 from .preconditioning import (
     EDM as EDM,
     PRECONDITIONINGS as PRECONDITIONINGS,
+    CoupledFlowPrediction as CoupledFlowPrediction,
     DenoisedPrediction as DenoisedPrediction,
+    FlowPrediction as FlowPrediction,
     NoisePrediction as NoisePrediction,
     Preconditioning as Preconditioning,
     ScorePrediction as ScorePrediction,
@@ -38,3 +41,4 @@ from .preconditioning import (
 from .residual_unet import PixelWaves as PixelWaves, ResidualUNet as ResidualUNet
 from .score_matching import score_matching_loss as score_matching_loss
 from .score_unet import FourierFeatures as FourierFeatures, ScoreUNet as ScoreUNet
+from .velocity import VelocityScore as VelocityScore, from_velocity as from_velocity

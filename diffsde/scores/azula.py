@@ -5,6 +5,7 @@ azula itself is needed only to make one of its denoisers: pip install 'diffsde[i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from diffsde.equations.forward import SDE, expand
 from diffsde.equations.graphs import with_graph
+from diffsde.equations.ranges import UNIT, Range
 from diffsde.equations.reverse import Score
 from diffsde.equations.schedule import ScheduleSDE
 from diffsde.scores.denoisers import DenoiserScore, check_model
@@ -20,7 +22,13 @@ from diffsde.system.packages import optional_package
 __all__ = ["from_azula", "to_azula"]
 
 
-def from_azula(denoiser: Any, *, eps: float = 1e-3) -> DenoiserScore:
+def from_azula(
+    denoiser: Any,
+    *,
+    eps: float = 1e-3,
+    shape: Sequence[int] | None = None,
+    data_range: Range = UNIT,
+) -> DenoiserScore:
     """The score of an azula denoiser; its `sde` is that of the denoiser's own schedule.
 
         score = from_azula(denoiser)
@@ -29,8 +37,10 @@ def from_azula(denoiser: Any, *, eps: float = 1e-3) -> DenoiserScore:
     Args:
         denoiser: an `azula.denoise.Denoiser`.
         eps: where solves end; azula's own time, from 1 down to 0, is kept.
+        shape: of one sample; `sample`, `flow` and `reverse` need it.
+        data_range: the values of black and of white.
     """
-    return _AzulaScore(denoiser, _AzulaSDE(denoiser.schedule, eps))
+    return _AzulaScore(denoiser, _AzulaSDE(denoiser.schedule, eps), shape, data_range)
 
 
 class _AzulaSDE(ScheduleSDE):

@@ -18,7 +18,7 @@ needed here.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,8 +27,11 @@ from torch import Tensor, nn
 
 from diffsde.equations.forward import SDE, expand
 from diffsde.equations.graphs import with_graph
+from diffsde.equations.ranges import UNIT, Range, checked_range
 from diffsde.equations.reverse import Score
 from diffsde.errors import InputError, how_to_load
+from diffsde.scores.drawing import Drawing
+from diffsde.scores.model import checked_shape
 from diffsde.system.one_line import class_of, one_line
 
 __all__ = ["Denoiser", "DenoiserScore", "check_model", "from_denoiser", "to_denoiser"]
@@ -36,22 +39,32 @@ __all__ = ["Denoiser", "DenoiserScore", "check_model", "from_denoiser", "to_deno
 Denoiser = Callable[[Tensor, Tensor], Tensor]
 
 
-class DenoiserScore(nn.Module):
+class DenoiserScore(Drawing):
     """The score of a denoiser, called (x, t).
 
     Args:
         denoiser: called (y, sigma), y of shape (B, …) with noise of std sigma, (B,); returns the
             clean y. A module is called in the dtype of its parameters.
         sde: the forward process of the score.
+        shape: of one sample; None if it is not known, and then nothing can be drawn.
+        data_range: the values of black and of white.
 
     Raises:
         InputError: the denoiser cannot be called, or is an SDE: the arguments are swapped.
     """
 
-    def __init__(self, denoiser: Denoiser, sde: SDE) -> None:
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        sde: SDE,
+        shape: Sequence[int] | None = None,
+        data_range: Range = UNIT,
+    ) -> None:
         super().__init__()
         check_model("denoiser", denoiser, "(y, sigma)")
         self.denoiser, self.sde = denoiser, sde
+        self.shape = None if shape is None else checked_shape(shape)
+        self.data_range = checked_range(data_range)
 
     def __repr__(self) -> str:
         return f"DenoiserScore({class_of(self.denoiser)}, {one_line(self.sde)})"
@@ -77,9 +90,19 @@ class DenoiserScore(nn.Module):
         return next((parameter.dtype for parameter in self.denoiser.parameters()), x.dtype)
 
 
-def from_denoiser(denoiser: Denoiser, sde: SDE) -> DenoiserScore:
-    """The score of a denoiser D(y, σ), as in k-diffusion and EDM; see `DenoiserScore`."""
-    return DenoiserScore(denoiser, sde)
+def from_denoiser(
+    denoiser: Denoiser,
+    sde: SDE,
+    *,
+    shape: Sequence[int] | None = None,
+    data_range: Range = UNIT,
+) -> DenoiserScore:
+    """The score of a denoiser D(y, σ), as in k-diffusion and EDM; see `DenoiserScore`.
+
+    score = from_denoiser(denoiser, EDMSDE(), shape=(3, 32, 32), data_range=(-1, 1))
+    sol = score.sample(16, seed=0)
+    """
+    return DenoiserScore(denoiser, sde, shape, data_range)
 
 
 def to_denoiser(score: Score, sde: SDE) -> Denoiser:

@@ -9,7 +9,7 @@ N(a x(0), s² I), a score is also a denoiser (Tweedie's formula):
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -122,6 +122,24 @@ class ScoreModel(Drawing):
         """E[x(0) | x(t) = x], of x's shape: the best guess at the clean sample."""
         output, c = self._body(x, t, class_label)
         return expand(c.denoised_skip, x) * x + expand(c.denoised_out, x) * output
+
+    @property
+    def flow_only(self) -> bool:
+        """Whether the network gives a probability flow but no reverse SDE."""
+        return self.preconditioning.flow_only
+
+    @property
+    def velocity(self) -> Callable[..., Tensor] | None:
+        """The drift of the flow, called (x, t, class_label=None), where the network predicts it.
+
+        It is E[z − x(0) | x(t) = x], of x's shape; see `FlowPrediction`.
+        """
+        return self._velocity if self.preconditioning.predicts_velocity(self.sde) else None
+
+    def _velocity(
+        self, x: Tensor, t: Tensor | float | Coefficients, class_label: Tensor | int | None = None
+    ) -> Tensor:
+        return self._body(x, t, class_label)[0]
 
     def _body(
         self, x: Tensor, t: Tensor | float | Coefficients, class_label: Tensor | int | None

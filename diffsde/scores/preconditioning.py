@@ -20,8 +20,11 @@ With r² = σ² + σ_data²:
 | "denoised" | the clean image          | F                                        | ¼ ln σ  |
 | "velocity" | v of arXiv 2202.00512    | (σ_data²/r²) x / a − (σ σ_data/r) F      | ¼ ln σ  |
 | "edm"      | F of arXiv 2206.00364    | (σ_data²/r²) x / a + (σ σ_data/r) F      | ¼ ln σ  |
+| "flow"     | z − x(0)                 | (x − s F) / (a + s)                      | τ       |
 
-All but the first give the network x / (a r), which has unit variance. For data of unit
+"score" gives the network x itself. "flow" gives it the point x / (a + s) of the straight line
+(1 − τ) x(0) + τ z with the same noise level, whose time is τ = s / (a + s); for `StraightSDE` these
+are x and t. All others give it x / (a r), which has unit variance. For data of unit
 variance (σ_data = 1), "velocity" is the v of Salimans & Ho. It is the negative of "edm".
 """
 
@@ -29,19 +32,22 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
 from diffsde.equations.forward import SDE
+from diffsde.equations.straight import StraightSDE
 from diffsde.errors import InputError, name_list
 
 __all__ = [
     "EDM",
     "PRECONDITIONINGS",
     "Coefficients",
+    "CoupledFlowPrediction",
     "DenoisedPrediction",
+    "FlowPrediction",
     "NoisePrediction",
     "Preconditioning",
     "ScorePrediction",
@@ -67,9 +73,11 @@ class Preconditioning:
 
     Attributes:
         sigma_data: σ_data, the root mean square of the data, by which inputs are scaled.
+        flow_only: whether the score belongs to a probability flow and to no reverse SDE.
     """
 
     sigma_data: float = 0.5
+    flow_only: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.sigma_data) and self.sigma_data > 0):
@@ -78,6 +86,10 @@ class Preconditioning:
     def coefficients(self, sde: SDE, t: Tensor) -> Coefficients:
         """The coefficients at times t of any shape."""
         raise NotImplementedError
+
+    def predicts_velocity(self, sde: SDE) -> bool:
+        """Whether the network's output is the drift of this process's probability flow."""
+        return False
 
     def config(self) -> dict[str, float]:
         """The arguments from which this object can be rebuilt."""
@@ -155,12 +167,49 @@ class VelocityPrediction(EDM):
         return edm._replace(denoised_out=-edm.denoised_out, score_out=-edm.score_out)
 
 
+@dataclass(frozen=True)
+class FlowPrediction(Preconditioning):
+    """The network returns the velocity of straight lines, E[z − x(0)] (arXiv 2210.02747).
+
+    Nothing is divided by a, so every coefficient is finite where a is zero, at t = 1 of a
+    `StraightSDE`. σ_data plays no part.
+
+    Attributes:
+        steps: the label that the network is given at τ = 1; 1000 for networks of diffusers.
+    """
+
+    steps: float = 1.0
+
+    def coefficients(self, sde: SDE, t: Tensor) -> Coefficients:
+        scale, std = sde.marginal_scale(t), sde.marginal_std(t)
+        unit = 1 / (scale + std)
+        return Coefficients(
+            unit, self.steps * std * unit, unit, -std * unit, -unit / std, -scale * unit / std
+        )
+
+    def predicts_velocity(self, sde: SDE) -> bool:
+        return isinstance(sde, StraightSDE)
+
+
+@dataclass(frozen=True)
+class CoupledFlowPrediction(FlowPrediction):
+    """The same of a network that was trained on coupled pairs (x(0), z); see `training.coupling`.
+
+    Its velocity makes the flow, whose samples have the law of the data. But noise that depends on
+    the image makes another law of x(t), of which this is no score, so there is no reverse SDE.
+    """
+
+    flow_only: ClassVar[bool] = True
+
+
 PRECONDITIONINGS: dict[str, type[Preconditioning]] = {
     "score": ScorePrediction,
     "noise": NoisePrediction,
     "denoised": DenoisedPrediction,
     "velocity": VelocityPrediction,
     "edm": EDM,
+    "flow": FlowPrediction,
+    "coupled-flow": CoupledFlowPrediction,
 }
 
 

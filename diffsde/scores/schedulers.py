@@ -12,8 +12,7 @@ ScoreSdeVe and KarrasVe have data in [0, 1], the others in [−1, 1]. The noise 
 is σ = t / (1 − t); flow matching begins at t = 0.999 here, since σ is infinite at t = 1.
 
 Only the noise levels, the first and the last of them, are taken from a schedule. The steps of the
-scheduler, its clipping and its thresholding are a matter of solving. Between two steps of a
-discrete schedule, the step is interpolated in log σ.
+scheduler, its clipping and its thresholding are a matter of solving.
 
 `KarrasVe` scales between its pipeline's [−1, 1] and the network's [0, 1] at every call, so its
 noise levels are halved here. diffusers itself is not needed.
@@ -22,38 +21,28 @@ noise levels are halved here. diffusers itself is not needed.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
 
 from diffsde.equations.forward import SDE
 from diffsde.equations.ranges import UNIT, Range
-from diffsde.equations.schedule import ScheduleSDE
+from diffsde.equations.straight import StraightSDE
 from diffsde.equations.variance_exploding import EDMSDE
-from diffsde.equations.variance_preserving import VPSDE
 from diffsde.errors import InputError, name_list
+from diffsde.scores.discrete import PREDICTIONS, discrete_process, levels_of_alphas
 from diffsde.scores.preconditioning import (
     EDM,
-    Coefficients,
-    DenoisedPrediction,
-    NoisePrediction,
+    FlowPrediction,
     Preconditioning,
     ScorePrediction,
     VelocityPrediction,
 )
 from diffsde.system.numbers import real_number, whole_number
 
-__all__ = ["Meaning", "levels_of", "meaning_of", "prediction_of", "step_of"]
+__all__ = ["Meaning", "levels_of", "meaning_of", "prediction_of"]
 
 _SYMMETRIC: Range = (-1.0, 1.0)
-_PREDICTIONS: dict[str, type[Preconditioning]] = {
-    "epsilon": NoisePrediction,
-    "v_prediction": VelocityPrediction,
-    "sample": DenoisedPrediction,
-}
 
 
 class Meaning(NamedTuple):
@@ -85,30 +74,9 @@ def meaning_of(scheduler: Any) -> Meaning:
 # -- discrete schedules ----------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _StepLabel(Preconditioning):
-    """A preconditioning by which the network is told the step of a discrete schedule.
-
-    Attributes:
-        base: what the network is given, and what its output means.
-        levels: σ_k of each step k.
-    """
-
-    base: Preconditioning = field(default_factory=partial(NoisePrediction, 1.0))
-    levels: tuple[float, ...] = ()
-
-    def coefficients(self, sde: SDE, t: Tensor) -> Coefficients:
-        level = sde.noise_level(t)
-        label = step_of(level, torch.tensor(self.levels, dtype=torch.float64, device=t.device))
-        return self.base.coefficients(sde, t)._replace(label=label.to(t.dtype))
-
-
 def _discrete(scheduler: Any) -> Meaning:
-    levels, prediction = levels_of(scheduler), prediction_of(scheduler)
-    # Data of unit variance: then the network is given √ᾱ (x(0) + σ z), whatever the process.
-    base = _PREDICTIONS[prediction](1.0)
-    eps, end = VPSDE().time_of_noise_level(levels[[0, -1]]).tolist()
-    return Meaning(VPSDE(T=end, eps=eps), _StepLabel(1.0, base, tuple(levels.tolist())), _SYMMETRIC)
+    alphas, prediction = _alphas_of(scheduler), prediction_of(scheduler)
+    return Meaning(*discrete_process(alphas, prediction), _SYMMETRIC)
 
 
 def levels_of(scheduler: Any) -> Tensor:
@@ -118,28 +86,17 @@ def levels_of(scheduler: Any) -> Tensor:
         InputError: the scheduler has no such schedule, or one in which σ is zero, infinite or
             falls.
     """
+    return levels_of_alphas(_alphas_of(scheduler))
+
+
+def _alphas_of(scheduler: Any) -> Any:
     alphas = getattr(scheduler, "alphas_cumprod", None)
     if alphas is None:
         raise InputError(
             f"scheduler = {type(scheduler).__name__}: expected one with alphas_cumprod, such as "
             f"DDPMScheduler.from_config(scheduler.config), or one of {', '.join(_MEANINGS)}"
         )
-    alphas = torch.as_tensor(alphas, dtype=torch.float64).detach().cpu()
-    if alphas.dim() != 1 or len(alphas) < 2:
-        raise InputError(f"alphas_cumprod of shape {tuple(alphas.shape)}: expected (steps,), ≥ 2")
-    if float(alphas[-1]) == 0 and bool((alphas[:-1] > 0).all()):
-        raise InputError(
-            f"alphas_cumprod reaches 0 at step {len(alphas) - 1} (rescale_betas_zero_snr), where "
-            "nothing of the data is left and the noise level is infinite: leave that step out, "
-            "SimpleNamespace(alphas_cumprod=scheduler.alphas_cumprod[:-1], config=scheduler.config)"
-            " in place of the scheduler"
-        )
-    if not bool(((alphas > 0) & (alphas < 1)).all()) or not bool((alphas.diff() < 0).all()):
-        raise InputError(
-            f"alphas_cumprod from {float(alphas[0]):g} to {float(alphas[-1]):g}: expected numbers "
-            "between 0 and 1 that fall from step to step"
-        )
-    return ((1 - alphas) / alphas).sqrt()
+    return alphas
 
 
 def prediction_of(scheduler: Any) -> str:
@@ -150,24 +107,12 @@ def prediction_of(scheduler: Any) -> str:
     """
     config = getattr(scheduler, "config", None)
     prediction = str(getattr(config, "prediction_type", "epsilon"))
-    if prediction not in _PREDICTIONS:
-        raise InputError(f"prediction_type {prediction!r}: {name_list(prediction, _PREDICTIONS)}")
+    if prediction not in PREDICTIONS:
+        raise InputError(f"prediction_type {prediction!r}: {name_list(prediction, PREDICTIONS)}")
     told = getattr(config, "timestep_type", "discrete")
     if told != "discrete":
         raise InputError(f"timestep_type {told!r}: expected 'discrete', the number of a step")
     return prediction
-
-
-def step_of(level: Tensor, levels: Tensor) -> Tensor:
-    """The fractional step of each noise level, of level's shape, float64.
-
-    2.5 is half way between levels[2] and levels[3], in the logarithm. Noise levels beyond the
-    first or the last step get that step.
-    """
-    value, grid = level.to(levels).log(), levels.log()
-    after = torch.searchsorted(grid, value.contiguous()).clamp(1, len(grid) - 1)
-    low, high = grid[after - 1], grid[after]
-    return after - 1 + ((value - low) / (high - low)).clamp(0, 1)
 
 
 # -- continuous ones -------------------------------------------------------------------------
@@ -204,43 +149,11 @@ def _karras(config: Any) -> Meaning:
 # -- straight paths --------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _StraightVelocity(Preconditioning):
-    """The network returns E[z − x(0)], given x = (1 − t) x(0) + t z and a multiple of t.
-
-    Attributes:
-        steps: how large a label is at t = 1.
-    """
-
-    steps: float = 1000.0
-
-    def coefficients(self, sde: SDE, t: Tensor) -> Coefficients:
-        scale, std = sde.marginal_scale(t), sde.marginal_std(t)
-        rest = 1 / (1 + std / scale)  # 1 − t of the straight path with this noise level
-        return Coefficients(
-            rest / scale,
-            self.steps * (1 - rest),
-            rest / scale,
-            rest - 1,
-            -rest / (scale * std),
-            -rest / std,
-        )
-
-
-def _straight_level(t: Tensor) -> Tensor:
-    return t / (1 - t)
-
-
-def _straight_scale(t: Tensor) -> Tensor:
-    return 1 - t
-
-
 def _flow(config: Any) -> Meaning:
     if getattr(config, "invert_sigmas", False):
         raise InputError("invert_sigmas = True: expected a flow from noise at t = 1 to data at 0")
     steps = whole_number(getattr(config, "num_train_timesteps", 1000), "num_train_timesteps")
-    sde = ScheduleSDE(_straight_level, _straight_scale, T=0.999, eps=1e-3)
-    return Meaning(sde, _StraightVelocity(1.0, float(steps)), _SYMMETRIC)
+    return Meaning(StraightSDE(), FlowPrediction(1.0, float(steps)), _SYMMETRIC)
 
 
 _MEANINGS: dict[str, Callable[[Any], Meaning]] = {

@@ -11,6 +11,7 @@ This folder may import `errors` only.
     interrupts   Ctrl-C
     threads      as many threads as there are free cores
     compiler     whether networks can be compiled
+    argument_order  whether a function takes (x, t) or (t, x)
     wrapped      modules inside of wrappers, such as DataParallel
     packages     packages that may not be installed
     bars         progress bars

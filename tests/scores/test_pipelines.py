@@ -34,9 +34,10 @@ from diffsde.cli.pictures import Pictures, image_shape
 from diffsde.cli.solving import solve_all
 from diffsde.equations.forward import SDE
 from diffsde.errors import CheckpointError, InputError
+from diffsde.scores.discrete import step_of
 from diffsde.scores.model import ScoreModel
 from diffsde.scores.pipelines import load_pipeline
-from diffsde.scores.schedulers import levels_of, meaning_of, step_of
+from diffsde.scores.schedulers import levels_of, meaning_of
 from diffsde.solvers.catalogue import find_solver
 from diffsde.system.description import digest_of
 
