@@ -57,7 +57,8 @@ def _about_drift(
 ) -> list[str]:
     if _all(parts, lambda p: p.drift, 1.0):
         return []
-    right = f"½ (1 + η²) g² with η = {problem.eta:g}" if problem.eta > 0 else "½ g²"
+    dial = f" with η = {problem.eta:g}" if isinstance(problem.eta, float) else ""
+    right = "½ g²" if problem.eta == 0 else f"½ (1 + η²) g²{dial}"
     return [
         f"The score's factor in the drift is {_range([row.drift for row in rows])} times the "
         f"right one, {right}{_cause(problem, parts)}."
@@ -70,7 +71,7 @@ def _cause(problem: ReverseProblem, parts: Sequence[Parts]) -> str:
         return ": its sign is wrong"
     if problem.eta == 0 and _all(parts, lambda p: p.drift, 2.0):
         return ": the ½ is lost, this is the drift of the SDE"
-    if problem.eta > 0 and _all(parts, lambda p: p.drift, 1 / (1 + problem.eta**2)):
+    if problem.eta != 0 and _all(parts, lambda p: p.drift * (1 + p.eta**2), 1.0):
         return ": this is the drift of the flow"
     ratios = [part.drift / parts[0].drift for part in parts]
     varies = max(abs(ratio - 1) for ratio in ratios) > EXACT

@@ -31,12 +31,14 @@ class Parts:
     """The factors at one time.
 
     Attributes:
+        eta: η at this time.
         drift, diffusion, score: see the module.
         across: share of f − b that is not along the score.
         consistent: whether w = ½ (g² + c²), whatever c is.
         score_error: standard error of `score`.
     """
 
+    eta: float
     drift: float
     across: float
     diffusion: float
@@ -48,12 +50,13 @@ class Parts:
 def measured_parts(forward: Forward, t: Tensor, n: int, seed: int) -> Parts:
     """Take the problem apart on `n` noised samples at time t."""
     problem, (x, z, std) = forward.problem, _noised(forward, t, n, seed)
-    sde, eta, moment = problem.sde, problem.eta, t.to(x)
+    sde, eta, moment = problem.sde, float(problem.eta_at(t)), t.to(x)
     score = problem.score_at(x, moment)
     weight, across = _weight(sde.drift(x, moment) - problem.drift(x, moment), score)
     g, c = float(sde.diffusion(t)), float(problem.diffusion(t))
     factor, error = _score_factor(score, z, std)
     return Parts(
+        eta,
         weight / (0.5 * (1 + eta**2) * g**2),
         across,
         c / (eta * g) if eta else (math.nan if c == 0 else math.inf),

@@ -25,7 +25,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from diffsde.equations.dynamics import Process
+from diffsde.equations.dynamics import ENDLESS, Process
 from diffsde.equations.graphs import leaf, ordinary_mode
 from diffsde.errors import InputError, name_list
 
@@ -159,8 +159,22 @@ def make_clock(
             f"clock={clock!r} needs the noise level σ(t) of a diffusion problem, and this "
             "equation has none: use clock='t' or a map from [0, 1] to t"
         )
+    if clock != "t" and sde is not None:
+        _check_levels(clock, (start, end), sde)
     made = CLOCKS[clock](start, end, sde)
     return made if origin is None else made.count_from(origin)
+
+
+def _check_levels(clock: str, ends: tuple[float, float], sde: Process) -> None:
+    """Check that the noise level is finite at both ends."""
+    levels = steady(sde.noise_level, torch.tensor(ends, dtype=torch.float64))
+    for t, level in zip(ends, levels.tolist(), strict=True):
+        if not level < ENDLESS:
+            raise InputError(
+                f"clock={clock!r} from t = {ends[0]:g} to {ends[1]:g}: the noise level σ is "
+                f"infinite at t = {t:g}. Use clock='t' or a map from [0, 1] to t, or a process "
+                "that begins earlier, such as T=0.999"
+            )
 
 
 def _t_clock(start: float, end: float, _: Process | None) -> Clock:

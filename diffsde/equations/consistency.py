@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["check_consistency"]
 
 _TIMES, _STEP, _TOLERANCE = 33, 3e-6, 1e-3
+_HIGH = 1e3  # the noise level up to which a process is checked whose noise level has no end
 
 
 def check_consistency(sde: SDE) -> None:
@@ -30,8 +31,9 @@ def check_consistency(sde: SDE) -> None:
     Raises:
         InputError: they differ; the error names the function, the time and both numbers.
     """
-    even = torch.linspace(sde.eps, sde.T, _TIMES, dtype=torch.float64)
-    low = torch.logspace(math.log10(sde.eps), math.log10(sde.T), _TIMES).double()
+    last = float(sde.time_of_noise_level(torch.tensor(_HIGH).double())) if sde.endless else sde.T
+    even = torch.linspace(sde.eps, last, _TIMES, dtype=torch.float64)
+    low = torch.logspace(math.log10(sde.eps), math.log10(last), _TIMES).double()
     t = torch.cat([even, low]) * (1 - 2 * _STEP)  # so that t + h stays within T
     before, after = t * (1 - _STEP), t * (1 + _STEP)  # for the finite differences
     log_scale = [sde.marginal_scale(moment).log() for moment in (before, after)]

@@ -15,7 +15,10 @@ A score may also say
     data_scale       how large a number of its data may be; nothing is known if it does not say
     data_range       the values of black and of white in its data; (0, 1) if it does not say
 
-and one that wraps another passes these on, by `says_of`.
+    flow_only        whether it belongs to a probability flow and to no reverse SDE; False if not
+
+and one that wraps another passes these on, by `says_of`. A score that comes from a velocity has
+methods `velocity` and `denoise`, called (x, t) as it is, and says by `sde` for which process.
 """
 
 from __future__ import annotations
@@ -110,6 +113,32 @@ class Counted:
         """What the function takes in place of each of the times (n,)."""
         return prepared(self.fn, times)
 
+    @property
+    def sde(self) -> Any:
+        """The process of a score, if it says."""
+        return says_of(self.fn, "sde", None)
+
+    @property
+    def velocity(self) -> Callable[..., Tensor] | None:
+        """The velocity of a score, counted like it; None if it has none."""
+        return self._method("velocity")
+
+    @property
+    def denoise(self) -> Callable[..., Tensor] | None:
+        """The denoiser of a score, counted like it; None if it has none."""
+        return self._method("denoise")
+
+    def _method(self, name: str) -> Callable[..., Tensor] | None:
+        method = says_of(self.fn, name, None)
+        if method is None:
+            return None
+
+        def counted(x: Tensor, t: Any) -> Tensor:
+            self.count()
+            return self.checked(method(x, t), x, name)
+
+        return counted
+
     def __call__(self, x: Tensor, t: Any) -> Tensor:
         self.count()
         return self.checked(self.fn(x, t), x)
@@ -125,7 +154,7 @@ class Counted:
             raise Limit(f"max_nfe = {self.limit} evaluations are used up{each}")
         self.calls += self.evaluations
 
-    def checked(self, value: Tensor, x: Tensor) -> Tensor:
+    def checked(self, value: Tensor, x: Tensor, name: str | None = None) -> Tensor:
         """The value that was returned for x, if it can be used.
 
         Raises:
@@ -134,9 +163,9 @@ class Counted:
         if not isinstance(value, Tensor) or value.shape != x.shape:
             found = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
             raise EvaluationError(
-                f"the {self.name} returned {found} for states of shape {tuple(x.shape)}: "
+                f"the {name or self.name} returned {found} for states of shape {tuple(x.shape)}: "
                 "expected the shape that came in"
             )
         if not math.isfinite(largest_magnitude(value)):
-            raise BlowUp(f"the {self.name} returned numbers that are not finite")
+            raise BlowUp(f"the {name or self.name} returned numbers that are not finite")
         return value

@@ -27,7 +27,10 @@ from diffsde.equations.counted import AtTime, Counted, at_times
 from diffsde.equations.ranges import UNIT, Range
 from diffsde.errors import InputError
 
-__all__ = ["Dynamics", "Field", "Process", "Semilinear", "dynamics_of"]
+__all__ = ["ENDLESS", "Dynamics", "Field", "Process", "Semilinear", "dynamics_of"]
+
+
+ENDLESS = 1e15  # a noise level that leaves no digit of the data in float64 is as good as infinite
 
 
 class Process(Protocol):
@@ -71,12 +74,13 @@ class Semilinear:
     Attributes:
         process: a(t), s(t) and the noise level.
         score: ∇ log p_t(x), of x's shape; D = (x + s² score) / a is the denoiser.
-        eta: η of the family of reverse equations (see `reverse`): 0 for the flow.
+        eta: η of the family of reverse equations (see `reverse`), 0 for the flow: a number, or a
+            function of t.
     """
 
     process: Process
     score: Field
-    eta: float
+    eta: float | Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)

@@ -50,13 +50,11 @@ from torch import Tensor, nn
 
 from diffsde.equations.consistency import check_consistency
 from diffsde.equations.counted import Counted, at_times
-from diffsde.equations.dynamics import Dynamics, Field
+from diffsde.equations.dynamics import ENDLESS, Dynamics, Field
 from diffsde.errors import InputError
 from diffsde.noise.seeds import NormalTable, checked_seed
 
-__all__ = ["ENDLESS", "SDE", "exact_time", "expand"]
-
-ENDLESS = 1e15  # a noise level that leaves no digit of the data in float64 is as good as infinite
+__all__ = ["SDE", "exact_time", "expand"]
 
 _BISECTIONS = 60  # enough to halve [0, T] down to the spacing of float64
 

@@ -12,14 +12,25 @@ f = 0 and g = σᵗ:
     reverse SDE          dx = −σ²ᵗ ∇ log p_t(x) dt + σᵗ dw̄,
     probability flow     dx = −½ σ²ᵗ ∇ log p_t(x) dt.
 
-The factor ½ gives the two the same marginals; without it the paths of the flow collapse.
+The factor ½ gives the two the same marginals; without it the paths of the flow collapse. η may
+be a function of time, η(t) ≥ 0: the marginals at a time depend on no η before or after it.
+
+A score of flow matching comes from a velocity v(x, t), which is the drift of the flow itself, and
+v = f − ½ g² ∇ log p_t turns the family into
+
+    dx  =  [ (1 + η²) v(x, t) − η² f(x, t) ] dt  +  η g(t) dw̄.
+
+So it is written wherever the score has a velocity. Then nothing is infinite in the flow at a time
+at which f and g are, such as t = 1 of a `StraightSDE`, nor in the reverse SDE if η² f and η g have
+limits there.
 
 A `ReverseSDE` is what `torchsde.sdeint` takes: its time s = T − t increases. A
 `ProbabilityFlow` is what `torchdiffeq.odeint` takes, in t, in either direction. Here, and
 nowhere else, a score called (x, t) becomes an equation called (t, y).
 
 Source: Song et al., arXiv 2011.13456, equations 6 and 13 and appendix D; for the family,
-Zhang, Chen, arXiv 2204.13902, equation 4.
+Zhang, Chen, arXiv 2204.13902, equation 4; with velocities, Ma et al., arXiv 2401.08740,
+equations 4 and 5.
 """
 
 from __future__ import annotations
@@ -28,11 +39,12 @@ import copy
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from diffsde.equations.counted import AtTime, Counted, at_times, says_of
+from diffsde.equations.counted import AtTime, Counted, at_times, prepared, says_of
 from diffsde.equations.dynamics import Dynamics, Field, Semilinear
 from diffsde.equations.forward import SDE, exact_time, expand
 from diffsde.equations.graphs import with_graph
@@ -41,9 +53,15 @@ from diffsde.errors import InputError, how_to_load
 from diffsde.system.numbers import whole_number
 from diffsde.system.one_line import class_of, one_line
 
-__all__ = ["PROBLEMS", "ProbabilityFlow", "ReverseProblem", "ReverseSDE", "Score"]
+__all__ = ["PROBLEMS", "Eta", "ProbabilityFlow", "ReverseProblem", "ReverseSDE", "Score"]
 
 Score = Callable[[Tensor, "Tensor | float"], Tensor]
+
+Eta = float | Callable[[Tensor], Tensor]
+"""η: a number, or an elementwise function of t."""
+
+_NEAR = 1e-9  # how near to T, as a share of T, limits are taken where f and g are infinite at T
+_TIMES = 1001  # at which a function η(t) is checked
 
 
 class ReverseProblem(nn.Module):
@@ -61,7 +79,7 @@ class ReverseProblem(nn.Module):
     """
 
     stochastic: bool
-    eta: float
+    eta: Eta
 
     def __init__(
         self, sde: SDE, score: Score, shape: Sequence[int], *, data_scale: float | None = None
@@ -77,6 +95,14 @@ class ReverseProblem(nn.Module):
             )
         self.sde, self.score, self.shape = sde, score, tuple(int(n) for n in shape)
         self.data_scale = data_scale
+        self._endless = bool(getattr(sde, "endless", False))  # whether f and g are infinite at T
+        if self._endless and self._velocity is None:
+            raise InputError(
+                f"{type(self).__name__} with {one_line(sde)} and {one_line(score)}: at t = "
+                f"{sde.T:g} the noise level is infinite, and a score alone does not tell the "
+                "drift there. Give the process T=0.999, or take a score with a velocity of this "
+                "process, such as from_velocity(…, T=1)"
+            )
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -99,31 +125,78 @@ class ReverseProblem(nn.Module):
     def _in_shape(self, score: AtTime, x: Tensor) -> Tensor:
         return with_graph(score, "score", x.reshape(-1, *self.shape)).reshape(x.shape)
 
+    @property
+    def _velocity(self) -> Callable[..., Tensor] | None:
+        """The velocity of the score, where it has one for this very process."""
+        if says_of(self.score, "sde", None) is not self.sde:
+            return None
+        found: Callable[..., Tensor] | None = says_of(self.score, "velocity", None)
+        return found
+
+    def _velocity_at(self, velocity: Callable[..., Tensor], t: Any, x: Tensor) -> Tensor:
+        return with_graph(velocity, "velocity", x.reshape(-1, *self.shape), t).reshape(x.shape)
+
     def denoise(self, x: Tensor, t: Tensor | float) -> Tensor:
         """E[x(0) | x(t) = x], of x's shape (Tweedie's formula)."""
         t = exact_time(t, x)
+        own = says_of(self.score, "denoise", None)
+        if own is not None and self._velocity is not None:  # it divides by no scale
+            return with_graph(own, "denoiser", x.reshape(-1, *self.shape), t).reshape(x.shape)
         variance = expand(self.sde.marginal_std(t), x) ** 2
         return (x + variance * self.score_at(x, t)) / expand(self.sde.marginal_scale(t), x)
 
     def drift(self, x: Tensor, t: Tensor | float) -> Tensor:
         """The factor of dt, of x's shape, with t running down."""
         t = exact_time(t, x)
-        return self._drift_by(partial(self.score_at, t=t), t, x)
+        velocity = self._velocity
+        if velocity is None:
+            return self._drift_by(partial(self.score_at, t=t), t, x)
+        return self._drift_with(partial(self._velocity_at, velocity, t), t, x)
 
     def drifts_at(self, times: Tensor) -> list[AtTime]:
         """The drift at each of the times (n,), as n functions of x."""
         if type(self).drift is not ReverseProblem.drift:  # a subclass has written its own
             return [partial(self.drift, t=t) for t in times.unbind()]
-        scores = self.scores_at(times)
-        return [partial(self._drift_by, s, t) for s, t in zip(scores, times.unbind(), strict=True)]
+        velocity = self._velocity
+        if velocity is None:
+            scores = zip(self.scores_at(times), times.unbind(), strict=True)
+            return [partial(self._drift_by, score, t) for score, t in scores]
+        fields = [partial(self._velocity_at, velocity, t) for t in prepared(self.score, times)]
+        pairs = zip(fields, times.unbind(), strict=True)
+        return [partial(self._drift_with, field, t) for field, t in pairs]
 
     def _drift_by(self, score: AtTime, t: Tensor | float, x: Tensor) -> Tensor:
-        weight = 0.5 * (1 + self.eta**2) * expand(self.sde.diffusion(t), x) ** 2
+        square = self._squared(t, x)
+        weight = 0.5 * (1 + square) * expand(self.sde.diffusion(t), x) ** 2
         return with_graph(self.sde.drift, "drift", x, t, zero=True) - weight * score(x)
+
+    def _drift_with(self, velocity: AtTime, t: Tensor | float, x: Tensor) -> Tensor:
+        v = velocity(x)
+        if not self.stochastic:
+            return v
+        t = self._before_end(t)
+        square = self._squared(t, x)
+        return (1 + square) * v - square * with_graph(self.sde.drift, "drift", x, t, zero=True)
+
+    def eta_at(self, t: Tensor | float) -> Tensor | float:
+        """η at t: of t's shape, or a number where η is one."""
+        return self.eta(torch.as_tensor(t)) if callable(self.eta) else self.eta
+
+    def _squared(self, t: Tensor | float, x: Tensor) -> Tensor | float:
+        """η² at t, such that it broadcasts against x."""
+        eta = self.eta_at(t)
+        return expand(eta**2, x) if isinstance(eta, Tensor) else eta**2
+
+    def _before_end(self, t: Tensor | float) -> Tensor | float:
+        """t, or where f and g are infinite at T a time just before it, in float64."""
+        if not self._endless:
+            return t
+        return torch.as_tensor(t, dtype=torch.float64).clamp(max=(1 - _NEAR) * self.sde.T)
 
     def diffusion(self, t: Tensor | float) -> Tensor:
         """The factor of dw̄, of t's shape."""
-        return self.eta * self.sde.diffusion(t)
+        t = self._before_end(t)
+        return self.eta_at(t) * self.sde.diffusion(t)
 
     def with_score(self, score: Score) -> ReverseProblem:
         """The same problem with another score."""
@@ -165,7 +238,7 @@ class ReverseProblem(nn.Module):
 
     def __repr__(self) -> str:
         parts = f"{one_line(self.sde)}, {class_of(self.score)}, shape={self.shape}"
-        eta = f", eta={self.eta:g}" if self.stochastic else ""
+        eta = f", eta={_said(self.eta)}" if self.stochastic else ""
         return f"{type(self).__name__}({parts}{eta})"
 
 
@@ -175,7 +248,13 @@ class ReverseSDE(ReverseProblem):
     Args:
         sde, score, shape, data_scale: see `ReverseProblem`.
         eta: η ≥ 0, the dial between the flow (0) and the reverse SDE (1); beyond 1 more
-            noise is added and removed. Every η keeps the marginals.
+            noise is added and removed. Every η keeps the marginals. It may be a function of time,
+            elementwise in a tensor, such as lambda t: (1 − t).sqrt(), the noise of SiT's samplers
+            on straight lines (arXiv 2401.08740).
+
+    Raises:
+        InputError: η is negative or not finite somewhere in [ε, T], its noise is infinite at T, or
+            the score belongs to a flow only.
 
         rev = ReverseSDE(sde, score, shape)
         torchsde.sdeint(rev, x1.flatten(1), rev.times(500), dt=..., method="euler")
@@ -190,14 +269,31 @@ class ReverseSDE(ReverseProblem):
         sde: SDE,
         score: Score,
         shape: Sequence[int],
-        eta: float = 1.0,
+        eta: Eta = 1.0,
         *,
         data_scale: float | None = None,
     ) -> None:
         super().__init__(sde, score, shape, data_scale=data_scale)
-        if not eta >= 0:
-            raise InputError(f"eta = {eta}: expected a number ≥ 0")
-        self.eta = float(eta)
+        if says_of(score, "flow_only", False):
+            raise InputError(
+                f"{one_line(score)} was trained on coupled images and noise, so its velocity "
+                "makes a probability flow but is no score of a reverse SDE: take ProbabilityFlow, "
+                'or sample(…, kind="ode")'
+            )
+        self.eta = _checked_eta(eta, sde)
+        if self._endless:
+            self._check_end()
+
+    def _check_end(self) -> None:
+        """Check that the noise has a limit at T."""
+        near = torch.tensor([1 - 1e-6, 1 - _NEAR], dtype=torch.float64) * self.sde.T
+        before, after = self.diffusion(near).tolist()
+        if after > 3 * before:  # it grows without end: for g ~ (T − t)^−½ by a factor of 31
+            raise InputError(
+                f"eta = {_said(self.eta)} with {one_line(self.sde)}: the noise of this reverse SDE "
+                f"is infinite at t = {self.sde.T:g}. Give the process T=0.999, or an η that falls "
+                "to zero there, such as eta=lambda t: (1 - t).sqrt(), or take the ProbabilityFlow"
+            )
 
     def times(self, steps: int) -> Tensor:
         """The grid of steps + 1 times s, from 0 to T − ε, (steps + 1,), float64, for torchsde.
@@ -222,6 +318,37 @@ class ReverseSDE(ReverseProblem):
     def _t(self, s: Tensor, y: Tensor) -> Tensor:
         """t = T − s, subtracted in float64 on the host, in y's dtype."""
         return (self.sde.T - torch.as_tensor(s, dtype=torch.float64, device="cpu")).to(y)
+
+
+def _said(eta: Eta) -> str:
+    """η in a repr."""
+    return one_line(eta) if callable(eta) else f"{eta:g}"
+
+
+def _checked_eta(eta: Any, sde: SDE) -> Eta:
+    """η as a float, or the function if it is one.
+
+    Raises:
+        InputError: it is neither, or negative or not finite at a time of the solve.
+    """
+    if not callable(eta):
+        if not isinstance(eta, (int, float)) or not eta >= 0:
+            raise InputError(f"eta = {eta!r:.60}: expected a number ≥ 0, or a function of t")
+        return float(eta)
+    t = torch.linspace(sde.eps, sde.T, _TIMES, dtype=torch.float64)
+    found = eta(t)
+    if not isinstance(found, Tensor) or found.shape != t.shape:
+        shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+        raise InputError(
+            f"eta returned {shape} for {_TIMES} times: expected an elementwise function of a tensor"
+        )
+    wrong = ~(found.isfinite() & (found >= 0))
+    if bool(wrong.any()):
+        raise InputError(
+            f"eta(t) = {float(found[wrong][0]):g} at t = {float(t[wrong][0]):.4g}: expected finite "
+            f"numbers ≥ 0 for t from {sde.eps:g} to {sde.T:g}"
+        )
+    return eta
 
 
 class ProbabilityFlow(ReverseProblem):

@@ -7,7 +7,7 @@ score here has these three methods.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -61,7 +61,7 @@ class Drawing(nn.Module):
     ) -> ReverseSDE:
         """The reverse SDE of this score, or of one class; η as `ReverseSDE` takes it."""
         score = self.of_class(label, guidance)
-        return ReverseSDE(self.sde, score, self._known_shape(), cast(float, eta))
+        return ReverseSDE(self.sde, score, self._known_shape(), eta)
 
     def of_class(self, label: Label | None, guidance: float = 1.0) -> Score:
         """The score of one class, or of (B,) classes; with label=None, this score.

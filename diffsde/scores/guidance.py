@@ -28,12 +28,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from diffsde.equations.counted import prepared, says_of
+from diffsde.equations.forward import SDE
 from diffsde.equations.graphs import leaf, ordinary_mode, with_graph
 from diffsde.equations.reverse import Score
 from diffsde.errors import InputError
@@ -159,18 +161,43 @@ class _ClassifierFree(Guided):
         """Two calls of the score, or one where γ is 0 or 1."""
         return super().evaluations * (1 if self.guidance in (0, 1) else 2)
 
+    @property
+    def sde(self) -> SDE | None:
+        """The process of the score, if it says."""
+        found: SDE | None = says_of(self.score, "sde", None)
+        return found
+
     def prepare(self, times: Tensor) -> Sequence[Any]:
         """What `forward`, and so the score that it wraps, takes in place of each time (n,)."""
         return prepared(self.score, times)
 
     def forward(self, x: Tensor, t: Tensor | float) -> Tensor:
         """The guided score, of x's shape; where γ is 0 or 1, one evaluation is enough."""
+        return self._guided(self.score, "score", x, t)
+
+    # A velocity and a denoiser are linear in the score, so the same combination guides them.
+
+    @property
+    def velocity(self) -> Callable[..., Tensor] | None:
+        """The guided velocity, of a score that has one."""
+        return self._linear("velocity")
+
+    @property
+    def denoise(self) -> Callable[..., Tensor] | None:
+        """The guided denoiser, of a score that has one."""
+        return self._linear("denoise")
+
+    def _linear(self, name: str) -> Callable[..., Tensor] | None:
+        fn = says_of(self.score, name, None)
+        return None if fn is None else partial(self._guided, fn, name)
+
+    def _guided(self, fn: Callable[..., Tensor], name: str, x: Tensor, t: Any) -> Tensor:
         if self.guidance == 0:
-            return with_graph(self.score, "score", x, t, None)
-        conditional = with_graph(self.score, "score", x, t, labels_for(self.label, x))
+            return with_graph(fn, name, x, t, None)
+        conditional = with_graph(fn, name, x, t, labels_for(self.label, x))
         if self.guidance == 1:
             return conditional
-        free = with_graph(self.score, "score", x, t, None)
+        free = with_graph(fn, name, x, t, None)
         return free + self.guidance * (conditional - free)
 
 

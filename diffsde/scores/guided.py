@@ -53,6 +53,11 @@ class Guided(nn.Module):
         return float(says_of(self.score, "data_scale", 0.0))
 
     @property
+    def flow_only(self) -> bool:
+        """Whether the score belongs to a probability flow only."""
+        return bool(says_of(self.score, "flow_only", False))
+
+    @property
     def data_range(self) -> Range:
         """The values of black and of white."""
         found: Range = says_of(self.score, "data_range", UNIT)

@@ -19,9 +19,22 @@ from diffsde.errors import InputError
 from diffsde.system.one_line import one_line
 from diffsde.system.wrapped import unwrapped
 
-__all__ = ["takes_time_first"]
+__all__ = ["check_order", "takes_time_first"]
 
 _TIMES = ("t", "time", "times", "timestep", "timesteps")
+
+
+def check_order(fn: Callable[..., Any], name: str) -> None:
+    """Refuse a function whose parameters are called (t, x), where (x, t) is expected.
+
+    Raises:
+        InputError: the names say so.
+    """
+    if _timed(_first_two(fn)) == [True, False]:
+        raise InputError(
+            f"{name} = {one_line(fn)} takes {_listed(_first_two(fn))}, the time first: expected "
+            f"(x, t). Give lambda x, t: {name}(t, x)"
+        )
 
 
 def takes_time_first(
@@ -39,7 +52,7 @@ def takes_time_first(
         InputError: neither its names nor a trial tell.
     """
     names = _first_two(fn)
-    timed = [word.lower() in _TIMES for word in names]
+    timed = _timed(names)
     if timed.count(True) == 1 and len(timed) == 2:
         return timed[0]
     if shape is None:
@@ -49,6 +62,11 @@ def takes_time_first(
             f"parameters: lambda x, t: {name}(x, t)"
         )
     return _tried(fn, name, tuple(shape), dtype)
+
+
+def _timed(names: list[str]) -> list[bool]:
+    """Which of the names are those of a time."""
+    return [name.lower() in _TIMES for name in names]
 
 
 def _first_two(fn: Callable[..., Any]) -> list[str]:

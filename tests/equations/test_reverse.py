@@ -10,6 +10,7 @@ import torchsde
 from diffsde import VESDE, GaussianScore, InputError, ProbabilityFlow, ReverseSDE, solve
 from diffsde.equations.clocks import CLOCKS
 from diffsde.equations.named import SDES
+from diffsde.equations.straight import StraightSDE
 from diffsde.equations.variance_exploding import EDMSDE
 from diffsde.equations.variance_preserving import VPSDE, SubVPSDE
 from diffsde.noise.brownian_path import BrownianPath
@@ -22,6 +23,7 @@ DIALLED = {
     "VPSDE": VPSDE(beta_max=8.0),
     "SubVPSDE": SubVPSDE(beta_max=8.0),
     "EDMSDE": EDMSDE(T=10.0, eps=0.02),
+    "StraightSDE": StraightSDE(T=0.91, eps=0.02),
 }
 SHAPE = (1, 4, 4)
 SCORE = GaussianScore(SDE, 0.3, 0.318)

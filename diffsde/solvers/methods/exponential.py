@@ -10,6 +10,10 @@ exactly in law for constant D. With D constant, this is DDIM for η = 0 and ance
 for η = 1; with D extrapolated from one or two earlier steps it is the 2M and 3M method. They
 are registered for both kinds of problem.
 
+Where η is a function of time, η² h becomes E = ∫ η² dλ over the step, and the weights of D and its
+derivatives are integrals of e^{−(h − r) − (E − E(r))} (1 + η²). All are found by quadrature. If E
+is not exact the law still is, since the step is that of another η with this E.
+
 Sources: Song, Meng, Ermon, arXiv 2010.02502 (ddim); Lu et al., arXiv 2211.01095 (dpmpp_2m,
 sde_dpmpp_2m); Zhao et al., arXiv 2302.04867 (unipc); Xue et al., arXiv 2309.05019 (sa_solver).
 """
@@ -20,6 +24,7 @@ from collections import deque
 from functools import partial
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -47,25 +52,67 @@ class _Weights(NamedTuple):
 
 def _weights(linear: Semilinear, clock: Clock, order: int, u0: Tensor, u1: Tensor) -> _Weights:
     """The weights of the step from u₀ to u₁; all but the last three count at t₁, times a(t₁)."""
-    process, dial, u = linear.process, linear.eta**2, torch.stack([u0, u1])
+    process, u = linear.process, torch.stack([u0, u1])
     t = clock.time(u.flatten())  # a user's own SDE expects times of one dimension at most
     a0, a1 = process.marginal_scale(t).view_as(u)
     sigma0, sigma1 = process.noise_level(t).view_as(u)
     h = torch.log(sigma0 / sigma1)
-    total = (1 + dial) * h
+    spans = _varying_spans if callable(linear.eta) else _spans
+    total, spent, phi2, phi3 = spans(linear, sigma0, h)
     gain = -torch.expm1(-total)
-    phi2 = 1 - gain / total
     return _Weights(
         state=a1 * torch.exp(-total) / a0,
         denoised=a1 * gain,
         # At order 2 the paper's weight, which differs from φ₂ by O(h²).
         first=a1 * h * (0.5 * gain if order == 2 else phi2),
-        second=a1 * h**2 * (0.5 - phi2 / total),
-        noise=a1 * sigma1 * torch.sqrt(-torch.expm1(-2 * dial * h) / (u1 - u0)),
+        second=a1 * h**2 * phi3,
+        noise=a1 * sigma1 * torch.sqrt(-torch.expm1(-2 * spent) / (u1 - u0)),
         h=h,
         scale=a0,
         variance=(a0 * sigma0) ** 2,
     )
+
+
+class _Spans(NamedTuple):
+    """Integrals over a step in λ of length h, of the same shape."""
+
+    total: Tensor  # of 1 + η²
+    spent: Tensor  # of η²
+    phi2: Tensor  # 1 − ∫ K dr / h, with K = e^{−∫ (1 + η²)} from r to the end
+    phi3: Tensor  # ½ − ∫ r K dr / h²
+
+
+def _spans(linear: Semilinear, sigma0: Tensor, h: Tensor) -> _Spans:
+    """For a number η."""
+    dial = linear.eta**2  # type: ignore[operator]
+    total = (1 + dial) * h
+    phi2 = 1 - -torch.expm1(-total) / total
+    return _Spans(total, dial * h, phi2, 0.5 - phi2 / total)
+
+
+# Gauss and Legendre's eight nodes and weights on [0, 1].
+_NODES, _SHARES = (torch.from_numpy(v) for v in np.polynomial.legendre.leggauss(8))
+_NODES, _SHARES = 0.5 * (1 + _NODES), 0.5 * _SHARES
+
+
+def _varying_spans(linear: Semilinear, sigma0: Tensor, h: Tensor) -> _Spans:
+    """For an η that is a function of time."""
+
+    def spent_at(r: Tensor) -> Tensor:
+        """∫ η² from the start of the step to r."""
+        places = r[..., None] * _NODES.to(r)
+        level = (
+            sigma0.reshape(*sigma0.shape, *[1] * (places.dim() - sigma0.dim())) * (-places).exp()
+        )
+        t = linear.process.time_of_noise_level(level.flatten()).clamp(max=linear.process.T)
+        squares = linear.eta(t).to(r).reshape(places.shape) ** 2  # type: ignore[operator]
+        return r * (squares @ _SHARES.to(r))
+
+    r = h[..., None] * _NODES.to(h)
+    spent = spent_at(h)
+    kernel = torch.exp(-((h + spent)[..., None] - r - spent_at(r)))
+    zeroth, first = kernel @ _SHARES.to(h), (_NODES.to(h) * kernel) @ _SHARES.to(h)
+    return _Spans(h + spent, spent, 1 - zeroth, 0.5 - first)
 
 
 class _Exponential:
@@ -76,8 +123,8 @@ class _Exponential:
     """
 
     def __init__(self, state: SolveState, order: int, name: str) -> None:
-        self.state, linear = state, semilinear(state, name)
-        self.order, self.dial = order, linear.eta**2
+        self.state, linear = state, semilinear(state, name, any_eta=True)
+        self.order, self.noisy = order, callable(linear.eta) or linear.eta > 0
         self._table = state.table(partial(_weights, linear, state.equation.clock, order))
         # Denoisers, each with the step in λ that began there, the newest first.
         self._past: deque[tuple[Tensor, Tensor]] = deque(maxlen=order - 1)
@@ -87,7 +134,7 @@ class _Exponential:
         denoised = self._denoised(u0, x, w)
         x1 = _advanced(w, x, denoised, *self._derivatives(denoised))
         self._past.appendleft((w.h, denoised))
-        return x1.addcmul_(w.noise, self.state.increment(u0, u1)) if self.dial else x1
+        return x1.addcmul_(w.noise, self.state.increment(u0, u1)) if self.noisy else x1
 
     def _denoised(self, u: Tensor, x: Tensor, w: _Weights) -> Tensor:
         """E[x(0) | x(t) = x] (Tweedie's formula)."""

@@ -48,7 +48,7 @@ class _PredictorCorrector:
     """
 
     def __init__(self, state: SolveState) -> None:
-        self.process = semilinear(state, "pc").process
+        self.process = semilinear(state, "pc", any_eta=True, any_level=True).process
         self.state = state
         self.snr = float(state.options.get("snr", 0.16))
         self.corrections = int(state.options.get("corrector_steps", 1))
