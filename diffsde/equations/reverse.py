@@ -50,6 +50,7 @@ from diffsde.equations.forward import SDE, exact_time, expand
 from diffsde.equations.graphs import with_graph
 from diffsde.equations.ranges import UNIT, Range, checked_range
 from diffsde.errors import InputError, how_to_load
+from diffsde.system.argument_order import check_order
 from diffsde.system.numbers import whole_number
 from diffsde.system.one_line import class_of, one_line
 
@@ -93,6 +94,7 @@ class ReverseProblem(nn.Module):
             raise InputError(
                 f"score = {score!r}: expected something called as score(x, t){how_to_load(score)}"
             )
+        check_order(score, "score")
         self.sde, self.score, self.shape = sde, score, tuple(int(n) for n in shape)
         self.data_scale = data_scale
         self._endless = bool(getattr(sde, "endless", False))  # whether f and g are infinite at T

@@ -66,7 +66,7 @@ def discrete_process(alphas: Any, prediction: str) -> tuple[SDE, StepLabel]:
     Raises:
         InputError: the schedule is that of no process, see `levels_of_alphas`.
     """
-    alphas = torch.as_tensor(alphas)
+    alphas = _numbers(alphas)
     if prediction != "epsilon" and alphas.dim() == 1 and len(alphas) > 2 and float(alphas[-1]) == 0:
         warnings.warn(
             f"alphas_cumprod reaches 0 at step {len(alphas) - 1}, where the noise level is "
@@ -87,10 +87,7 @@ def levels_of_alphas(alphas: Any) -> Tensor:
     Raises:
         InputError: σ is zero, infinite or falls somewhere, or there are fewer than two steps.
     """
-    try:
-        alphas = torch.as_tensor(alphas, dtype=torch.float64).detach().cpu()
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise InputError(f"alphas_cumprod = {alphas!r:.60}: expected numbers (steps,)") from error
+    alphas = _numbers(alphas)
     if alphas.dim() != 1 or len(alphas) < 2:
         raise InputError(f"alphas_cumprod of shape {tuple(alphas.shape)}: expected (steps,), ≥ 2")
     if float(alphas[-1]) == 0 and bool((alphas[:-1] > 0).all()):
@@ -106,6 +103,13 @@ def levels_of_alphas(alphas: Any) -> Tensor:
             "between 0 and 1 that fall from step to step"
         )
     return ((1 - alphas) / alphas).sqrt()
+
+
+def _numbers(alphas: Any) -> Tensor:
+    try:
+        return torch.as_tensor(alphas, dtype=torch.float64).detach().cpu()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"alphas_cumprod = {alphas!r:.60}: expected numbers (steps,)") from error
 
 
 def step_of(level: Tensor, levels: Tensor) -> Tensor:

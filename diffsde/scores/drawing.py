@@ -41,12 +41,14 @@ class Drawing(nn.Module):
         shape: of one sample; None if it is not known.
         data_range: the values of black and of white, in which its states are.
         classes: how many classes it knows; 0 if it takes no labels.
+        flow_only: whether it has a probability flow but no reverse SDE.
     """
 
     sde: SDE
     shape: tuple[int, ...] | None
     data_range: Range = UNIT
     classes: int = 0
+    flow_only: bool = False
 
     def flow(self, *, label: Label | None = None, guidance: float = 1.0) -> ProbabilityFlow:
         """The probability flow of this score, or of one class; see `sample` for the arguments."""
@@ -137,7 +139,7 @@ class Drawing(nn.Module):
         from diffsde.solvers.solving import solve
 
         n, seed = whole_number(n, "n"), checked_seed(seed)
-        solver = _solver(method, kind)
+        solver = _solver(method, kind or ("ode" if self.flow_only else None))
         if device is not None:
             self.to(device)
         problem = self._problem(solver.kind, label, guidance, eta)

@@ -124,7 +124,7 @@ class ScoreModel(Drawing):
         return expand(c.denoised_skip, x) * x + expand(c.denoised_out, x) * output
 
     @property
-    def flow_only(self) -> bool:
+    def flow_only(self) -> bool:  # type: ignore[override]
         """Whether the network gives a probability flow but no reverse SDE."""
         return self.preconditioning.flow_only
 

@@ -69,6 +69,7 @@ class VelocityScore(Drawing):
         self.function, self.sde = function, sde
         self.shape = None if shape is None else checked_shape(shape)
         self.data_range = checked_range(data_range)
+        _check_end(sde)
         dtype = self._dtype(torch.get_default_dtype())
         self.time_first = takes_time_first(function, "velocity", self.shape, dtype)
 
@@ -115,6 +116,18 @@ class VelocityScore(Drawing):
         if not isinstance(self.function, nn.Module):
             return default
         return next((parameter.dtype for parameter in self.function.parameters()), default)
+
+
+def _check_end(sde: SDE) -> None:
+    """Check that W is not zero and not infinite at T, where a may be zero."""
+    t = torch.tensor(sde.T, dtype=torch.float64)
+    scale, std = sde.marginal_scale(t), sde.marginal_std(t)
+    width = float(scale * sde.marginal_std_slope(t) - sde.marginal_scale_slope(t) * std)
+    if sde.endless and not 1e-9 < width < 1e9:
+        raise InputError(
+            f"T = {sde.T:g}: there a s′ − a′ s is {width:g}, so the velocity does not tell x(0) "
+            "and z apart; end earlier, such as T=0.999"
+        )
 
 
 def from_velocity(

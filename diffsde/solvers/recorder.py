@@ -179,7 +179,7 @@ class Recorder:
             self.method,
             self.stats,
             self.shape[1:] if dynamics.shape is None else tuple(dynamics.shape),
-            None if process is None else process.diffusion(ts),
+            None if process is None else _finite(process.diffusion(ts)),
             None if process is None else process.marginal_std(ts),
             self._all_estimates(),
             torch.tensor(self._calls),
@@ -204,3 +204,8 @@ class Recorder:
             found = self.state.equation.clock.time(us).tolist()
             exact = dict(zip(self.us, found, strict=True)) | exact
         return torch.tensor([exact[u] for u in self.us], dtype=torch.float64)
+
+
+def _finite(curve: Tensor) -> Tensor | None:
+    """A curve for plots; None if it is infinite somewhere, as g is where a process has no end."""
+    return curve if bool(curve.isfinite().all()) else None

@@ -55,7 +55,8 @@ class Trajectory:
         method: the solver's name.
         stats: what it cost.
         shape: of one sample, such as (C, H, W).
-        diffusion: (T,) g(t) of the forward SDE at `ts`; None for other equations.
+        diffusion: (T,) g(t) of the forward SDE at `ts`; None for other equations, and where g is
+            infinite.
         std: (T,) marginal std s(t) at `ts`; None for other equations.
         denoised: (T, B, …) estimates E[x(0) | x(t)] beside `ys`, if they were asked for.
         evaluations: (T,) how often the score had been evaluated when each state was reached,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from diffsde.analysis.dataset_likelihood import evaluate_likelihood
 from diffsde.analysis.likelihood import Likelihood, log_likelihood
 from diffsde.equations.forward import SDE
 from diffsde.equations.named import SDES
+from diffsde.equations.straight import StraightSDE
 from diffsde.equations.variance_preserving import VPSDE
 from diffsde.errors import InputError
 from diffsde.scores import (
@@ -41,7 +43,11 @@ def cosine() -> SDE:
     return ScheduleSDE(lambda t: torch.tan(t * half), scale=lambda t: torch.cos(t * half), T=0.99)
 
 
-FAMILIES: dict[str, Callable[[], SDE]] = {**SDES, "ScheduleSDE": cosine}
+FAMILIES: dict[str, Callable[[], SDE]] = {
+    **SDES,
+    "StraightSDE": partial(StraightSDE, 0.9),  # five even steps from 0.999 would be unstable
+    "ScheduleSDE": cosine,
+}
 every_sde = pytest.mark.parametrize("make", FAMILIES.values(), ids=FAMILIES.keys())
 
 

@@ -191,7 +191,7 @@ class _Corrected(_Exponential):
         denoised = self._denoised(u0, x, w)
         if self._before is not None:
             x = self._corrected(*self._before, denoised)
-        noise = w.noise * self.state.increment(u0, u1) if self.dial else None
+        noise = w.noise * self.state.increment(u0, u1) if self.noisy else None
         x1 = _advanced(w, x, denoised, *self._derivatives(denoised))
         self._past.appendleft((w.h, denoised))
         self._before = w, x, noise

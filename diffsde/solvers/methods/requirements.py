@@ -9,7 +9,7 @@ from diffsde.errors import InputError
 from diffsde.solvers.methods.fitting import fitting_methods
 from diffsde.solvers.state import SolveState
 
-__all__ = ["additive", "semilinear"]
+__all__ = ["additive", "number_eta", "semilinear"]
 
 
 def semilinear(
@@ -33,11 +33,8 @@ def semilinear(
             f"{name} works with a score: expected a ReverseSDE or a ProbabilityFlow, found "
             f"{state.equation.dynamics.name}"
         )
-    if callable(found.eta) and not any_eta:
-        raise InputError(
-            f"{name} takes a number η, and here η is a function of time: give eta= a number, or "
-            "take another method of the reverse SDE, such as 'sde_dpmpp_2m', 'srk' or 'euler'"
-        )
+    if not any_eta:
+        number_eta(found, name)
     clock = state.equation.clock
     last = torch.tensor(max(clock.start, clock.end), dtype=torch.float64)
     if not any_level and not float(found.process.noise_level(last)) < ENDLESS:
@@ -47,6 +44,20 @@ def semilinear(
             "'heun2' or 'rk4' for the flow and 'srk' or 'euler' for the SDE"
         )
     return found
+
+
+def number_eta(linear: Semilinear, name: str) -> float:
+    """η, for a method that takes a number.
+
+    Raises:
+        InputError: it is a function of time.
+    """
+    if callable(linear.eta):
+        raise InputError(
+            f"{name} takes a number η, and here η is a function of time: give eta= a number, or "
+            "take another method of the reverse SDE, such as 'sde_dpmpp_2m', 'srk' or 'euler'"
+        )
+    return linear.eta
 
 
 def additive(state: SolveState, name: str) -> SolveState:

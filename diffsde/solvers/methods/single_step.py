@@ -32,7 +32,7 @@ from diffsde.equations.counted import AtTime
 from diffsde.errors import InputError
 from diffsde.noise.seeds import NormalTable
 from diffsde.solvers.coefficients import Row
-from diffsde.solvers.methods.requirements import semilinear
+from diffsde.solvers.methods.requirements import number_eta, semilinear
 from diffsde.solvers.registry import Solver, register
 from diffsde.solvers.state import FixedStep, SolveState
 
@@ -62,7 +62,7 @@ class _SingleStep:
 
     def __init__(self, state: SolveState, scheme: _Scheme, name: str) -> None:
         self.state, self.linear, self.scheme = state, semilinear(state, name), scheme
-        self.dial = self.linear.eta**2
+        self.dial = number_eta(self.linear, name) ** 2
         self.nodes = scheme.nodes(1 + self.dial)
         self._table = state.table(self._coefficients)
         self._numbers = NormalTable(state.seed, "churn")
@@ -285,7 +285,7 @@ _ANCESTRAL = _Scheme(lambda k: (0.0, k / 2), _midpoint, noise_at_stages=False)
 
 def _step(name: str, scheme: _Scheme) -> FixedStep:
     def made(state: SolveState) -> _SingleStep:
-        if not scheme.noise_at_stages and semilinear(state, name).eta > 1:
+        if not scheme.noise_at_stages and number_eta(semilinear(state, name), name) > 1:
             raise InputError(f"{name} is for η ≤ 1: its stage would lie beyond the step's end")
         return _SingleStep(state, scheme, name)
 
