@@ -45,6 +45,9 @@ LISTS: dict[str, Callable[[], list[str]]] = {
     "{networks}": lambda: list(diffsde.scores.NETWORKS),
     "{objectives}": lambda: list(diffsde.training.OBJECTIVES),
     "{recipes}": lambda: list(diffsde.training.RECIPES),
+    "{sdes}": lambda: list(diffsde.equations.SDES),
+    "{preconditionings}": lambda: list(diffsde.scores.PRECONDITIONINGS),
+    "{couplings}": lambda: list(diffsde.training.COUPLINGS),
     "{schedules}": lambda: list(diffsde.training.SCHEDULES),
 }
 

@@ -28,6 +28,10 @@ def train(
     ] = None,
     size: Annotated[int | None, typer.Option(min=1, help="Resize images to this side.")] = None,
     network: Annotated[str | None, typer.Option(help="Network: {networks}.")] = None,
+    sde: Annotated[str | None, typer.Option(help="Forward process: {sdes}.")] = None,
+    preconditioning: Annotated[
+        str | None, typer.Option(help="What the network's output means: {preconditionings}.")
+    ] = None,
     start_from: Annotated[
         str | None, typer.Option(help="Start from the weights of this model, a name or a file.")
     ] = None,
@@ -49,10 +53,13 @@ def train(
         str | None, typer.Option(help="How noise is drawn and weighted: {objectives}.")
     ] = None,
     level_mean: Annotated[
-        float | None, typer.Option(help="Mean of ln σ (objective lognormal).")
+        float | None, typer.Option(help="Mean of ln σ (objectives lognormal, flow-logit-normal).")
     ] = None,
     level_std: Annotated[
-        float | None, typer.Option(help="Standard deviation of ln σ (objective lognormal).")
+        float | None, typer.Option(help="Standard deviation of ln σ (the same).")
+    ] = None,
+    coupling: Annotated[
+        str | None, typer.Option(help="Which noise goes with which image: {couplings}.")
     ] = None,
     smallest_time: Annotated[
         float | None, typer.Option(help="Smallest time t to train at.")
@@ -90,7 +97,7 @@ def train(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Learn a score by denoising score matching.
+    """Learn a score by denoising score matching, or a velocity by flow matching.
 
     The folder holds model.safetensors (for --model), the run's latest states, loss.csv and
     loss.png. Ctrl-C saves the run, and --resume continues it, even after a power cut. Start

@@ -6,6 +6,7 @@ This folder may import `analysis`, `views`, `scores` and what lies below them.
     run             a training run, and one update of it
     recipes         how to train, as data
     objectives      how noise levels are drawn and weighted
+    coupling        which noise goes with which image
     losses          a recipe's loss on images of a data set
     noise           the random numbers of training, by address
     optimizers      optimisers and averages of weights

@@ -1,3 +1,4 @@
+from .coupling import COUPLINGS as COUPLINGS
 from .loop import train as train
 from .objectives import OBJECTIVES as OBJECTIVES, Objective as Objective
 from .recipes import RECIPES as RECIPES, SCHEDULES as SCHEDULES, Recipe as Recipe

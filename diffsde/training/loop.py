@@ -1,4 +1,4 @@
-r"""Training: denoising score matching, on one process or several.
+r"""Training: denoising score matching or flow matching, on one process or several.
 
 `train` runs a `Recipe` and keeps the run in a folder (`run_folder`). An interrupted run can be
 resumed from there, and continues as if it had never stopped: the order of the images is a
@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 
 from diffsde.data.images import ImageData
 from diffsde.equations.forward import SDE
-from diffsde.equations.variance_exploding import VESDE
+from diffsde.equations.named import SDES
 from diffsde.errors import TrainingError
 from diffsde.scores.model import ScoreModel
 from diffsde.system.bars import load_tqdm
@@ -64,7 +64,7 @@ def train(
         out: the run's folder, created if necessary; several processes share it.
         data: the training images.
         recipe: how to train; `Recipe()` by default, or the run's own when resuming.
-        sde: the forward process, the tutorial's VE SDE by default.
+        sde: the forward process, by default that which the recipe names.
         start_from: a trained model to start from, instead of fresh weights. The run uses its
             network, SDE and preconditioning, which must be of the kinds that the recipe names.
         teacher: a trained model whose denoised images are learned instead of the images
@@ -92,7 +92,7 @@ def train(
         )
     else:
         recipe = recipe or Recipe()
-        model = initial_model(data, recipe, sde or VESDE(), start_from)
+        model = initial_model(data, recipe, sde or SDES[recipe.sde](), start_from)
         run = Run.start(data, recipe, model, accelerator, teacher)
     accelerator.wait_for_everyone()  # no process writes before all have read the folder
     with tracked(accelerator, run.recipe):

@@ -11,11 +11,18 @@ summed over pixels. Objectives differ in how t is drawn and in w (`OBJECTIVES`):
 | "uniform"    | uniform on [smallest_time, T]    | 1/σ²             | 2011.13456, eq. 7     |
 | "lognormal"  | ln σ ~ N(level_mean, level_std²) | 1/σ² + 1/σ_data² | 2206.00364, table 1   |
 | "likelihood" | ln σ uniform over its range      | 1/σ²             | 2101.09258, sec. 4.3  |
+| "flow"       | uniform on [smallest_time, T]    | (1 + 1/σ)²       | 2210.02747, eq. 9     |
+| "flow-logit-normal" | as "lognormal"            | (1 + 1/σ)²       | 2403.03206, sec. 3.1  |
 
 The first, with smallest_time = 1e-5, is `score_matching_loss`. The third is the bound on the
 log-likelihood, λ(t) = g(t)², with importance sampling: since dσ²/dt = g²/a² for every linear
 forward process, ln σ is uniform at its times. A network that returns zero scores the number of
 pixels in the first and the third, and about that in the second.
+
+The last two are conditional flow matching, E ‖v − (z − x(0))‖². For since z = (x − a x(0)) / s, an
+error of the denoiser is one of the velocity times 1 + 1/σ. On a `StraightSDE`, ln σ is the logit of
+t, so a log-normal σ is a logit-normal t, with mean 0 and std 1 in arXiv 2403.03206. If the recipe
+says so, noise and images are coupled first (`coupling`).
 """
 
 from __future__ import annotations
@@ -31,6 +38,7 @@ from diffsde.data.images import within_levels
 from diffsde.equations.forward import SDE, expand
 from diffsde.errors import InputError
 from diffsde.scores.model import ScoreModel
+from diffsde.training.coupling import COUPLINGS
 
 if TYPE_CHECKING:
     from diffsde.training.recipes import Recipe
@@ -70,6 +78,10 @@ def _edm_weight(recipe: Recipe, sigma: Tensor) -> Tensor:
     return 1 / sigma**2 + 1 / recipe.sigma_data**2
 
 
+def _flow_weight(_recipe: Recipe, sigma: Tensor) -> Tensor:
+    return (1 + 1 / sigma) ** 2
+
+
 class Objective(NamedTuple):
     """How times are drawn, and how errors are weighted.
 
@@ -87,6 +99,8 @@ OBJECTIVES: dict[str, Objective] = {
     "uniform": Objective(_uniform_times, _noise_weight),
     "lognormal": Objective(_lognormal_times, _edm_weight),
     "likelihood": Objective(_loguniform_times, _noise_weight),
+    "flow": Objective(_uniform_times, _flow_weight),
+    "flow-logit-normal": Objective(_lognormal_times, _flow_weight),
 }
 
 
@@ -130,6 +144,7 @@ def training_loss(
     pixels = numbers[:, 2 : n - recipe.mirror].split(x[0].numel(), 1)
     z, *places = (part.reshape(x.shape) for part in pixels)
     x = _augmented(x, recipe, numbers[:, -1], places)
+    z = COUPLINGS[recipe.coupling](x, z)
     if class_label is not None:
         dropped = torch.special.ndtr(numbers[:, 1]) < recipe.class_dropout
         class_label = class_label.masked_fill(dropped, -1)

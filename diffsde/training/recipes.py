@@ -8,10 +8,12 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from diffsde.equations.named import SDES
 from diffsde.errors import InputError, name_list
 from diffsde.scores.networks import NETWORKS
 from diffsde.scores.preconditioning import PRECONDITIONINGS
 from diffsde.scores.score_matching import SMALLEST_TIME
+from diffsde.training.coupling import COUPLINGS
 from diffsde.training.objectives import OBJECTIVES
 
 __all__ = ["RECIPES", "SCHEDULES", "WARM_UP", "Recipe", "extended", "learning_rate"]
@@ -61,11 +63,17 @@ class Recipe:
 
     Attributes:
         network: a name from `NETWORKS`.
+        sde: a name from `SDES`, the forward process if `train` is given none.
         preconditioning: a name from `PRECONDITIONINGS`: what the network's output means.
         sigma_data: root mean square of the data, for preconditioning and loss (MNIST: 0.33).
         objective: a name from `OBJECTIVES`: how noise levels are drawn and weighted.
         smallest_time: lower bound of t; for likelihoods, the ε at which they are wanted.
-        level_mean, level_std: mean and std of ln σ, for the objective "lognormal".
+        level_mean, level_std: mean and std of ln σ, for the objectives "lognormal" and
+            "flow-logit-normal", where they are those of logit t on straight lines.
+        coupling: which noise goes with which image: "independent", or "optimal" for optimal
+            transport within each part of a batch that a process works on. The network then has a
+            probability flow but no reverse SDE, so it needs preconditioning "coupled-flow" and a
+            flow's objective.
         dequantise: learn images (k + u) / 256 instead of k / 255, where k is a pixel's level, 0
             to 255, and u is uniform on [0, 1): for the likelihood of dequantised images.
         mirror: mirror half of the images, left to right: for photographs, not for digits.
@@ -99,12 +107,14 @@ class Recipe:
     """
 
     network: str = "ScoreUNet"
+    sde: str = "VESDE"
     preconditioning: str = "score"
     sigma_data: float = 0.33
     objective: str = "uniform"
     smallest_time: float = SMALLEST_TIME
     level_mean: float = -1.0
     level_std: float = 1.4
+    coupling: str = "independent"
     dequantise: bool = False
     mirror: bool = False
     optimizer: str = "adam"
@@ -136,6 +146,7 @@ class Recipe:
             value = getattr(self, name)
             if value not in valid:
                 raise InputError(f"{name} = {value!r}: {name_list(str(value), valid)}")
+        self._check_coupling()
 
     def _check_numbers(self) -> None:
         for name in _POSITIVE:
@@ -158,10 +169,29 @@ class Recipe:
             if values and self.network != "ResidualUNet":
                 raise InputError(f"{name} = {values} with {self.network}: expected ResidualUNet")
         self._check("blocks", len(self.blocks) in (0, 3), "three numbers, or none")
-        if self.waves and self.preconditioning == "score":
+        if self.waves and self.preconditioning in ("score", "flow", "coupled-flow"):
             raise InputError(
-                f"waves = {self.waves} with preconditioning 'score': expected one that gives the "
-                "network the noise level, such as 'edm'"
+                f"waves = {self.waves} with preconditioning {self.preconditioning!r}: expected "
+                "one that gives the network the noise level, such as 'edm'"
+            )
+
+    def _check_coupling(self) -> None:
+        coupled = self.preconditioning == "coupled-flow"
+        if coupled != (self.coupling != "independent"):
+            raise InputError(
+                f"coupling = {self.coupling!r} with preconditioning = {self.preconditioning!r}: "
+                "'optimal' and 'coupled-flow' go together, and neither with anything else, because "
+                "what is learned from coupled noise is a flow and not a score"
+            )
+        if coupled and not self.objective.startswith("flow"):
+            raise InputError(
+                f"coupling = {self.coupling!r} with objective {self.objective!r}: expected 'flow' "
+                "or 'flow-logit-normal'"
+            )
+        if coupled and self.classes:
+            raise InputError(
+                f"coupling = {self.coupling!r} with classes = {self.classes}: expected no classes, "
+                "since the noise that is paired with a class would not be normal"
             )
 
     def _check(self, name: str, good: bool, expected: str) -> None:
@@ -189,6 +219,8 @@ _CHOICES: dict[str, Any] = {
     "network": NETWORKS,
     "preconditioning": PRECONDITIONINGS,
     "objective": OBJECTIVES,
+    "sde": SDES,
+    "coupling": COUPLINGS,
     "optimizer": _OPTIMIZERS,
     "schedule": SCHEDULES,
     "precision": _PRECISIONS,
@@ -213,6 +245,14 @@ RECIPES["mnist-likelihood"] = replace(
     smallest_time=1e-8,
     dequantise=True,
     waves=(8, 16, 32, 64, 128, 256, 512, 1024),
+)
+RECIPES["mnist-flow"] = replace(
+    RECIPES["mnist"],
+    sde="StraightSDE",
+    preconditioning="flow",
+    objective="flow-logit-normal",
+    level_mean=0.0,
+    level_std=1.0,
 )
 
 

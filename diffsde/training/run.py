@@ -100,6 +100,11 @@ class Run:
     ) -> Run:
         """A new run, before its first update."""
         _check_data(data, recipe)
+        if teacher is not None and recipe.coupling != "independent":
+            raise InputError(
+                f"coupling = {recipe.coupling!r} with a teacher: expected one of them, because a "
+                "teacher knows the mean image given x(t) for independent noise only"
+            )
         if recipe.precision == "auto":
             model.to(accelerator.device)
             # Every process measures, but all must use the same: the first one's.
