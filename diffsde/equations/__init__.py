@@ -11,6 +11,7 @@ networks.
     consistency          whether drift, diffusion and marginal belong to one SDE
     named                forward SDEs by the names that checkpoints use
     reverse              the reverse SDE and the probability flow of a score
+    eta                  η, a number or a function of time
     ranges               which numbers stand for black and for white
     graphs               whether a value has a derivative in x, in every mode of autograd
     clocks               time scales in which a solver takes even steps

@@ -46,6 +46,7 @@ from torch import Tensor, nn
 
 from diffsde.equations.counted import AtTime, Counted, at_times, prepared, says_of
 from diffsde.equations.dynamics import Dynamics, Field, Semilinear
+from diffsde.equations.eta import Eta, checked_eta, said_eta
 from diffsde.equations.forward import SDE, exact_time, expand
 from diffsde.equations.graphs import with_graph
 from diffsde.equations.ranges import UNIT, Range, checked_range
@@ -54,15 +55,11 @@ from diffsde.system.argument_order import check_order
 from diffsde.system.numbers import whole_number
 from diffsde.system.one_line import class_of, one_line
 
-__all__ = ["PROBLEMS", "Eta", "ProbabilityFlow", "ReverseProblem", "ReverseSDE", "Score"]
+__all__ = ["PROBLEMS", "ProbabilityFlow", "ReverseProblem", "ReverseSDE", "Score"]
 
 Score = Callable[[Tensor, "Tensor | float"], Tensor]
 
-Eta = float | Callable[[Tensor], Tensor]
-"""η: a number, or an elementwise function of t."""
-
 _NEAR = 1e-9  # how near to T, as a share of T, limits are taken where f and g are infinite at T
-_TIMES = 1001  # at which a function η(t) is checked
 
 
 class ReverseProblem(nn.Module):
@@ -240,7 +237,7 @@ class ReverseProblem(nn.Module):
 
     def __repr__(self) -> str:
         parts = f"{one_line(self.sde)}, {class_of(self.score)}, shape={self.shape}"
-        eta = f", eta={_said(self.eta)}" if self.stochastic else ""
+        eta = f", eta={said_eta(self.eta)}" if self.stochastic else ""
         return f"{type(self).__name__}({parts}{eta})"
 
 
@@ -282,7 +279,7 @@ class ReverseSDE(ReverseProblem):
                 "makes a probability flow but is no score of a reverse SDE: take ProbabilityFlow, "
                 'or sample(…, kind="ode")'
             )
-        self.eta = _checked_eta(eta, sde)
+        self.eta = checked_eta(eta, sde)
         if self._endless:
             self._check_end()
 
@@ -292,9 +289,10 @@ class ReverseSDE(ReverseProblem):
         before, after = self.diffusion(near).tolist()
         if after > 3 * before:  # it grows without end: for g ~ (T − t)^−½ by a factor of 31
             raise InputError(
-                f"eta = {_said(self.eta)} with {one_line(self.sde)}: the noise of this reverse SDE "
-                f"is infinite at t = {self.sde.T:g}. Give the process T=0.999, or an η that falls "
-                "to zero there, such as eta=lambda t: (1 - t).sqrt(), or take the ProbabilityFlow"
+                f"eta = {said_eta(self.eta)} with {one_line(self.sde)}: the noise of this reverse "
+                f"SDE is infinite at t = {self.sde.T:g}. Give the process T=0.999, or an η that "
+                "falls to zero there, such as eta=lambda t: (1 - t).sqrt(), or take the "
+                "ProbabilityFlow"
             )
 
     def times(self, steps: int) -> Tensor:
@@ -320,37 +318,6 @@ class ReverseSDE(ReverseProblem):
     def _t(self, s: Tensor, y: Tensor) -> Tensor:
         """t = T − s, subtracted in float64 on the host, in y's dtype."""
         return (self.sde.T - torch.as_tensor(s, dtype=torch.float64, device="cpu")).to(y)
-
-
-def _said(eta: Eta) -> str:
-    """η in a repr."""
-    return one_line(eta) if callable(eta) else f"{eta:g}"
-
-
-def _checked_eta(eta: Any, sde: SDE) -> Eta:
-    """η as a float, or the function if it is one.
-
-    Raises:
-        InputError: it is neither, or negative or not finite at a time of the solve.
-    """
-    if not callable(eta):
-        if not isinstance(eta, (int, float)) or not eta >= 0:
-            raise InputError(f"eta = {eta!r:.60}: expected a number ≥ 0, or a function of t")
-        return float(eta)
-    t = torch.linspace(sde.eps, sde.T, _TIMES, dtype=torch.float64)
-    found = eta(t)
-    if not isinstance(found, Tensor) or found.shape != t.shape:
-        shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
-        raise InputError(
-            f"eta returned {shape} for {_TIMES} times: expected an elementwise function of a tensor"
-        )
-    wrong = ~(found.isfinite() & (found >= 0))
-    if bool(wrong.any()):
-        raise InputError(
-            f"eta(t) = {float(found[wrong][0]):g} at t = {float(t[wrong][0]):.4g}: expected finite "
-            f"numbers ≥ 0 for t from {sde.eps:g} to {sde.T:g}"
-        )
-    return eta
 
 
 class ProbabilityFlow(ReverseProblem):
