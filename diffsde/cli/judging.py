@@ -84,6 +84,9 @@ def evaluate(
             "usual FID, where its weights are), or your own function as MODULE:FUNCTION."
         ),
     ] = "classifier",
+    bootstraps: Annotated[
+        int, typer.Option(min=1, help="Resamplings for the error of the FID; 1 for no error.")
+    ] = 50,
     seed: Seed = 0,
     model: Model = "mnist",
     out: Out = Path("evaluation"),
@@ -119,8 +122,9 @@ def evaluate(
         kept = out / Path(model).stem
         with resumable(kept):
             table = diffsde.evaluation.evaluate_samplers(
-                score, samplers, n, data=real, features=by, seed=seed, out=kept, progress=not quiet
-            )
+                score, samplers, n, data=real, features=by, seed=seed, out=kept,
+                bootstraps=bootstraps, progress=not quiet,
+            )  # fmt: skip
         report.say(table, scores=list(table), data=real.name, features=table.real.features)
         report.written.append(table.save(out / "scores.csv"))
         diffsde.evaluation.plot_evaluation(table, out / "scores.png")

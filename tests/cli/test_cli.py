@@ -287,7 +287,7 @@ def test_a_folder_is_scored_by_a_function(tmp_path: Path, tiny: Path) -> None:
     data = ("--model", model, "--dataset", "folder", "--data", tmp_path / "photos", "--quiet")
     done = run(
         "evaluate", *data, "--steps", 1, "--n", 100, "--out", tmp_path / "out",
-        "--features", "tests.evaluation.made_up:brightness",
+        "--features", "tests.evaluation.made_up:brightness", "--bootstraps", 1,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     said = "photos has no test images: its last 110, which training held out, stand for them"
@@ -297,6 +297,7 @@ def test_a_folder_is_scored_by_a_function(tmp_path: Path, tiny: Path) -> None:
     assert {(row["data"], row["features"]) for row in rows} == {("photos", "brightness")}
     assert float(rows[0]["ratio"]) > 3  # an untrained network's
     assert float(rows[1]["ratio"]) == pytest.approx(1)
+    assert {row["fid_error"] for row in rows} == {"nan"}
     done = run("likelihood", *data, "--n", 2, "--steps", 2, "--out", tmp_path / "l", "--json")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)

@@ -102,11 +102,12 @@ def test_a_classifier_of_other_data_is_refused() -> None:
 
 
 def test_data_to_train_on() -> None:
+    none = ImageData("none", torch.zeros(20, 1, 4, 4).byte(), None)
     with pytest.raises(InputError, match="none has no labels"):
-        train_classifier(ImageData("none", torch.zeros(20, 1, 4, 4).byte(), None), "file")
-    one = ImageData("one", torch.zeros(20, 1, 4, 4).byte(), torch.zeros(20).long())
+        train_classifier((none, none), "file")
+    one = replace(none, name="one", labels=torch.zeros(20).long())
     with pytest.raises(InputError, match="one has one class only"):
-        train_classifier(one, "file")
+        train_classifier((one, one), "file")
 
 
 @pytest.mark.parametrize(
