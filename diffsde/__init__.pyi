@@ -38,7 +38,7 @@ from .errors import (
     TrainingError as TrainingError,
     UnknownSolverError as UnknownSolverError,
 )
-from .evaluation.metrics import evaluate as evaluate
+from .evaluation.scoring import evaluate as evaluate
 from .noise.brownian_path import BrownianPath as BrownianPath
 from .scores.azula import from_azula as from_azula
 from .scores.checkpoint import (

@@ -185,13 +185,13 @@ MUTATIONS = (
     # metrics
     Mutation(
         "recall: the other set's radii", "evaluation/metrics.py",
-        "return precision, _covered(real, generated, _radii(generated))",
-        "return precision, _covered(real, generated, _radii(real))", _BALLS,
+        "return precision, covered(real, generated, radii(generated))",
+        "return precision, covered(real, generated, radii(real))", _BALLS,
     ),
     Mutation(
         "precision: the other set's radii", "evaluation/metrics.py",
-        "precision = _covered(generated, real, _radii(real))",
-        "precision = _covered(generated, real, _radii(generated))", _BALLS,
+        "precision = covered(generated, real, radii(real))",
+        "precision = covered(generated, real, radii(generated))", _BALLS,
     ),
     Mutation(
         "radii: a neighbour less", "evaluation/metrics.py",

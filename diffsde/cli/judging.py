@@ -2,10 +2,11 @@ r"""Commands that judge a model or a solver: `evaluate`, `likelihood`, `work-pre
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import importlib
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -34,7 +35,7 @@ from diffsde.cli.picking import (
     pick_solvers,
     plans,
 )
-from diffsde.cli.report import compute_with, reported, resumable
+from diffsde.cli.report import Report, compute_with, reported, resumable
 from diffsde.errors import InputError
 from diffsde.scores.usual import CLOCK
 from diffsde.system.files import check_file, check_folder
@@ -45,7 +46,18 @@ if TYPE_CHECKING:
 
 __all__ = ["evaluate", "likelihood", "work_precision"]
 
-_MNIST = (1, 28, 28)
+
+Dataset = Annotated[
+    str | None,
+    typer.Option(
+        "--dataset",
+        help="Data set to compare with: {datasets}, or a path; that of the model, if it is known.",
+    ),
+]
+DataFolder = Annotated[
+    Path | None, typer.Option("--data", help="Folder that holds the data set or the images.")
+]
+Size = Annotated[int | None, typer.Option("--size", min=1, help="Resize images to this side.")]
 
 
 def evaluate(
@@ -62,6 +74,19 @@ def evaluate(
     n: Annotated[
         int, typer.Option("--n", min=100, help="Number of images from each sampler.")
     ] = 10_000,
+    dataset: Dataset = None,
+    data: DataFolder = None,
+    size: Size = None,
+    features: Annotated[
+        str,
+        typer.Option(
+            help="What images are compared by: classifier (of the data set), inception (of the "
+            "usual FID, where its weights are), or your own function as MODULE:FUNCTION."
+        ),
+    ] = "classifier",
+    bootstraps: Annotated[
+        int, typer.Option(min=1, help="Resamplings for the error of the FID; 1 for no error.")
+    ] = 50,
     seed: Seed = 0,
     model: Model = "mnist",
     out: Out = Path("evaluation"),
@@ -69,7 +94,7 @@ def evaluate(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Score each sampler's digits against MNIST's test images (extra: metrics).
+    """Score each sampler's images against the data's test images (extra: metrics).
 
     Every method runs with every number of steps. Writes scores.csv, scores.png and
     neighbours.png, which shows the samples nearest to training images beside those images.
@@ -86,48 +111,64 @@ def evaluate(
             for solver in pick_solvers(method or ["sde_dpmpp_2m"], kind and [kind])
             for number in steps or [19]
         ]
+        by = _pick_features(features)
         score = pick_model(model)
-        _check_digits(model, score, classes)
+        if classes and not score.classes:
+            raise InputError(f"--classes: --model {model} takes no class labels; leave it out")
+        real = diffsde.evaluation.data_of(score, dataset, data, size=size)
+        _say_divided(report, real)
         optional_package("torchmetrics", "metrics")  # takes seconds to load: after other checks
         # The kept batches belong to one model, so each model has a folder of its own.
         kept = out / Path(model).stem
         with resumable(kept):
             table = diffsde.evaluation.evaluate_samplers(
-                score, samplers, n, seed=seed, out=kept, progress=not quiet
-            )
-        report.say(table, scores=list(table))
+                score, samplers, n, data=real, features=by, seed=seed, out=kept,
+                bootstraps=bootstraps, progress=not quiet,
+            )  # fmt: skip
+        report.say(table, scores=list(table), data=real.name, features=table.real.features)
         report.written.append(table.save(out / "scores.csv"))
         diffsde.evaluation.plot_evaluation(table, out / "scores.png")
         report.written.append(out / "scores.png")
         drawn = {
             one.name: diffsde.evaluation.sample_images(
-                score, one, n, seed=seed, out=kept, progress=False
+                score, one, n, data=real, seed=seed, out=kept, progress=False
             ).images
             for one in samplers
         }  # read from the kept batches, not drawn again
-        report.written.append(_plot_nearest(drawn, out / "neighbours.png"))
+        report.written.append(_plot_nearest(drawn, real, out / "neighbours.png"))
 
 
-def _check_digits(name: str, model: diffsde.ScoreModel, classes: bool) -> None:
-    """Refuse a model whose images cannot be scored as digits."""
-    if model.shape != _MNIST:
+def _pick_features(name: str) -> str | Callable[[Tensor], Tensor]:
+    """The name of features, or the function that MODULE:FUNCTION stands for."""
+    if ":" not in name:
+        return name
+    module, _, function = name.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError) as error:
         raise InputError(
-            f"--model {name} draws images of {_size(model.shape)} pixels; evaluate scores digits "
-            f"like MNIST's, of {_size(_MNIST)}"
+            f"--features {name}: {error}; expected MODULE:FUNCTION that Python can import, where "
+            "the function takes images (B, C, H, W) in [0, 1] to features (B, F)"
+        ) from error
+    return cast("Callable[[Tensor], Tensor]", found)
+
+
+def _say_divided(report: Report, real: diffsde.evaluation.RealImages) -> None:
+    """Say so if the test images are training images that were set aside."""
+    if real.divided:
+        count = len(real.test.images)
+        report.say(
+            f"{real.name} has no test images: its last {count:,}, which training held out, stand "
+            "for them",
+            held_out=count,
         )
-    if classes and not model.classes:
-        raise InputError(f"--classes: --model {name} takes no class labels; leave --classes out")
 
 
-def _size(shape: Sequence[int]) -> str:
-    return " × ".join(map(str, shape))
-
-
-def _plot_nearest(drawn: dict[str, Tensor], path: Path) -> Path:
-    """Plot the samples nearest to MNIST's training images, beside those images."""
-    train, test = (
-        diffsde.load_images("mnist", train=part).images.float() / 255 for part in (True, False)
-    )
+def _plot_nearest(
+    drawn: dict[str, Tensor], real: diffsde.evaluation.RealImages, path: Path
+) -> Path:
+    """Plot the samples nearest to training images, beside those images."""
+    train, test = (part.images.float() / 255 for part in (real.train, real.test))
     diffsde.evaluation.plot_neighbours(drawn, train, test, path)
     return path
 
@@ -144,8 +185,9 @@ def likelihood(
         float, typer.Option(help="Time at which the images are taken; its noise costs bits.")
     ] = 1e-5,
     chunk: Annotated[int, typer.Option(min=1, help="Images solved at a time.")] = 64,
-    dataset: Annotated[str, typer.Option(help="Data set: {datasets}.")] = "mnist",
-    data: Annotated[Path | None, typer.Option(help="Folder that holds the data set.")] = None,
+    dataset: Dataset = None,
+    data: DataFolder = None,
+    size: Size = None,
     seed: Seed = 0,
     model: Model = "mnist",
     out: OutFile = Path("likelihood.safetensors"),
@@ -168,13 +210,15 @@ def likelihood(
                 f"--eps {eps:g}: expected a time above 0 and below {score.sde.T:g}, where the "
                 "images are noise"
             )
-        images = diffsde.load_images(dataset, data, train=False).images[:n].float() / 255
-        if images.shape[1:] != score.shape:
+        if score.decoder is not None:
             raise InputError(
-                f"--dataset {dataset} has images of {_size(images.shape[1:])}, --model {model} is "
-                f"of {_size(score.shape)}"
+                f"--model {model}: a model of latents, whose density says nothing of images' bits; "
+                "give a model of images"
             )
-        flow = diffsde.ProbabilityFlow(score.sde, score, score.shape)
+        real = diffsde.evaluation.data_of(score, dataset, data, size=size)
+        _say_divided(report, real)
+        images = real.test.images[:n].float() / 255
+        flow = score.flow()
         with resumable(out):
             found = diffsde.evaluate_likelihood(
                 flow, images, path=out, chunk=chunk, seed=seed, progress=not quiet,
@@ -183,6 +227,7 @@ def likelihood(
         report.say(
             found,
             bits_per_dim=found.mean, stderr=found.stderr, images=len(images), nfe=found.nfe,
+            data=real.name,
         )  # fmt: skip
         report.written.append(out)
 

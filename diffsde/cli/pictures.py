@@ -96,11 +96,7 @@ class Pictures:
 
 def image_shape(model: diffsde.ScoreModel) -> tuple[int, ...]:
     """(C, H, W) of an image: what a model draws, or what its decoder makes of that."""
-    import torch
-
-    if model.decoder is None:
-        return model.shape
-    return tuple(model.decoder(torch.zeros(1, *model.shape)).shape[1:])
+    return diffsde.views.image_shape(model.shape, model.decoder)
 
 
 def check_page(n: int, shape: Sequence[int], runs: int, estimates: bool) -> None:

@@ -23,6 +23,8 @@ _PHRASES = {
     "give another folder, or remove": "give another --out, or remove",
     "use a ReverseSDE for it": "see --kind",
     "use a ProbabilityFlow for it": "see --kind",
+    "give a function from images": "give MODULE:FUNCTION, a function from images",
+    'give data=, such as data=load_images("PATH")': "give --dataset, such as --dataset PATH",
     'load_pretrained("mnist")': "--model mnist",
 }
 # Arguments that have another name here.

@@ -1,17 +1,16 @@
-from .metrics import (
+from .classifier import (
     Classifier as Classifier,
-    Evaluation as Evaluation,
-    evaluate as evaluate,
+    classifier_of as classifier_of,
     load_classifier as load_classifier,
-    nearest_neighbours as nearest_neighbours,
     train_classifier as train_classifier,
 )
-from .plots import plot_evaluation as plot_evaluation, plot_neighbours as plot_neighbours
-from .samplers import (
+from .comparing import (
     EvaluationRow as EvaluationRow,
     EvaluationTable as EvaluationTable,
-    Sampler as Sampler,
-    Samples as Samples,
     evaluate_samplers as evaluate_samplers,
-    sample_images as sample_images,
 )
+from .metrics import nearest_neighbours as nearest_neighbours
+from .plots import plot_evaluation as plot_evaluation, plot_neighbours as plot_neighbours
+from .real import RealImages as RealImages, data_of as data_of, real_images as real_images
+from .samplers import Sampler as Sampler, Samples as Samples, sample_images as sample_images
+from .scoring import Evaluation as Evaluation, evaluate as evaluate

@@ -5,8 +5,9 @@ Like all plots, each returns its figure, and also writes it if `path` is given.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import math
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,8 +17,9 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from diffsde.errors import InputError
+from diffsde.evaluation.comparing import EvaluationRow, EvaluationTable
 from diffsde.evaluation.metrics import nearest_neighbours
-from diffsde.evaluation.samplers import EvaluationRow, EvaluationTable
+from diffsde.evaluation.scoring import Evaluation
 from diffsde.views.display import as_images, mosaic
 from diffsde.views.figures import PathLike, written
 from diffsde.views.style import Theme, theme
@@ -30,38 +32,63 @@ _PAIR_COLUMNS = 6
 _MOST = 1000  # images of each kind whose neighbours are searched for
 
 
+class _Measure(NamedTuple):
+    """A number of an evaluation, its error, and what an axis calls it."""
+
+    label: str
+    of: Callable[[Evaluation], float]
+    error: Callable[[Evaluation], float] | None = None
+
+
+_RATIO = _Measure(
+    "FID / FID of real images",
+    lambda score: score.ratio,
+    lambda score: score.fid_error / score.floor,
+)
+_FID = _Measure("FID", lambda score: score.fid, lambda score: score.fid_error)
+_CONFIDENT = _Measure(
+    "images classified with > 95 % confidence [%]", lambda score: 100 * score.confident
+)
+_PRECISION = _Measure("images that lie among real ones [%]", lambda score: 100 * score.precision)
+
+
 def plot_evaluation(table: EvaluationTable, path: PathLike = None, *, dark: bool = False) -> Figure:
-    """FID over its floor, and the share of confident digits, against evaluations of the score.
+    """FID over its floor, and the share of confident images, against evaluations of the score.
 
     There is a line for each solver and clock, with bootstrap standard errors; the dashed lines
-    are those of real training images.
+    are those of real training images. Where there is no floor, FID stands alone; where the
+    features are not a classifier's, precision takes the place of confidence.
 
     Args:
         table: the result of `evaluate_samplers`.
         path: where to write the figure, if anywhere.
     """
+    scores = [row.score for row in table.rows]
+    distance = _FID if any(math.isnan(score.floor) for score in scores) else _RATIO
+    share = _PRECISION if any(math.isnan(score.confident) for score in scores) else _CONFIDENT
     look = theme(dark)
     figure = look.figure(10, 4.2)
-    ratio, confident = (look.dress(axes) for axes in figure.subplots(1, 2))
+    left, right = (look.dress(axes) for axes in figure.subplots(1, 2))
+    _draw_measure(left, table, distance, look)
+    _draw_measure(right, table, share, look)
+    left.set_yscale("log")
+    look.legend(left)
+    return written(figure, path)
+
+
+def _draw_measure(axes: Axes, table: EvaluationTable, measure: _Measure, look: Theme) -> None:
     for number, (name, rows) in enumerate(_lines(table).items()):
         nfe, scores = [row.nfe for row in rows], [row.score for row in rows]
-        style: dict[str, Any] = {
-            "color": look.line(number),
-            "marker": _MARKERS[number % len(_MARKERS)],
-            "markersize": 5,
-            "linewidth": 1.5,
-        }
-        errors = [score.fid_error / score.floor for score in scores]
-        ratio.errorbar(nfe, [s.ratio for s in scores], errors, label=name, **style)
-        confident.plot(nfe, [100 * s.confident for s in scores], **style)
-    ratio.axhline(table.real.ratio, linestyle="--", color=look.ink, label="real training images")
-    confident.axhline(100 * table.real.confident, linestyle="--", color=look.ink)
-    ratio.set(yscale="log", ylabel="FID / FID of real images")
-    confident.set(ylabel="digits classified with > 95 % confidence [%]")
-    for axes in (ratio, confident):
-        _set_cost_axis(axes, table)
-    look.legend(ratio)
-    return written(figure, path)
+        errors = None if measure.error is None else [measure.error(score) for score in scores]
+        axes.errorbar(
+            nfe, [measure.of(score) for score in scores], errors, label=name,
+            color=look.line(number), marker=_MARKERS[number % len(_MARKERS)], markersize=5,
+            linewidth=1.5,
+        )  # fmt: skip
+    real = measure.of(table.real)
+    axes.axhline(real, linestyle="--", color=look.ink, label="real training images")
+    axes.set_ylabel(measure.label)
+    _set_cost_axis(axes, table)
 
 
 def _lines(table: EvaluationTable) -> dict[str, list[EvaluationRow]]:

@@ -1,32 +1,23 @@
-r"""Evaluation: which sampler draws better images, and at what cost?
+r"""Samplers: sets of images drawn by solvers.
 
-A sampler is a solver with its steps and clock. Each sampler draws the same number of images,
-and `metrics` scores them. The table gives each cost in evaluations of the score (NFE), counted
-during the solve, because a step of one solver may cost as much as three of another. The same
-number of real training images is scored too: no sampler can be expected to do better.
-
-Finished chunks are saved in a folder, so that ten thousand images survive an interruption.
+A sampler is a solver with its steps and clock. Finished chunks of its images are saved in a folder,
+so that ten thousand images survive an interruption.
 """
 
 from __future__ import annotations
 
-import csv
 import os
-from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from diffsde.data.images import load_images
 from diffsde.equations.reverse import PROBLEMS, Score
 from diffsde.errors import InputError, name_list
-from diffsde.evaluation.metrics import SHOWN, Evaluation, evaluate
+from diffsde.evaluation.real import Data, data_of
 from diffsde.noise.seeds import NormalTable
-from diffsde.scores.guidance import classifier_free
 from diffsde.scores.model import ScoreModel
 from diffsde.solvers.catalogue import find_solver
 from diffsde.solvers.settings import full_settings
@@ -38,20 +29,13 @@ from diffsde.system.description import (
     digest_of_score,
     surroundings,
 )
-from diffsde.system.files import written_whole
+from diffsde.system.digest import digest
 from diffsde.system.launch import launched_processes
-from diffsde.system.tables import Table
 from diffsde.system.tensorfile import read_tensors, write_tensors
 from diffsde.system.wrapped import unwrapped
+from diffsde.views.decoding import decoded, image_shape
 
-__all__ = [
-    "EvaluationRow",
-    "EvaluationTable",
-    "Sampler",
-    "Samples",
-    "evaluate_samplers",
-    "sample_images",
-]
+__all__ = ["Sampler", "Samples", "sample_images"]
 
 _GUIDANCE = 1.0  # towards the classes, where they are given
 
@@ -112,6 +96,7 @@ def sample_images(
     sampler: Sampler,
     n: int = 10_000,
     *,
+    data: Data | None = None,
     seed: int = 0,
     out: str | os.PathLike[str] | None = None,
     chunk: int = 500,
@@ -126,6 +111,8 @@ def sample_images(
         model: the score.
         sampler: solver, steps and clock.
         n: number of images.
+        data: where a sampler with classes has their frequencies from, as for `evaluate`; the
+            data that the model knows as its own, if left out.
         seed: seed of all random numbers; image i depends on (seed, i) alone.
         out: a folder for finished chunks; a later call with the same arguments continues
             from there. The model must be one that can be described: see
@@ -134,18 +121,20 @@ def sample_images(
         progress: show a progress bar.
 
     Raises:
-        InputError: `out` holds chunks of another model or other settings, or the model cannot
-            be described.
+        InputError: `out` holds chunks of another model, other settings or other frequencies of
+            classes; the model cannot be described; or classes are asked for, and the model takes
+            none, or other ones than the data have, or its data are not known.
     """
     tqdm = load_tqdm()  # before accelerate imports it
     from accelerate.utils import gather, reduce
 
     model = unwrapped(model)
-    chunks = _Chunks(model, sampler, seed, None if out is None else Path(out))
+    labels = _labels(model, data) if sampler.classes else None
+    chunks = _Chunks(model, sampler, seed, labels, None if out is None else Path(out))
     launch = launched_processes()
     firsts = range(0, n, chunk)[launch.process_index :: launch.num_processes]
     # Each process fills in its chunks, and the sum over processes is the whole.
-    levels = torch.zeros((n, *model.shape), dtype=torch.uint8)
+    levels = torch.zeros((n, *image_shape(model.shape, model.decoder)), dtype=torch.uint8)
     nfe = torch.zeros(1, dtype=torch.long)
     hidden = not (progress and launch.is_main_process)
     for first in tqdm(firsts, desc=sampler.name, unit="chunk", disable=hidden):
@@ -166,11 +155,19 @@ class _Chunk(NamedTuple):
 class _Chunks:
     """The chunks of one sampler: read if they were saved, drawn otherwise."""
 
-    def __init__(self, model: ScoreModel, sampler: Sampler, seed: int, folder: Path | None) -> None:
-        self.model, self.sampler, self.seed, self.folder = model, sampler, seed, folder
+    def __init__(
+        self,
+        model: ScoreModel,
+        sampler: Sampler,
+        seed: int,
+        labels: Tensor | None,
+        folder: Path | None,
+    ) -> None:
+        self.model, self.sampler, self.seed = model, sampler, seed
+        self.labels, self.folder = labels, folder
         self.description: dict[str, Any] = {}
         if folder is not None:
-            self.description = _description(model, sampler, seed)
+            self.description = _description(model, sampler, seed, labels)
 
     def images(self, first: int, size: int) -> _Chunk:
         """Images first, …, first + size − 1."""
@@ -197,8 +194,9 @@ class _Chunks:
     def _drawn(self, first: int, size: int) -> _Chunk:
         model, sampler = self.model, self.sampler
         score: Score = model
-        if sampler.classes:
-            score = classifier_free(model, _drawn_classes(self.seed, first, size), _GUIDANCE)
+        if self.labels is not None:
+            drawn = _drawn_classes(self.labels, self.seed, first, size)
+            score = model.of_class(drawn, _GUIDANCE)
         sol = solve(
             PROBLEMS[sampler.kind](model.sde, score, model.shape),
             model.sde.prior_sample((size, *model.shape), seed=self.seed, first=first),
@@ -207,7 +205,8 @@ class _Chunks:
             first=first,
             **_settings(sampler),
         )
-        return _Chunk((sol.final.clamp(0, 1) * 255).round().to(torch.uint8), sol.stats.nfe)
+        sol = sol if model.decoder is None else decoded(sol, model.decoder)
+        return _Chunk((sol.images().cpu() * 255).round().to(torch.uint8), sol.stats.nfe)
 
 
 def _settings(sampler: Sampler) -> dict[str, Any]:
@@ -220,132 +219,29 @@ def _settings(sampler: Sampler) -> dict[str, Any]:
     }
 
 
-def _description(model: ScoreModel, sampler: Sampler, seed: int) -> dict[str, Any]:
+def _description(
+    model: ScoreModel, sampler: Sampler, seed: int, labels: Tensor | None
+) -> dict[str, Any]:
     """Everything that the images depend on, as their files keep it."""
     solver = full_settings(sampler.method, sampler.kind, **_settings(sampler))
     return {
         **described_settings({**asdict(sampler), **solver, "guidance": _GUIDANCE}),
         "seed": seed,
+        "labels": None if labels is None else digest([labels]),
         "model": digest_of_score(model),
         **surroundings(),
     }
 
 
-def _drawn_classes(seed: int, first: int, size: int) -> Tensor:
+def _labels(model: ScoreModel, data: Data | None) -> Tensor:
+    """The labels of the training images, which the model knows as classes."""
+    model.of_class(0)  # which is refused if it takes none
+    train = data_of(model, data).train
+    train.check_classes(model.classes)
+    return train.known_labels()
+
+
+def _drawn_classes(labels: Tensor, seed: int, first: int, size: int) -> Tensor:
     """Classes of random training images, (size,); that of image i depends on (seed, i) alone."""
-    labels = _training_labels()
     drawn = NormalTable(seed, "class").rows(range(first, first + size), 0, (1,), torch.float64)
     return labels[(torch.special.ndtr(drawn[:, 0]) * len(labels)).long()]
-
-
-@cache
-def _training_labels() -> Tensor:
-    return load_images("mnist").known_labels()
-
-
-# -- the table ----------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class EvaluationRow:
-    """One sampler: the evaluations of the score per image, and the scores of its images."""
-
-    sampler: Sampler
-    nfe: int
-    score: Evaluation
-
-
-@dataclass(frozen=True, repr=False)
-class EvaluationTable(Table):
-    """A comparison of samplers: save it, or draw it with `plot_evaluation(table)`.
-
-    Attributes:
-        rows: a row for each sampler, in the order given.
-        real: the scores of the same number of real training images.
-    """
-
-    rows: tuple[EvaluationRow, ...]
-    real: Evaluation
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        """Each row as a mapping; the last one is that of the real images, without a cost."""
-        for row in self.rows:
-            yield {
-                "sampler": row.sampler.name,
-                "line": row.sampler.line,
-                "steps": row.sampler.steps,
-                "nfe": row.nfe,
-                **row.score._records()[0],
-            }
-        blank = {"line": None, "steps": None, "nfe": None}
-        yield {"sampler": "real training images", **blank, **self.real._records()[0]}
-
-    def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write the table as CSV, whole or not at all."""
-        rows = list(self)
-        with written_whole(path) as temporary, temporary.open("w", newline="") as file:
-            writer = csv.DictWriter(file, list(rows[0]))
-            writer.writeheader()
-            writer.writerows({k: _cell(v, ".6g") for k, v in row.items()} for row in rows)
-        return Path(path)
-
-    def _records(self) -> Iterator[dict[str, Any]]:
-        return iter(self)
-
-    def _lines(self) -> Sequence[Sequence[str]]:
-        shown = {"sampler": "sampler", "NFE": "nfe", **SHOWN}
-        rows = ([_cell(row[name], ".3g") for name in shown.values()] for row in self)
-        return [tuple(shown), *rows]
-
-
-def _cell(value: Any, digits: str) -> str:
-    if value is None:
-        return ""
-    return f"{value:{digits}}" if isinstance(value, float) else str(value)
-
-
-def evaluate_samplers(
-    model: ScoreModel,
-    samplers: Sequence[Sampler],
-    n: int = 10_000,
-    *,
-    seed: int = 0,
-    out: str | os.PathLike[str] | None = None,
-    chunk: int = 500,
-    bootstraps: int = 50,
-    progress: bool = True,
-) -> EvaluationTable:
-    """Draw images with each sampler from the same noise, and score them.
-
-        table = evaluate_samplers(model, [Sampler(steps=k) for k in (10, 20, 40)], out="kept")
-        print(table)
-        plot_evaluation(table, "scores.png")
-
-    Args:
-        model: the score of MNIST digits.
-        samplers: at least one.
-        n: number of images for each sampler.
-        seed, out, chunk, progress: as for `sample_images`.
-        bootstraps: as for `metrics.evaluate`.
-
-    Raises:
-        InputError: there is no sampler, there are too few images for a score, or the model is
-            known to be of other data.
-    """
-    if not samplers:
-        raise InputError("samplers: expected at least one")
-    if model.data not in (None, "mnist"):
-        raise InputError(
-            f"model = one trained on {model.data}: expected one of MNIST's digits, because its "
-            "images are scored by a classifier of digits"
-        )
-    rows = []
-    for sampler in samplers:
-        drawn = sample_images(model, sampler, n, seed=seed, out=out, chunk=chunk, progress=progress)
-        score = evaluate(drawn.images, bootstraps=bootstraps, seed=seed)
-        rows.append(EvaluationRow(sampler, drawn.nfe, score))
-    real = evaluate(load_images("mnist").images[:n].float() / 255, bootstraps=bootstraps)
-    return EvaluationTable(tuple(rows), real)

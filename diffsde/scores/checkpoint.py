@@ -198,7 +198,7 @@ def _read_model(path: Path) -> ScoreModel:
         mean = tensors.pop(_DATA_MEAN, None)
         model = build_model(description, tensors)
         model.sde.centre(_checked_mean(mean, model.shape))
-        model.data = _data_of(description)
+        model.data, model.held_out = _data_of(description)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(
             f"{path}: not a model of this diffsde: its metadata or tensors do not fit "
@@ -207,14 +207,23 @@ def _read_model(path: Path) -> ScoreModel:
     return model.eval()
 
 
-def _data_of(description: Any) -> str | None:
-    """The name of the data set in a model's notes, or in those of the first of several runs."""
-    notes = description.get("notes")
-    runs = notes.get("mean_of") if isinstance(notes, dict) else None
+def _data_of(description: Any) -> tuple[str | None, int | None]:
+    """The data set in a model's notes, and how many of its samples were held out.
+
+    Of a mean of several runs, they are in the notes of the first.
+    """
+    notes = _object(description.get("notes"))
+    runs = notes.get("mean_of")
     if isinstance(runs, list) and runs:
-        notes = runs[0]
-    name = notes.get("data") if isinstance(notes, dict) else None
-    return name if isinstance(name, str) else None
+        notes = _object(runs[0])
+    name: Any = notes.get("data")
+    held_out: Any = _object(notes.get("recipe")).get("held_out")
+    whole = isinstance(held_out, (int, float)) and float(held_out).is_integer()
+    return name if isinstance(name, str) else None, int(held_out) if whole else None
+
+
+def _object(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def load_pretrained(name: str = "mnist") -> ScoreModel:

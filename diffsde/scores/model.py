@@ -48,6 +48,7 @@ class ScoreModel(Drawing):
 
     Attributes:
         data: the name of the data set it was trained on, such as "mnist"; None if unknown.
+        held_out: how many samples of that set, its last, it did not learn from; None if unknown.
         decoder: for a model of latents, called with a batch of them and returns images, whose
             values of black and white are its `data_range`; None for a model of images. Views
             take it as decode=.
@@ -74,6 +75,7 @@ class ScoreModel(Drawing):
         self.data_range = checked_range(data_range)
         self.preconditioning = make_preconditioning(preconditioning)
         self.data: str | None = None
+        self.held_out: int | None = None
         self.decoder: nn.Module | None = None
 
     @property

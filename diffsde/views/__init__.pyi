@@ -6,7 +6,7 @@ from .comparisons import (
     plot_steps as plot_steps,
     plot_work_precision as plot_work_precision,
 )
-from .decoding import decoded as decoded
+from .decoding import decoded as decoded, image_shape as image_shape
 from .explorer import write_html as write_html
 from .gallery import write_gallery as write_gallery
 from .images import film_strip as film_strip, plot_images as plot_images

@@ -25,7 +25,7 @@ from diffsde.solvers.trajectory import Trajectory
 from diffsde.system.numbers import whole_number
 from diffsde.views.display import title_of, trajectories
 
-__all__ = ["Decode", "decoded", "decoded_all"]
+__all__ = ["Decode", "decoded", "decoded_all", "image_shape"]
 
 Decode = Callable[[Tensor], Tensor]
 """From latents (n, *shape) to images (n, C, H, W), in its `data_range`, or in [0, 1]."""
@@ -125,6 +125,14 @@ def _images(latents: Tensor, decode: Decode, chunk: int) -> Iterator[Tensor]:
             )
         unit = to_unit(images.float(), data_range).clamp(0, 1)
         yield unit.nan_to_num().to("cpu", torch.float16)
+
+
+def image_shape(shape: Sequence[int], decode: Decode | None) -> tuple[int, ...]:
+    """(C, H, W) of what is decoded from states of this shape; the shape itself without `decode`."""
+    if decode is None:
+        return tuple(shape)
+    with torch.no_grad():
+        return tuple(decode(_where(decode, torch.zeros(1, *shape))).shape[1:])
 
 
 def _where(decode: Decode, latents: Tensor) -> Tensor:

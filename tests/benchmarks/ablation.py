@@ -24,7 +24,7 @@ from torch import Tensor
 import diffsde
 from diffsde.data.images import ImageData, load_images
 from diffsde.equations.variance_exploding import VESDE
-from diffsde.evaluation.metrics import evaluate
+from diffsde.evaluation.scoring import evaluate
 from diffsde.scores.model import ScoreModel
 from diffsde.training.initial_model import initial_model
 from diffsde.training.noise import TrainingNoise

@@ -13,12 +13,12 @@ from diffsde.scores.residual_unet import ResidualUNet
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model without classes, of images like MNIST's."""
+    """A model of MNIST without classes."""
     sde = VESDE()
     torch.manual_seed(0)
     network = ScoreUNet(sde, channels=(32, 32, 32, 32), embed_dim=16)
     path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
-    return save_model(ScoreModel(network, sde, (1, 28, 28)), path)
+    return save_model(ScoreModel(network, sde, (1, 28, 28)), path, data="mnist")
 
 
 @pytest.fixture(scope="session")

@@ -42,7 +42,6 @@ BAD = [
         (f"{command} --model nope.safetensors", 1, ("--model nope.safetensors", "no such file"))
         for command in ("sample", "gallery", "explore", "evaluate", "likelihood", "work-precision")
     ),
-    ("evaluate --model fashion-mnist", 2, ("--model one trained on fashion-mnist", "digits")),
     *(
         (f"{command} --method dpmpp_2m --method nope", 2, ("nope", "Valid names"))
         for command in ("sample", "explore", "evaluate", "work-precision")
@@ -85,13 +84,18 @@ BAD = [
     ("sample --size 20", 2, ("--size 20", "28 or more")),
     ("sample --steps 0", 2, ("--steps", "greater than or equal to 1")),
     ("explore --n 5000", 2, ("--n", "do not fit")),
-    ("evaluate --model LARGER", 2, ("--model", "1 × 32 × 32", "1 × 28 × 28")),
+    ("evaluate --model LARGER", 2, ("give --dataset, such as --dataset PATH",)),
+    ("evaluate --model LARGER --dataset mnist", 2, ("1 × 32 × 32", "1 × 28 × 28")),
+    ("evaluate --features incepton", 2, ("--features incepton", "did you mean 'inception'")),
+    ("evaluate --features numpy:nothing", 2, ("--features numpy:nothing", "MODULE:FUNCTION")),
+    ("evaluate --features nomodule:f", 2, ("--features nomodule:f", "MODULE:FUNCTION")),
     ("evaluate --model TINY --classes", 2, ("--classes", "takes no class labels")),
     ("evaluate --n 99", 2, ("--n", "100")),
     ("likelihood --eps 2", 2, ("--eps 2", "below 1")),
     ("likelihood --eps 0", 2, ("--eps 0", "above 0")),
     ("likelihood --eps -1e-5", 2, ("--eps -1e-05", "above 0")),
-    ("likelihood --model LARGER", 2, ("--dataset mnist", "--model")),
+    ("likelihood --model LARGER", 2, ("give --dataset, such as --dataset PATH",)),
+    ("likelihood --model LARGER --dataset mnist", 2, ("1 × 32 × 32", "1 × 28 × 28")),
     ("work-precision --budget 0", 2, ("--budget", "greater than or equal to 1")),
     ("work-precision --method em --method dopri5", 2, ("--method", "one kind")),
     ("train --out new --class-dropout 2", 2, ("--class-dropout 2", "expected")),
@@ -106,7 +110,7 @@ def nothing_computes(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(ScoreModel, "forward", computed)
     monkeypatch.setattr(ScoreModel, "denoise", computed)
-    monkeypatch.setattr("diffsde.evaluation.samplers.evaluate", computed)
+    monkeypatch.setattr("diffsde.evaluation.features.features_of", computed)
 
 
 @pytest.mark.usefixtures("nothing_computes")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import subprocess
@@ -13,10 +14,10 @@ import pytest
 import torch
 from PIL import Image
 
-from diffsde import VESDE, ScoreModel, Trajectory, list_solvers, save_model
+from diffsde import VESDE, ScoreModel, Trajectory, list_solvers, load_images, load_model, save_model
 from diffsde.cli.app import app
 from diffsde.cli.report import reported
-from diffsde.evaluation.metrics import Evaluation
+from diffsde.evaluation.scoring import Evaluation, Reference
 from diffsde.scores.residual_unet import ResidualUNet
 from diffsde.training.recipes import RECIPES
 from tests.cli.commands import run
@@ -262,8 +263,10 @@ def test_sample_of_one_class(tmp_path: Path, tiny: Path) -> None:
 def test_evaluate_compares_samplers(
     tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    score = Evaluation(100, 4.0, 0.4, 2.0, 0.1, 0.01, 0.8, 0.7, 0.9, (0.1,) * 10)
-    monkeypatch.setattr("diffsde.evaluation.samplers.evaluate", lambda *_, **__: score)
+    score = Evaluation(
+        100, 4.0, 0.4, 2.0, 0.1, 0.01, 0.8, 0.7, 0.9, (0.1,) * 10, "mnist", "classifier"
+    )
+    monkeypatch.setattr(Reference, "evaluate", lambda *_, **__: score)
     done = run(
         "evaluate", "--model", tiny, "--method", "sde_dpmpp_2m", "--method", "dpmpp_2m",
         "--steps", 1, "--n", 100, "--out", tmp_path, "--quiet", "--json",
@@ -272,3 +275,36 @@ def test_evaluate_compares_samplers(
     assert [row["nfe"] for row in json.loads(done.stdout)["scores"]] == [2, 2, None]
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {"tiny", "scores.csv", "scores.png", "neighbours.png"}
+
+
+def test_a_folder_is_scored_by_a_function(tmp_path: Path, tiny: Path) -> None:
+    """What the model did not learn from stands for test images, and the command says so."""
+    pytest.importorskip("torchmetrics")
+    (tmp_path / "photos").mkdir()
+    for number, image in enumerate(load_images("mnist").images[:230, 0]):
+        Image.fromarray(image.numpy()).save(tmp_path / "photos" / f"{number:03}.bmp")
+    model = save_model(load_model(tiny), tmp_path / "m", data="photos", recipe={"held_out": 110})
+    data = ("--model", model, "--dataset", "folder", "--data", tmp_path / "photos", "--quiet")
+    done = run(
+        "evaluate", *data, "--steps", 1, "--n", 100, "--out", tmp_path / "out",
+        "--features", "tests.evaluation.made_up:brightness", "--bootstraps", 1,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    said = "photos has no test images: its last 110, which training held out, stand for them"
+    assert said in done.stdout
+    with (tmp_path / "out" / "scores.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {(row["data"], row["features"]) for row in rows} == {("photos", "brightness")}
+    assert float(rows[0]["ratio"]) > 3  # an untrained network's
+    assert float(rows[1]["ratio"]) == pytest.approx(1)
+    assert {row["fid_error"] for row in rows} == {"nan"}
+    done = run("likelihood", *data, "--n", 2, "--steps", 2, "--out", tmp_path / "l", "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert (found["data"], found["held_out"]) == ("photos", 110)
+    done = run("evaluate", *data, "--out", tmp_path / "other")
+    assert done.returncode == 2
+    assert (
+        "--features classifier: photos has no labels to train a classifier on; choose"
+        in done.stderr
+    )

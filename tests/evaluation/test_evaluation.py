@@ -3,33 +3,33 @@
 from __future__ import annotations
 
 import csv
+import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from diffsde.data.images import load_images
+from diffsde.data.images import ImageData, load_images
 from diffsde.equations.variance_exploding import VESDE
 from diffsde.errors import InputError, UnknownSolverError
 from diffsde.evaluation import samplers as evaluation
-from diffsde.evaluation.metrics import Evaluation
+from diffsde.evaluation.comparing import EvaluationRow, EvaluationTable, evaluate_samplers
 from diffsde.evaluation.plots import plot_evaluation, plot_neighbours
-from diffsde.evaluation.samplers import (
-    EvaluationRow,
-    EvaluationTable,
-    Sampler,
-    evaluate_samplers,
-    sample_images,
-)
+from diffsde.evaluation.samplers import Sampler, sample_images
+from diffsde.evaluation.scoring import Evaluation
 from diffsde.scores.model import ScoreModel
 from diffsde.scores.preconditioning import EDM
 from diffsde.scores.residual_unet import ResidualUNet
+from tests.evaluation.made_up import pair
 
 
 def tiny(seed: int = 0, classes: int = 0) -> ScoreModel:
     torch.manual_seed(seed)
     network = ResidualUNet(channels=(8, 32), blocks=(1, 1, 1), embed_dim=8, classes=classes)
-    return ScoreModel(network, VESDE(), (1, 28, 28), EDM(0.33)).eval()
+    model = ScoreModel(network, VESDE(), (1, 28, 28), EDM(0.33)).eval()
+    model.data = "mnist"
+    return model
 
 
 def test_samples_do_not_depend_on_chunks_and_continue_where_they_stopped(
@@ -58,10 +58,43 @@ def test_saved_chunks_of_another_model_are_not_used(tmp_path: Path) -> None:
         sample_images(tiny(1), sampler, 2, out=tmp_path, progress=False)
 
 
+def test_images_of_a_model_with_another_range_are_those_of_its_states() -> None:
+    """What is drawn in [−1, 1] is kept in [0, 1]."""
+    sampler = Sampler(steps=2)
+    model = ScoreModel(tiny().network, VESDE(), (1, 28, 28), EDM(0.33), data_range=(-1, 1)).eval()
+    state = model.sample(4, steps=2, seed=0, save="last").final
+    drawn = sample_images(model, sampler, 4, progress=False).images
+    # Kept in 256 levels.
+    assert torch.allclose(drawn, ((state + 1) / 2).clamp(0, 1), atol=0.51 / 255)
+    assert state.min() < -0.5
+
+
+def test_images_of_a_model_of_latents_are_decoded() -> None:
+    model = tiny()
+    model.decoder = torch.nn.Upsample(scale_factor=2)
+    drawn = sample_images(model, Sampler(steps=2), 4, progress=False).images
+    assert drawn.shape == (4, 1, 56, 56)
+    assert torch.equal(drawn[..., ::2, ::2], drawn[..., 1::2, 1::2])
+
+
+def test_classes_of_other_data_are_other_images(tmp_path: Path) -> None:
+    model, sampler, settings = tiny(classes=10), Sampler(steps=1, classes=True), {"progress": False}
+    train = ImageData("a", torch.zeros(20, 1, 28, 28).byte(), torch.arange(20) % 10)
+    other = replace(train, labels=torch.full((20,), 3))
+    sample_images(model, sampler, 2, data=(train, train), out=tmp_path, **settings)
+    with pytest.raises(InputError, match="holds images with other labels"):
+        sample_images(model, sampler, 2, data=(other, other), out=tmp_path, **settings)
+    more = replace(train, labels=torch.arange(20))
+    with pytest.raises(InputError, match="20 classes, but the network knows 10"):
+        sample_images(model, sampler, 2, data=(more, more), **settings)
+    with pytest.raises(InputError, match="3 × 32 × 32, but the model is of 1 × 28 × 28"):
+        evaluate_samplers(model, [sampler], 100, data=pair(), progress=False)
+
+
 def test_classes_are_drawn_as_the_data_have_them() -> None:
     labels = load_images("mnist").known_labels()
-    drawn = evaluation._drawn_classes(0, 0, 3000)
-    assert torch.equal(drawn[1000:1010], evaluation._drawn_classes(0, 1000, 10))
+    drawn = evaluation._drawn_classes(labels, 0, 0, 3000)
+    assert torch.equal(drawn[1000:1010], evaluation._drawn_classes(labels, 0, 1000, 10))
     shares = torch.bincount(drawn, minlength=10) / 3000
     expected = torch.bincount(labels) / len(labels)
     # Five standard deviations of a share of 3,000.
@@ -71,7 +104,7 @@ def test_classes_are_drawn_as_the_data_have_them() -> None:
     model.network.register_forward_pre_hook(lambda _network, args: told.append(args[2]))
     sample_images(model, Sampler(steps=2, classes=True), 12, chunk=12, progress=False)
     assert len(told) == 3
-    assert all(torch.equal(labels, evaluation._drawn_classes(0, 0, 12)) for labels in told)
+    assert all(torch.equal(one, evaluation._drawn_classes(labels, 0, 0, 12)) for one in told)
     with pytest.raises(InputError, match="takes no class labels"):
         sample_images(tiny(), Sampler(steps=2, classes=True), 2, progress=False)
 
@@ -105,9 +138,12 @@ def test_samplers_are_checked_before_work_begins() -> None:
     assert len(names) == 4
 
 
-def made_up() -> EvaluationTable:
+def made_up(floor: float = 2.0, sure: float = 1.0) -> EvaluationTable:
     def score(fid: float, confident: float) -> Evaluation:
-        return Evaluation(100, fid, 0.1 * fid, 2.0, 0.1, 0.01, 0.8, 0.7, confident, (0.1,) * 10)
+        confident *= sure
+        return Evaluation(
+            100, fid, 0.1 * fid, floor, 0.1, 0.01, 0.8, 0.7, confident, (0.1,) * 10, "set", "f"
+        )
 
     rows = [
         EvaluationRow(Sampler(method, kind, steps), steps + 1, score(fid, confident))
@@ -146,6 +182,19 @@ def test_picture_of_quality_against_cost(tmp_path: Path) -> None:
     assert (tmp_path / "scores.png").stat().st_size > 5000
 
 
+@pytest.mark.parametrize(("floor", "sure"), [(math.nan, 1.0), (2.0, math.nan)])
+def test_picture_of_scores_that_lack_some(floor: float, sure: float) -> None:
+    left, right = plot_evaluation(made_up(floor, sure)).axes
+    no_floor, unsure = math.isnan(floor), math.isnan(sure)
+    assert left.get_ylabel() == ("FID" if no_floor else "FID / FID of real images")
+    assert left.lines[0].get_xydata().tolist() == [
+        [10, 8 if no_floor else 4],
+        [20, 4 if no_floor else 2],
+    ]
+    assert right.lines[0].get_xydata().tolist() == [[10, 80], [20, 80 if unsure else 90]]
+    assert ("lie among real ones" if unsure else "confidence") in right.get_ylabel()
+
+
 def test_picture_of_neighbours_shows_copies_first(tmp_path: Path) -> None:
     train = load_images("mnist").images[:500].float() / 255
     real = load_images("mnist", train=False).images[:100].float() / 255
@@ -171,3 +220,20 @@ def test_samplers_are_scored_beside_real_images() -> None:
     assert [row.nfe for row in table.rows] == [2, 3]
     assert table.real.ratio == pytest.approx(1, abs=1e-3)
     assert all(row.score.ratio > 3 for row in table.rows)  # an untrained network draws blots
+
+
+def test_fewer_real_images_than_samples() -> None:
+    """Then there is no floor, and the table says how many real images it scored."""
+    pytest.importorskip("torchmetrics")
+    small = tuple(
+        ImageData("some", load_images("mnist", train=part).images[:120], None)
+        for part in (True, False)
+    )
+    table = evaluate_samplers(
+        tiny(), [Sampler(steps=1)], 150, data=small, features=lambda x: x.mean((2, 3)),
+        bootstraps=1, progress=False,
+    )  # fmt: skip
+    assert math.isnan(table.rows[0].score.floor)
+    assert table.real.ratio == pytest.approx(1)
+    assert [row["count"] for row in table] == [150, 120]
+    assert "120 real images" in str(table)

@@ -14,9 +14,10 @@ from diffsde import views as plots
 from diffsde.analysis.ensemble_plots import plot_ensemble
 from diffsde.analysis.ensembles import EnsembleSummary
 from diffsde.equations.variance_exploding import VESDE
-from diffsde.evaluation.metrics import Evaluation
+from diffsde.evaluation.comparing import EvaluationRow, EvaluationTable
 from diffsde.evaluation.plots import plot_evaluation, plot_neighbours
-from diffsde.evaluation.samplers import EvaluationRow, EvaluationTable, Sampler
+from diffsde.evaluation.samplers import Sampler
+from diffsde.evaluation.scoring import Evaluation
 from diffsde.scores.exact import MixtureScore
 from diffsde.solvers.trajectory import Trajectory
 from tests.paths import images, marginal_std, noisy
@@ -62,7 +63,9 @@ def scores() -> EvaluationTable:
     """An evaluation of two samplers, one of them at two costs."""
 
     def score(fid: float, sure: float) -> Evaluation:
-        return Evaluation(100, fid, 0.1 * fid, 2.0, 0.1, 0.01, 0.8, 0.7, sure, (0.1,) * 10)
+        return Evaluation(
+            100, fid, 0.1 * fid, 2.0, 0.1, 0.01, 0.8, 0.7, sure, (0.1,) * 10, "mnist", "classifier"
+        )
 
     rows = [
         EvaluationRow(Sampler(method, kind, steps), steps + 1, score(40 / steps, 1 - 1 / steps))

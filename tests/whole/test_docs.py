@@ -26,6 +26,7 @@ from diffsde.equations.variance_exploding import VESDE
 from diffsde.scores.model import ScoreModel
 from diffsde.scores.score_unet import ScoreUNet
 from diffsde.solvers.registry import REGISTRY
+from tests.evaluation.made_up import brightness, pair
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -99,8 +100,18 @@ def given(page: str) -> dict[str, Any]:
     """What a page expects the reader to have."""
     return {
         "own": {"my_score": diffsde.GaussianScore(VESDE(), torch.zeros(3, 32, 32), 0.5)},
+        "models": scored() if page == "models" else {},
         "network": {"network": denoised, "noise_network": noise, "images": unit_range()},
     }.get(page, {"diffsde": diffsde})
+
+
+def scored() -> dict[str, Any]:
+    """A model, its data, images to score, and features."""
+    train, test = pair()
+    return {
+        "diffsde": diffsde, "train": train, "test": test, "encoder": brightness,
+        "images": test.images / 255, "model": ScoreModel(Zero(), VESDE(), train.shape, "edm"),
+    }  # fmt: skip
 
 
 def denoised(y: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:

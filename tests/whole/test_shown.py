@@ -17,8 +17,9 @@ from diffsde.analysis.check_report import CheckReport, CheckRow
 from diffsde.analysis.dataset_likelihood import LikelihoodSummary
 from diffsde.analysis.likelihood import Likelihood
 from diffsde.analysis.work_table import WorkPrecision, WorkRow
-from diffsde.evaluation.metrics import Evaluation
-from diffsde.evaluation.samplers import EvaluationRow, EvaluationTable, Sampler
+from diffsde.evaluation.comparing import EvaluationRow, EvaluationTable
+from diffsde.evaluation.samplers import Sampler
+from diffsde.evaluation.scoring import Evaluation
 from diffsde.scores.score_unet import ScoreUNet
 from diffsde.system.tables import aligned, html_table
 
@@ -56,7 +57,7 @@ def test_a_problem_and_a_score_are_one_line(thing: object, expected: str) -> Non
     assert text == expected or re.fullmatch(expected, text), text
 
 
-SCORE = Evaluation(100, 3.0, 0.1, 1.5, 0.2, 0.1, 0.9, 0.8, 0.95, (0.1,) * 10)
+SCORE = Evaluation(100, 3.0, 0.1, 1.5, 0.2, 0.1, 0.9, 0.8, 0.95, (0.1,) * 10, "mnist", "classifier")
 ROW = CheckRow(0.5, *[1.0] * 6, float("nan"))
 TABLES = [
     (diffsde.list_solvers(), "dopri5", len(diffsde.list_solvers())),
