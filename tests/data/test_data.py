@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torchvision import datasets
 
-from diffsde.data import image_folder, named_sets
+from diffsde.data import image_files, named_sets
 from diffsde.data.images import load_images
 from diffsde.data.named_sets import DATASETS
 from diffsde.errors import DataError, InputError
@@ -139,7 +139,8 @@ def test_folder_of_colour(tmp_path: Path) -> None:
     picture(tmp_path / "b" / "two.jpg")
     picture(tmp_path / "grey.png", mode="L")
     (tmp_path / "notes.txt").write_text("not an image")
-    data = load_images("folder", tmp_path)
+    with pytest.warns(UserWarning, match=r"skipped files, 1 of other kinds \(.txt\)"):
+        data = load_images("folder", tmp_path)
     assert data.images.shape == (3, 3, 32, 32)
     assert data.labels is None
     assert data.images[0, :, 0, 0].tolist() == [255, 0, 0]
@@ -213,7 +214,7 @@ def test_a_long_strip_does_not_grow(tmp_path: Path) -> None:
 
 def test_enormous_image_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     picture(tmp_path / "huge.png", (300, 300))
-    monkeypatch.setattr(image_folder, "_MOST_PIXELS", 10_000)
+    monkeypatch.setattr(image_files, "_MOST_PIXELS", 10_000)
     with pytest.raises(DataError, match=r"huge.png: 300×300 pixels"):
         load_images("folder", tmp_path, size=32)
 
