@@ -97,8 +97,8 @@ def _unpack_shipped(raw: Path) -> None:
                 (Path(name) / stem).replace(raw / stem)
     except OSError as error:
         raise DataError(
-            f"{raw}: MNIST cannot be unpacked there ({error.strerror or error}). Make room or allow "
-            f"writing, or {_OWN_CACHE}"
+            f"{raw}: MNIST cannot be unpacked there ({error.strerror or error}). Make room or "
+            f"allow writing, or {_OWN_CACHE}"
         ) from error
 
 
