@@ -81,6 +81,11 @@ class MLP(nn.Module):
 
         A class label is (B,) whole numbers, −1 for a sample without a class label.
         """
+        if x[0].numel() != self.features:
+            raise InputError(
+                f"samples of shape {tuple(x.shape[1:])} for an MLP of {self.features} features: "
+                "expected as many numbers in each"
+            )
         embedding = self.embed(label)
         if class_label is not None:
             of_class = self.embed_class(class_label.clamp(min=0))

@@ -44,8 +44,8 @@ def shape_arguments(name: str, shape: tuple[int, ...]) -> dict[str, Any]:
     cls: Any = NETWORKS[name]
     if getattr(cls, "axes", None) not in (None, len(shape)):
         raise InputError(
-            f"network = {name!r} with samples of shape {shape}: it takes {cls.axes} axes, as images "
-            "have; choose network = 'MLP', as the recipe 'points' does"
+            f"network = {name!r} with samples of shape {shape}: it takes {cls.axes} axes, as "
+            "images have; choose network = 'MLP', as the recipe 'points' does"
         )
     if hasattr(cls, "arguments"):
         found: dict[str, Any] = cls.arguments(shape)

@@ -67,7 +67,7 @@ def _check_noise(data: Samples, sde: SDE) -> None:
         raise InputError(
             f"{data.name} has a standard deviation of {data.spread():.3g}, and the noise of "
             f"{one_line(sde)} ends at {most:.3g}, which does not hide it: learn the data divided "
-            f"by {data.spread():.2g}, or give sde= a process with more noise"
+            f"by {data.spread():.3g}, or give sde= a process with more noise"
         )
 
 

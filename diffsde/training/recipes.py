@@ -15,9 +15,18 @@ from diffsde.scores.preconditioning import PRECONDITIONINGS
 from diffsde.scores.score_matching import SMALLEST_TIME
 from diffsde.training.objectives import OBJECTIVES
 
-__all__ = ["RECIPES", "SCHEDULES", "WARM_UP", "Recipe", "extended", "learning_rate", "usual_recipe"]
+__all__ = [
+    "OPTIMIZERS",
+    "RECIPES",
+    "SCHEDULES",
+    "WARM_UP",
+    "Recipe",
+    "extended",
+    "learning_rate",
+    "usual_recipe",
+]
 
-_OPTIMIZERS = ("adam", "muon")
+OPTIMIZERS = ("adam", "muon")
 _PRECISIONS = ("auto", "float32", "bfloat16")
 
 WARM_UP = 200  # updates over which the learning rate rises from zero
@@ -73,8 +82,8 @@ class Recipe:
         optimizer: "adam", or "muon": Muon for the hidden weight matrices and Adam for the
             rest (needs torch ≥ 2.9).
         epochs: passes through the training samples; may be changed when a run is resumed.
-        batch_size: samples in one update, over all processes; cut to what there is, with a
-            warning, if a set is smaller.
+        batch_size: samples in one update, over all processes. For a set of fewer than 1,000
+            samples it is cut to what there is, with a warning.
         accumulate: parts into which each process splits its share of a batch, to save memory;
             may be changed when a run is resumed.
         learning_rate: its maximum.
@@ -203,7 +212,7 @@ _CHOICES: dict[str, Any] = {
     "network": NETWORKS,
     "preconditioning": PRECONDITIONINGS,
     "objective": OBJECTIVES,
-    "optimizer": _OPTIMIZERS,
+    "optimizer": OPTIMIZERS,
     "schedule": SCHEDULES,
     "precision": _PRECISIONS,
 }
@@ -225,8 +234,8 @@ RECIPES["points"] = Recipe(
     network="MLP",
     preconditioning="edm",
     objective="lognormal",
-    batch_size=512,
-    epochs=200,
+    batch_size=256,
+    epochs=100,
     learning_rate=2e-3,
     averages=(0.995,),
     precision="float32",
@@ -240,16 +249,9 @@ RECIPES["mnist-likelihood"] = replace(
 )
 
 
-def usual_recipe(data: Samples, images: Recipe | None = None) -> Recipe:
-    """The recipe for data of this kind.
-
-    Args:
-        data: what to learn.
-        images: the recipe if these are images; `Recipe()` if left out.
-    """
-    if len(data.shape) == 3:
-        return images or Recipe()
-    return RECIPES["points"]
+def usual_recipe(data: Samples) -> Recipe:
+    """The recipe for data of this kind: the tutorial's for images, "points" for all others."""
+    return Recipe() if len(data.shape) == 3 else RECIPES["points"]
 
 
 def learning_rate(recipe: Recipe, step: int, steps: int) -> float:

@@ -14,7 +14,7 @@ from diffsde.training.recipes import WARM_UP, Recipe
 
 __all__ = ["as_before", "settled", "tell"]
 
-_FEW = 1000  # samples, of which the user is told how many are set aside
+_FEW = 1000  # fewer samples are made do with, and the user is told how
 _USUAL = 2000  # updates, below which little is learned
 _ONCE_HELD_OUT = 1000  # the default of older versions, a number
 
@@ -39,10 +39,15 @@ def settled(
     held_out = _held_out(recipe, len(data))
     rest = len(data) - held_out
     if rest < parts:
+        fewer = f", fewer than the {parts} parts of a batch" if parts > 1 else ""
         raise InputError(
             f"{len(data)} samples, {held_out} of them held out, leave {max(rest, 0)} to learn "
-            f"from, fewer than the {parts} parts of a batch: choose a smaller held_out, such as "
-            f"held_out = {Recipe.held_out}"
+            f"from{fewer}: choose a smaller held_out, such as held_out = {Recipe.held_out:g}"
+        )
+    if rest < recipe.batch_size and rest >= _FEW:
+        raise InputError(
+            f"batch_size = {recipe.batch_size}, but there are {rest} samples to learn from, and "
+            f"{held_out} held out: choose a smaller batch_size"
         )
     size = min(recipe.batch_size, rest - rest % parts)
     sigma_data = recipe.sigma_data or _scale(data, start_from)
