@@ -56,6 +56,36 @@ def test_shipped_mnist_fills_an_empty_cache(cache: Path) -> None:
     assert batch.max() == 1
 
 
+def flip(path: Path, place: int) -> None:
+    """Change one byte of a file, and not its length."""
+    with path.open("r+b") as file:
+        file.seek(place)
+        byte = file.read(1)
+        file.seek(place)
+        file.write(bytes([byte[0] ^ 1]))
+
+
+def test_damage_that_keeps_the_size_is_found_and_mended(cache: Path) -> None:
+    whole = load_images("mnist", train=False).images
+    for stem in ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"):
+        path = cache / "MNIST" / "raw" / stem
+        flip(path, 9_000)
+        with pytest.raises(DataError, match=rf"{stem}: damaged.*remove it"):
+            load_images("mnist", train=False)
+        path.unlink()  # as the error says
+        assert torch.equal(load_images("mnist", train=False).images, whole)
+
+
+def test_unpacked_files_are_compared_with_the_packed_ones_beside_them(tmp_path: Path) -> None:
+    raw = small_set(tmp_path)
+    path = raw / "train-images-idx3-ubyte"
+    (raw / f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes()))
+    load_images("fashion-mnist", tmp_path)
+    flip(path, 1000)
+    with pytest.raises(DataError, match=r"train-images.*: damaged.*check sum"):
+        load_images("fashion-mnist", tmp_path)
+
+
 def test_damaged_package_is_named(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = cache.parent / "package"
     shipped = Path(named_sets.__file__).parent / "mnist"
