@@ -24,6 +24,7 @@ colours.
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import re
@@ -48,6 +49,7 @@ _SAMPLES = {"images", "image", "x", "data", "samples", "arr_0", "points", "signa
 _LABELS = {"labels", "label", "y", "targets", "target"}
 _TRAIN, _TEST = ("train",), ("test", "val", "valid")
 _COLOURS = (1, 3)
+_LONGEST_HEADER = 2**14  # bytes
 _MOST_PACKED = 1100  # deflate makes no more bytes of one
 
 _Array = numpy.ndarray[Any, Any]
@@ -101,16 +103,20 @@ def _read_npz(path: Path) -> dict[str, _Array]:
 
 def _read_array(file: IO[bytes], length: int) -> _Array:
     """Read an array, once its header is known to agree with the number of bytes there are."""
-    version = npy.read_magic(file)
+    # A damaged header may itself claim to be 4 GB long: no more than this is read of it.
+    head = io.BytesIO(file.read(_LONGEST_HEADER))
+    version = npy.read_magic(head)
     read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-    shape, by_columns, dtype = read_header(file)
+    shape, by_columns, dtype = read_header(head)
     if dtype.hasobject:
         raise ValueError("it holds Python objects, which could be code")
-    found = length - (file.tell())
+    found = length - head.tell()
     expected = math.prod(shape) * dtype.itemsize
     if found != expected or min(shape, default=1) < 0:
         raise ValueError(f"its header asks for {expected} bytes, but there are {found}")
-    values = numpy.frombuffer(bytearray(file.read(expected)), dtype)
+    contents = bytearray(head.read())
+    contents += file.read(expected - len(contents))
+    values = numpy.frombuffer(contents, dtype)
     return values.reshape(shape, order="F" if by_columns else "C")
 
 

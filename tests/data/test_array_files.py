@@ -162,3 +162,17 @@ def test_objects_are_not_unpickled(tmp_path: Path) -> None:
     np.save(path, np.array([{}, []], dtype=object), allow_pickle=True)
     with pytest.raises(DataError, match="Python objects, which could be code"):
         load_data(path)
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+@pytest.mark.parametrize("count", [5, 500])  # the second is longer than what is read at once
+def test_the_sums_of_a_packed_file_are_checked(save: Any, count: int, tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    pixels = np.random.default_rng(0).integers(0, 256, (count, 8, 8), dtype=np.uint8)
+    save(path, images=pixels)
+    assert np.array_equal(load_images(path).images[:, 0], pixels)
+    whole = bytearray(path.read_bytes())
+    whole[len(whole) - 300] ^= 1
+    path.write_bytes(whole)
+    with pytest.raises(DataError, match=r"not a readable \.npz file"):
+        load_images(path)
