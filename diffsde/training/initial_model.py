@@ -40,11 +40,12 @@ def initial_model(
         InputError: `start_from` is of another kind, the network does not take such samples, or
             the process has too little noise for them.
     """
+    start_from = None if start_from is None else plain_model(start_from)
     _check_noise(data, sde if start_from is None else start_from.sde)
     if start_from is None:
         model = _fresh_model(data, recipe, sde)
     else:
-        model = _copied_model(plain_model(start_from), data, recipe)
+        model = _copied_model(start_from, data, recipe)
     model.data = data.name
     if model.sde.data_mean is None:
         model.sde.centre(data.mean())

@@ -30,6 +30,7 @@ from diffsde.equations.forward import SDE
 from diffsde.equations.variance_exploding import VESDE
 from diffsde.errors import TrainingError
 from diffsde.scores.model import ScoreModel
+from diffsde.scores.wrapped import plain_model
 from diffsde.system.bars import load_tqdm
 from diffsde.system.interrupts import set_by_interrupt
 from diffsde.training.accelerators import make_accelerator, tracked
@@ -91,6 +92,7 @@ def train(
         InputError: data, recipe and models do not fit together.
     """
     data = as_data(data)
+    start_from = None if start_from is None else plain_model(start_from)
     folder = RunFolder(Path(out), keep)
     accelerator = make_accelerator(folder.path, log_with)
     if resume:
