@@ -19,12 +19,14 @@ from pathlib import Path
 
 import torch
 
+from diffsde.training import loop
 from diffsde.training.loop import train
 from diffsde.training.run_folder import RunFolder
 from tests import launched
 
-# Short epochs: much of the time goes into writing, so that kills fall there too.
+# Short epochs, each with a state: much of the time goes into writing, so kills fall there too.
 RECIPE = replace(launched.RECIPE, epochs=12)
+loop._SAVE_EVERY = 1
 
 
 def short_training(folder: Path) -> None:

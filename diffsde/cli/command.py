@@ -6,7 +6,10 @@ are looked up only when they are shown: {clocks} in a help text stands for the c
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from typer.core import TyperCommand
@@ -44,12 +47,36 @@ LISTS: dict[str, Callable[[], list[str]]] = {
     "{datasets}": lambda: list(diffsde.data.DATASETS),
     "{networks}": lambda: list(diffsde.scores.NETWORKS),
     "{objectives}": lambda: list(diffsde.training.OBJECTIVES),
+    "{optimizers}": lambda: list(diffsde.training.OPTIMIZERS),
+    "{preconditionings}": lambda: list(diffsde.scores.PRECONDITIONINGS),
     "{recipes}": lambda: list(diffsde.training.RECIPES),
     "{sdes}": lambda: list(diffsde.equations.SDES),
-    "{preconditionings}": lambda: list(diffsde.scores.PRECONDITIONINGS),
     "{couplings}": lambda: list(diffsde.training.COUPLINGS),
     "{schedules}": lambda: list(diffsde.training.SCHEDULES),
 }
+
+
+@contextmanager
+def _warnings_in_words(options: Mapping[str, str]) -> Iterator[None]:
+    """Within, what the library warns of is one line that speaks of options, as errors do."""
+    usual, package = warnings.formatwarning, str(Path(diffsde.__file__).parent)
+
+    def one_line(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        line: str | None = None,
+    ) -> str:
+        if filename.startswith(package):
+            return f"diffsde: {in_options(str(message), options)}\n"
+        return usual(message, category, filename, lineno, line)
+
+    warnings.formatwarning = one_line
+    try:
+        yield
+    finally:
+        warnings.formatwarning = usual
 
 
 class Command(TyperCommand):
@@ -75,7 +102,8 @@ class Command(TyperCommand):
     def invoke(self, ctx: Any) -> Any:
         """Run the command; what goes wrong is told in terms of its options."""
         try:
-            return super().invoke(ctx)
+            with _warnings_in_words(self._options()):
+                return super().invoke(ctx)
         except DiffSDEError as error:
             error.args = (in_options(str(error), self._options()),)
             raise

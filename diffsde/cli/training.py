@@ -21,16 +21,33 @@ __all__ = ["train"]
 def train(
     context: typer.Context,
     out: Out,
-    recipe: Annotated[str, typer.Option(help="Recipe to start from: {recipes}.")] = "mnist",
-    dataset: Annotated[str, typer.Option(help="Data set: {datasets}, or folder.")] = "mnist",
-    data: Annotated[
-        Path | None, typer.Option(help="Folder that holds the data set or the images.")
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            help="Recipe to start from: {recipes}. By default, the run's own to --resume; else "
+            "mnist for all images, and points for points and signals."
+        ),
     ] = None,
-    size: Annotated[int | None, typer.Option(min=1, help="Resize images to this side.")] = None,
+    dataset: Annotated[
+        str,
+        typer.Option(
+            help="{datasets}; the path of a folder of images, or of an .npy or .npz file; a data "
+            "set of torchvision, such as cifar10; or hf:NAME, of Hugging Face."
+        ),
+    ] = "mnist",
+    data: Annotated[
+        Path | None, typer.Option(help="Folder that keeps a data set which is given by name.")
+    ] = None,
+    size: Annotated[
+        str | None, typer.Option(help="Crop and resize images to this side, or HEIGHTxWIDTH.")
+    ] = None,
     network: Annotated[str | None, typer.Option(help="Network: {networks}.")] = None,
     sde: Annotated[str | None, typer.Option(help="Forward process: {sdes}.")] = None,
     preconditioning: Annotated[
         str | None, typer.Option(help="What the network's output means: {preconditionings}.")
+    ] = None,
+    sigma_data: Annotated[
+        float | None, typer.Option(min=0, help="Root mean square of the data; 0: measured.")
     ] = None,
     start_from: Annotated[
         str | None, typer.Option(help="Start from the weights of this model, a name or a file.")
@@ -49,6 +66,12 @@ def train(
         tuple[int, int, int] | None,
         typer.Option(help="Blocks of ResidualUNet before, in and after its inner part."),
     ] = None,
+    waves: Annotated[
+        list[int] | None,
+        typer.Option(help="Frequency of waves that ResidualUNet is given; repeatable."),
+    ] = None,
+    width: Annotated[int | None, typer.Option(min=0, help="Width of MLP's layers.")] = None,
+    depth: Annotated[int | None, typer.Option(min=0, help="Number of MLP's blocks.")] = None,
     objective: Annotated[
         str | None, typer.Option(help="How noise is drawn and weighted: {objectives}.")
     ] = None,
@@ -70,13 +93,30 @@ def train(
     mirror: Annotated[
         bool | None, typer.Option(help="Mirror half of the images (for photographs).")
     ] = None,
+    optimizer: Annotated[str | None, typer.Option(help="Optimiser: {optimizers}.")] = None,
     epochs: Annotated[
-        int | None, typer.Option(min=1, help="Passes through the training images.")
+        int | None, typer.Option(min=1, help="Passes through the training samples.")
     ] = None,
     batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Images in one update, over all processes.")
+        int | None, typer.Option(min=1, help="Samples in one update, over all processes.")
     ] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Highest learning rate.")] = None,
+    averages: Annotated[
+        list[float] | None,
+        typer.Option(help="Decay of an average of the weights; repeatable. 0: the weights."),
+    ] = None,
+    clip: Annotated[
+        float | None,
+        typer.Option(min=0, help="Shorten gradients so many times longer than usual; 0: never."),
+    ] = None,
+    held_out: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            help="Share of the samples set aside to choose among the averages, below 1, or their "
+            "number.",
+        ),
+    ] = None,
     schedule: Annotated[
         str | None, typer.Option(help="Schedule of the learning rate: {schedules}.")
     ] = None,
@@ -104,17 +144,20 @@ def train(
     several processes with a launcher: they divide every batch among them.
 
     Examples: diffsde train --out runs/first --recipe mnist-tutorial --epochs 5,
+    diffsde train --out runs/photos --dataset photos/ --size 64,
     torchrun --nproc_per_node 2 -m diffsde train --out runs/second
     """
     with reported(as_json) as report:
         check_folder(out, "out")
         compute_with(threads)
         chosen = _recipe_options(context.params)
-        base = _recipe(recipe)
+        begun = _begun(out, recipe, resume)
+        samples = diffsde.data.load_data(dataset, data, size=size)
+        base = begun or _usual(samples)
         diffsde.train(
             out,
-            diffsde.load_images(dataset, data, size=size),
-            None if resume and not chosen else replace(base, **chosen),
+            samples,
+            replace(base, **chosen),
             start_from=None if start_from is None else pick_model(start_from),
             teacher=None if teacher is None else pick_model(teacher),
             resume=resume,
@@ -127,17 +170,30 @@ def train(
         report.written += [out / name for name in ("model.safetensors", "loss.csv", "loss.png")]
 
 
-def _recipe(name: str) -> diffsde.training.Recipe:
+def _begun(out: Path, name: str | None, resume: bool) -> diffsde.training.Recipe | None:
+    """The recipe of that name, or of the run to resume; None if it depends on the data."""
+    from diffsde.training.run_state import saved_recipe
+
     recipes = diffsde.training.RECIPES
+    if name is None:
+        folder = diffsde.training.RunFolder(out, 1)
+        return saved_recipe(folder.newest()) if resume else None
     if name not in recipes:
         raise InputError(f"no recipe {name!r}: choose {' or '.join(recipes)}")
     return recipes[name]
 
 
+def _usual(data: diffsde.data.Samples) -> diffsde.training.Recipe:
+    return diffsde.training.RECIPES["mnist" if len(data.shape) == 3 else "points"]
+
+
 def _recipe_options(given: dict[str, Any]) -> dict[str, Any]:
     """The options given that a recipe has by the same name."""
     names = {entry.name for entry in fields(diffsde.training.Recipe)}
-    return {name: value for name, value in given.items() if name in names and value is not None}
+    found = {name: value for name, value in given.items() if name in names}
+    # An option that may be repeated is an empty list if it is not given at all.
+    found = {name: value for name, value in found.items() if value not in (None, [], ())}
+    return {name: tuple(v) if isinstance(v, list) else v for name, v in found.items()}
 
 
 def _last_loss(path: Path) -> tuple[int, float]:

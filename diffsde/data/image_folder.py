@@ -1,107 +1,94 @@
-"""A folder of image files as one tensor.
-
-What is not one 8-bit image of a sensible size is refused before its pixels are decoded.
-"""
+"""A folder of image files: which files are read, and which classes they belong to."""
 
 from __future__ import annotations
 
 import os
+import warnings
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-from PIL import Image
-from torch import Tensor
-from torchvision.transforms.functional import center_crop, pil_to_tensor, resize
+from diffsde.data.image_files import SUFFIXES, read_image
+from diffsde.data.pictures import Sides, stacked
+from diffsde.data.samples import Contents, as_labels
+from diffsde.errors import DataError
 
-from diffsde.errors import DataError, InputError
+__all__ = ["read_folder"]
 
-__all__ = ["read_folder", "to_size"]
+_TRAIN = "train"
+_TEST = ("test", "val", "valid", "validation")
+_STRAY = {"thumbs.db", "desktop.ini"}
 
-_MOST_PIXELS = 2**26  # in one image file: a small file may claim to be enormous
-_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
 
+def read_folder(root: str | os.PathLike[str], train: bool, sides: Sides | None) -> Contents:
+    """Read all images in a folder and below it.
 
-def read_folder(root: str | os.PathLike[str] | None, size: int | None) -> tuple[str, Tensor]:
-    """Read the name of a folder and all images in it and below it, uint8 (N, C, H, W).
-
-    If any image has colour, all get three channels.
+    Images whose sub-folders are called train, and test, val, valid or validation, are parts of
+    the set: one of them is read. Otherwise, if all images lie in sub-folders, each of these is a
+    class. Hidden files are skipped, and a warning says so.
 
     Raises:
         DataError: there are no images, or one is damaged or of another size than the first.
-        InputError: `root` is missing.
     """
-    if root is None:
-        raise InputError("dataset='folder' needs root, the folder of images (--data FOLDER)")
-    folder = Path(root)
+    folder = Path(root).expanduser()
     paths = _image_files(folder)
+    part = _part_of(folder, paths, train)
+    paths = [path for path in paths if part in path.parents]
     # Each is resized at once: a folder of photographs would not fit in memory.
-    images = [_read_image(path, size) for path in paths]
-    channels = max(len(image) for image in images)
-    images = [image.expand(channels, -1, -1) for image in images]
-    _check_sizes(paths, images)
-    return folder.name, torch.stack(images)
+    found = stacked(folder.name, ((str(path), read_image(path, sides)) for path in paths))
+    return _labelled(found, [path.relative_to(part).parts for path in paths])
 
 
 def _image_files(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder of images")
-    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in _SUFFIXES)
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    hidden = {path for path in files if _is_hidden(path.relative_to(folder))}
+    shown = [path for path in files if path not in hidden]
+    paths = [path for path in shown if path.suffix.lower() in SUFFIXES]
     if not paths:
         raise DataError(
-            f"{folder}: no images found (looked for {', '.join(sorted(_SUFFIXES))} "
+            f"{folder}: no images found (looked for {', '.join(sorted(SUFFIXES))} "
             "in this folder and those below)"
         )
+    others = [path for path in shown if path.suffix.lower() not in SUFFIXES]
+    _say_skipped(folder, sorted(hidden), others)
     return paths
 
 
-def _check_sizes(paths: Sequence[Path], images: Sequence[Tensor]) -> None:
-    for path, image in zip(paths, images, strict=True):
-        if image.shape != images[0].shape:
-            raise DataError(
-                f"{path}: {image.shape[-1]}×{image.shape[-2]} pixels, but {paths[0].name} has "
-                f"{images[0].shape[-1]}×{images[0].shape[-2]}; give a size (--size 32) to resize "
-                "all images to"
-            )
+def _is_hidden(path: Path) -> bool:
+    """Whether this is what a system or an editor left behind."""
+    stray = any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
+    return stray or path.name.lower() in _STRAY
 
 
-def _read_image(path: Path, size: int | None) -> Tensor:
-    """Read one image, uint8, of shape (1, H, W) if it is grey and (3, H, W) otherwise."""
-    try:
-        with Image.open(path) as image:
-            _check_image(path, image)
-            pixels: Tensor = pil_to_tensor(
-                image.convert("L" if image.mode in ("1", "L") else "RGB")
-            )
-    except DataError:
-        raise
-    # Pillow's decoders may raise any exception on a damaged file.
-    except Exception as error:
-        raise DataError(
-            f"{path}: not a readable image ({type(error).__name__}: {error}); repair or remove it"
-        ) from error
-    return pixels if size is None else to_size(pixels, size)
+def _say_skipped(folder: Path, hidden: Sequence[Path], others: Sequence[Path]) -> None:
+    words = []
+    if hidden:
+        words.append(f"{len(hidden)} hidden ({', '.join(path.name for path in hidden[:3])})")
+    if others:
+        kinds = Counter(path.suffix or "no suffix" for path in others).most_common(3)
+        words.append(f"{len(others)} of other kinds ({', '.join(kind for kind, _ in kinds)})")
+    if words:
+        warnings.warn(f"{folder}: skipped files, {' and '.join(words)}", stacklevel=2)
 
 
-def _check_image(path: Path, image: Image.Image) -> None:
-    """Check that a file holds one 8-bit image of a sensible size, before decoding its pixels."""
-    if image.width * image.height > _MOST_PIXELS:
-        raise DataError(
-            f"{path}: {image.width}×{image.height} pixels, more than the limit of "
-            f"{_MOST_PIXELS:,}; make it smaller or remove it"
-        )
-    if getattr(image, "is_animated", False):
-        raise DataError(f"{path}: several images in one file; save one of them or remove it")
-    if image.mode.startswith(("I", "F")):
-        raise DataError(
-            f"{path}: pixels of more than 8 bits (mode {image.mode}), which would be cut off at "
-            "255; save it with 8 bits a channel"
-        )
+def _part_of(folder: Path, paths: Sequence[Path], train: bool) -> Path:
+    """The sub-folder of the wanted part; the folder itself if it is not divided into parts."""
+    tops = {path.relative_to(folder).parts[0] for path in paths}
+    if _TRAIN not in tops or not tops <= {_TRAIN, *_TEST}:
+        return folder
+    wanted = [name for name in ((_TRAIN,) if train else _TEST) if name in tops]
+    if not wanted:
+        raise DataError(f"{folder}: only training images; put test images in {folder / _TEST[0]}")
+    return folder / wanted[0]
 
 
-def to_size(images: Tensor, size: int) -> Tensor:
-    """Crop the central square of images (…, H, W) and resize it to that side."""
-    # Cropped first: resized first, a strip of 1 × 10⁷ pixels would outgrow any memory.
-    square = center_crop(images, [min(images.shape[-2:])] * 2)
-    resized: Tensor = resize(square, [size, size], antialias=True)
-    return resized
+def _labelled(found: Contents, parts: Sequence[tuple[str, ...]]) -> Contents:
+    """With each first sub-folder as a class, if every image lies in one."""
+    if any(len(names) == 1 for names in parts):
+        return found
+    classes = sorted({names[0] for names in parts})
+    number = {name: label for label, name in enumerate(classes)}
+    labels = as_labels([number[names[0]] for names in parts])
+    return found._replace(labels=labels, class_names=tuple(classes))

@@ -140,7 +140,7 @@ class ResidualUNet(nn.Module):
             over the range of a pixel; they need a label ¼ ln σ. Empty for none.
         sigma_data: that of the preconditioning, which the waves need.
 
-    Height and width must be multiples of 4: 28 and 32 are usual.
+    Height and width that are no multiples of 4 are padded with zeros inside, and cut off again.
     """
 
     axes = 3
@@ -219,7 +219,8 @@ class ResidualUNet(nn.Module):
 
         A class label is (B,) whole numbers, −1 for an image without a class label.
         """
-        _check_size(x)
+        height, width = x.shape[-2:]
+        x = nn.functional.pad(x, (0, -width % 4, 0, -height % 4))
         embedding = self._embedding(label, class_label)
         fine = self._first_features(x, label)
         for block in self.encoder:
@@ -227,7 +228,8 @@ class ResidualUNet(nn.Module):
         h = torch.cat([self._quarter_resolution(fine, embedding), fine], 1)
         for block in self.decoder:
             h = block(h, embedding)
-        return nn.functional.pixel_shuffle(self.last(nn.functional.silu(self.norm(h))), 2)
+        output = nn.functional.pixel_shuffle(self.last(nn.functional.silu(self.norm(h))), 2)
+        return output[..., :height, :width]
 
     def _embedding(self, label: Tensor, class_label: Tensor | None) -> Tensor:
         """The embedding of noise level and class, (B, embed_dim)."""
@@ -266,14 +268,6 @@ class ResidualUNet(nn.Module):
             "classes": self.classes,
             **({"waves": list(self.waves), "sigma_data": self.sigma_data} if self.waves else {}),
         }
-
-
-def _check_size(x: Tensor) -> None:
-    if x.shape[-2] % 4 or x.shape[-1] % 4:
-        raise InputError(
-            f"images of {x.shape[-2]}×{x.shape[-1]} pixels: ResidualUNet expects height and "
-            "width to be multiples of 4; resize them (--size 28 or 32)"
-        )
 
 
 def _folded(x: Tensor) -> Tensor:

@@ -98,7 +98,7 @@ class ScoreUNet(nn.Module):
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         """The score ∇ log p_t(x), of x's shape (B, C, H, W), for t of shape (B,)."""
-        self._check_size(x)
+        self.arguments(tuple(x.shape[1:]))
         e = self.embed(t)
         h1 = self.down1(x, e)
         h2 = self.down2(h1, e)
@@ -111,12 +111,20 @@ class ScoreUNet(nn.Module):
         score: Tensor = h.to(x.dtype) / expand(self.sde.marginal_std(t), x)
         return score
 
-    def _check_size(self, x: Tensor) -> None:
-        if min(x.shape[-2:]) < self.min_size:
+    @classmethod
+    def arguments(cls, shape: tuple[int, ...]) -> dict[str, Any]:
+        """The arguments that images of this shape (C, H, W) need.
+
+        Raises:
+            InputError: they are too small.
+        """
+        if min(shape[-2:]) < cls.min_size:
             raise InputError(
-                f"images of {x.shape[-2]}×{x.shape[-1]} are too small for ScoreUNet: "
-                f"expected at least {self.min_size}×{self.min_size} pixels"
+                f"images of {shape[-2]}×{shape[-1]} are too small for ScoreUNet: "
+                f"expected at least {cls.min_size}×{cls.min_size} pixels; resize them (--size "
+                f"{cls.min_size}), or choose network = 'ResidualUNet'"
             )
+        return {"in_channels": shape[0]}
 
     def config(self) -> dict[str, Any]:
         """The arguments, apart from the SDE, from which this network can be rebuilt."""

@@ -5,6 +5,7 @@ This folder may import `analysis`, `views`, `scores` and what lies below them.
     loop            `train`
     run             a training run, and one update of it
     recipes         how to train, as data
+    settled         what a recipe leaves to the data
     objectives      how noise levels are drawn and weighted
     coupling        which noise goes with which image
     losses          a recipe's loss on images of a data set

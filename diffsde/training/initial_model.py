@@ -9,53 +9,70 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from diffsde.data.images import ImageData
+from diffsde.data.samples import Samples
 from diffsde.equations.forward import SDE
 from diffsde.errors import InputError
 from diffsde.scores.checkpoint import describe_model
 from diffsde.scores.model import ScoreModel
-from diffsde.scores.networks import NETWORKS, make_network
+from diffsde.scores.networks import NETWORKS, make_network, shape_arguments
 from diffsde.scores.preconditioning import PRECONDITIONINGS, Preconditioning, make_preconditioning
 from diffsde.scores.wrapped import plain_model
+from diffsde.system.one_line import one_line
 from diffsde.training.recipes import Recipe
 
 __all__ = ["initial_model"]
 
+_DROWNED = 5  # how many times larger than the data the last noise has to be
+
 
 def initial_model(
-    data: ImageData, recipe: Recipe, sde: SDE, start_from: ScoreModel | None = None
+    data: Samples, recipe: Recipe, sde: SDE, start_from: ScoreModel | None = None
 ) -> ScoreModel:
-    """The recipe's model for these images, with the data's mean in its prior.
+    """The recipe's model for these samples, with the data's mean in its prior.
 
     Args:
-        data: the training images.
+        data: the training samples.
         recipe: names the network and the preconditioning.
         sde: the forward process, of which the model gets a copy.
         start_from: a trained model to copy instead, of the kind that the recipe names.
 
     Raises:
-        InputError: `start_from` is of another kind.
+        InputError: `start_from` is of another kind, the network does not take such samples, or
+            the process has too little noise for them.
     """
+    start_from = None if start_from is None else plain_model(start_from)
+    _check_noise(data, sde if start_from is None else start_from.sde)
     if start_from is None:
         model = _fresh_model(data, recipe, sde)
     else:
-        model = _copied_model(plain_model(start_from), data, recipe)
+        model = _copied_model(start_from, data, recipe)
     model.data = data.name
     if model.sde.data_mean is None:
         model.sde.centre(data.mean())
     return model
 
 
-def _fresh_model(data: ImageData, recipe: Recipe, sde: SDE) -> ScoreModel:
+def _fresh_model(data: Samples, recipe: Recipe, sde: SDE) -> ScoreModel:
     preconditioning = make_preconditioning(recipe.preconditioning, recipe.sigma_data)
     with torch.random.fork_rng():
         torch.manual_seed(recipe.seed)
-        args = _network_args(recipe, preconditioning)
-        network = make_network(recipe.network, sde, in_channels=data.shape[0], **args)
-    return ScoreModel(network, copy.deepcopy(sde), data.shape, preconditioning)
+        args = shape_arguments(recipe.network, data.shape) | _network_args(recipe, preconditioning)
+        network = make_network(recipe.network, sde, **args)
+    return ScoreModel(network, copy.deepcopy(sde), data.shape, preconditioning, data.data_range)
 
 
-def _copied_model(start_from: ScoreModel, data: ImageData, recipe: Recipe) -> ScoreModel:
+def _check_noise(data: Samples, sde: SDE) -> None:
+    """Check that the last noise level drowns the data, as the prior takes for granted."""
+    most = float(sde.noise_level(torch.tensor(sde.T, dtype=torch.float64)))
+    if data.spread() * _DROWNED > most:
+        raise InputError(
+            f"{data.name} has a standard deviation of {data.spread():.3g}, and the noise of "
+            f"{one_line(sde)} ends at {most:.3g}, which does not hide it: learn the data divided "
+            f"by {data.spread():.3g}, or give sde= a process with more noise"
+        )
+
+
+def _copied_model(start_from: ScoreModel, data: Samples, recipe: Recipe) -> ScoreModel:
     _check_start(start_from, data, recipe)
     model = copy.deepcopy(start_from).train().requires_grad_(True)
     part = describe_model(model)["network"]
@@ -97,12 +114,16 @@ def _network_args(recipe: Recipe, preconditioning: Preconditioning) -> dict[str,
         args["classes"] = recipe.classes
     if recipe.blocks:
         args["blocks"] = list(recipe.blocks)
+    if recipe.width:
+        args["width"] = recipe.width
+    if recipe.depth:
+        args["depth"] = recipe.depth
     if recipe.waves:
         args |= {"waves": list(recipe.waves), "sigma_data": preconditioning.sigma_data}
     return args
 
 
-def _check_start(model: ScoreModel, data: ImageData, recipe: Recipe) -> None:
+def _check_start(model: ScoreModel, data: Samples, recipe: Recipe) -> None:
     """Check that a run of this recipe can start from this model."""
     _check_kind(model, data, recipe)
     for name in ("classes", "waves"):
@@ -112,11 +133,15 @@ def _check_start(model: ScoreModel, data: ImageData, recipe: Recipe) -> None:
                 f"start_from has {name} = {given}, but the recipe has {wanted}: "
                 "give the recipe the same"
             )
+    for name in ("width", "depth"):
+        given, wanted = getattr(model.network, name, 0), getattr(recipe, name)
+        if wanted and given != wanted:
+            raise InputError(f"start_from has {name} = {given}, not {wanted}: leave {name} out")
     if recipe.blocks:
         _check_blocks(model.network, recipe.blocks)
 
 
-def _check_kind(model: ScoreModel, data: ImageData, recipe: Recipe) -> None:
+def _check_kind(model: ScoreModel, data: Samples, recipe: Recipe) -> None:
     pairs = {
         "shape": (model.shape, data.shape),
         "network": (type(model.network), NETWORKS[recipe.network]),

@@ -24,30 +24,35 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from diffsde.data.images import ImageData
+from diffsde.data.images import as_data
+from diffsde.data.samples import Samples
 from diffsde.equations.forward import SDE
 from diffsde.equations.named import SDES
 from diffsde.errors import TrainingError
 from diffsde.scores.model import ScoreModel
+from diffsde.scores.wrapped import plain_model
 from diffsde.system.bars import load_tqdm
 from diffsde.system.interrupts import set_by_interrupt
 from diffsde.training.accelerators import make_accelerator, tracked
 from diffsde.training.initial_model import initial_model
-from diffsde.training.recipes import WARM_UP, Recipe
+from diffsde.training.recipes import WARM_UP, Recipe, usual_recipe
 from diffsde.training.run import Run
 from diffsde.training.run_folder import Results, RunFolder
+from diffsde.training.settled import settled, tell
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from tqdm.auto import tqdm
 
 __all__ = ["train"]
 
 _LOG_EVERY = 50  # updates averaged into one line of loss.csv
+_SAVE_EVERY = 250  # updates at least between two states: saving takes as long as some of them
 
 
 def train(
     out: str | os.PathLike[str],
-    data: ImageData,
+    data: Samples | Tensor,
     recipe: Recipe | None = None,
     *,
     sde: SDE | None = None,
@@ -62,8 +67,10 @@ def train(
 
     Args:
         out: the run's folder, created if necessary; several processes share it.
-        data: the training images.
-        recipe: how to train; `Recipe()` by default, or the run's own when resuming.
+        data: what to learn: a data set, such as `load_images("mnist")`; or a tensor of images,
+            uint8 (N, C, H, W), of points, floats (N, D), or of signals, floats (N, C, L).
+        recipe: how to train. By default the run's own when resuming; else `Recipe()` for images,
+            and `RECIPES["points"]` for all other data.
         sde: the forward process, by default that which the recipe names.
         start_from: a trained model to start from, instead of fresh weights. The run uses its
             network, SDE and preconditioning, which must be of the kinds that the recipe names.
@@ -71,7 +78,8 @@ def train(
             (`diffsde.training.teacher`). It is saved with the run, so it is not needed when
             resuming.
         resume: continue the run in `out`.
-        keep: how many states to keep in `out`; one is written after every epoch.
+        keep: how many states to keep in `out`; one is written after every epoch, or after
+            several whose updates together are fewer than 250.
         log_with: accelerate's trackers to log the loss with, such as "tensorboard" (which
             writes to the folder `tensorboard` in `out`; needs the extra of that name) or "wandb".
         progress: show a progress bar.
@@ -81,7 +89,10 @@ def train(
         TrainingError: the loss is no longer finite, `out` holds another run, or it cannot be
             written to.
         CheckpointError: there is nothing to resume from, or it is damaged.
+        InputError: data, recipe and models do not fit together.
     """
+    data = as_data(data)
+    start_from = None if start_from is None else plain_model(start_from)
     folder = RunFolder(Path(out), keep)
     accelerator = make_accelerator(folder.path, log_with)
     if resume:
@@ -91,9 +102,13 @@ def train(
             f"{folder.path} already holds a run: resume it (--resume), or choose another folder"
         )
     else:
-        recipe = recipe or Recipe()
-        model = initial_model(data, recipe, sde or SDES[recipe.sde](), start_from)
-        run = Run.start(data, recipe, model, accelerator, teacher)
+        asked = recipe or usual_recipe(data)
+        parts = accelerator.num_processes * asked.accumulate
+        found = settled(asked, data, parts, start_from)
+        model = initial_model(data, found, sde or SDES[found.sde](), start_from)
+        run = Run.start(data, found, model, accelerator, teacher)
+        if accelerator.is_main_process:
+            tell(asked, found, len(data))
     accelerator.wait_for_everyone()  # no process writes before all have read the folder
     with tracked(accelerator, run.recipe):
         _go_on(run, folder, progress)
@@ -101,18 +116,21 @@ def train(
 
 
 def _go_on(run: Run, folder: RunFolder, progress: bool) -> None:
-    """Train to the last update, saving the run after every epoch and on Ctrl-C."""
+    """Train to the last update, saving the run between epochs and on Ctrl-C."""
     at, main = run.progress, run.accelerator.is_main_process
     started = time.perf_counter() - at.seconds
     if main:
         folder.clean()
         if at.step == 0:
             folder.save(0, run.state())  # fails now if the folder cannot be written to
+    saved = at.step
     with _progress_bar(run, progress and main) as bar, set_by_interrupt(run.stop):
         while at.step < run.steps:
             stopped = _finish_epoch(run, bar)
             at.seconds = time.perf_counter() - started
-            _save(run, folder)
+            if stopped or at.step == run.steps or at.step >= saved + _SAVE_EVERY:
+                _save(run, folder)
+                saved = at.step
             if stopped:
                 raise KeyboardInterrupt
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from diffsde.data.images import ImageData
+from diffsde.data.samples import Samples
 from diffsde.scores.model import ScoreModel
 from diffsde.training.noise import TrainingNoise
 from diffsde.training.objectives import numbers_per_image, training_loss
@@ -20,7 +20,7 @@ __all__ = ["fastest_precision", "loss_of_images"]
 
 def loss_of_images(
     model: ScoreModel,
-    data: ImageData,
+    data: Samples,
     index: Tensor,
     recipe: Recipe,
     numbers: Tensor,
@@ -44,7 +44,7 @@ def loss_of_images(
         return training_loss(model, x, recipe, numbers.to(device), labels, target)
 
 
-def fastest_precision(model: ScoreModel, data: ImageData, recipe: Recipe, positions: range) -> str:
+def fastest_precision(model: ScoreModel, data: Samples, recipe: Recipe, positions: range) -> str:
     """Time these positions' part of an update in both precisions, and return the faster one."""
     index = torch.arange(len(positions))
     numbers = TrainingNoise(0, "training", numbers_per_image(data.shape, recipe)).draw(0, positions)

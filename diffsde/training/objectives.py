@@ -75,6 +75,8 @@ def _noise_weight(_recipe: Recipe, sigma: Tensor) -> Tensor:
 
 
 def _edm_weight(recipe: Recipe, sigma: Tensor) -> Tensor:
+    if not recipe.sigma_data:
+        raise InputError("sigma_data = 0: a loss needs the data's scale; `train` measures it")
     return 1 / sigma**2 + 1 / recipe.sigma_data**2
 
 

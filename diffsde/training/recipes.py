@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from diffsde.data.samples import Samples
 from diffsde.equations.named import SDES
 from diffsde.errors import InputError, name_list
 from diffsde.scores.networks import NETWORKS
@@ -16,9 +17,18 @@ from diffsde.scores.score_matching import SMALLEST_TIME
 from diffsde.training.coupling import COUPLINGS
 from diffsde.training.objectives import OBJECTIVES
 
-__all__ = ["RECIPES", "SCHEDULES", "WARM_UP", "Recipe", "extended", "learning_rate"]
+__all__ = [
+    "OPTIMIZERS",
+    "RECIPES",
+    "SCHEDULES",
+    "WARM_UP",
+    "Recipe",
+    "extended",
+    "learning_rate",
+    "usual_recipe",
+]
 
-_OPTIMIZERS = ("adam", "muon")
+OPTIMIZERS = ("adam", "muon")
 _PRECISIONS = ("auto", "float32", "bfloat16")
 
 WARM_UP = 200  # updates over which the learning rate rises from zero
@@ -32,7 +42,6 @@ _POSITIVE = (
     "accumulate",
     "learning_rate",
     "level_std",
-    "sigma_data",
 )
 
 
@@ -62,10 +71,11 @@ class Recipe:
     """How to train. The defaults are the tutorial's network and loss.
 
     Attributes:
-        network: a name from `NETWORKS`.
+        network: a name from `NETWORKS`: "MLP" for points and signals.
         sde: a name from `SDES`, the forward process if `train` is given none.
         preconditioning: a name from `PRECONDITIONINGS`: what the network's output means.
-        sigma_data: root mean square of the data, for preconditioning and loss (MNIST: 0.33).
+        sigma_data: root mean square of the data, for preconditioning and loss; 0: measured, or
+            that of the model that a run starts from.
         objective: a name from `OBJECTIVES`: how noise levels are drawn and weighted.
         smallest_time: lower bound of t; for likelihoods, the ε at which they are wanted.
         level_mean, level_std: mean and std of ln σ, for the objectives "lognormal" and
@@ -79,8 +89,9 @@ class Recipe:
         mirror: mirror half of the images, left to right: for photographs, not for digits.
         optimizer: "adam", or "muon": Muon for the hidden weight matrices and Adam for the
             rest (needs torch ≥ 2.9).
-        epochs: passes through the training images; may be changed when a run is resumed.
-        batch_size: images in one update, over all processes.
+        epochs: passes through the training samples; may be changed when a run is resumed.
+        batch_size: samples in one update, over all processes. For a set of fewer than 1,000
+            samples it is cut to what there is, with a warning.
         accumulate: parts into which each process splits its share of a batch, to save memory;
             may be changed when a run is resumed.
         learning_rate: its maximum.
@@ -88,7 +99,8 @@ class Recipe:
         averages: decays of exponential moving averages of the weights; the one with the
             lowest held-out loss is kept. Empty for none.
         clip: a gradient longer than this many times its running mean is shortened; 0: never.
-        held_out: training images set aside to choose among the averages.
+        held_out: share of the training samples set aside to choose among the averages, below
+            1; or their number, from 1.
         seed: seed of initial weights, order of images, times and noise; 0 to 2³² − 1.
         precision: "float32", "bfloat16" (autocast), or "auto": whichever is faster here.
         classes: how many classes the network knows; 0: it takes no class labels.
@@ -97,6 +109,8 @@ class Recipe:
         blocks: numbers of blocks of "ResidualUNet" before, in and after its inner part. Empty
             for the defaults, or those of the model that a run starts from, which may have
             fewer inner blocks.
+        width, depth: of "MLP": width of its layers and number of its blocks. 0 for the defaults,
+            or those of the model that a run starts from.
         waves: frequencies of `PixelWaves`, which the network is given beside the image, for
             likelihoods; only for "ResidualUNet".
         compile: compile the network: faster updates, after a minute at the start. Without a
@@ -109,7 +123,7 @@ class Recipe:
     network: str = "ScoreUNet"
     sde: str = "VESDE"
     preconditioning: str = "score"
-    sigma_data: float = 0.33
+    sigma_data: float = 0.0
     objective: str = "uniform"
     smallest_time: float = SMALLEST_TIME
     level_mean: float = -1.0
@@ -125,12 +139,14 @@ class Recipe:
     schedule: str = "cosine"
     averages: tuple[float, ...] = (0.999,)
     clip: float = 10.0
-    held_out: int = 1000
+    held_out: float = 0.02
     seed: int = 0
     precision: str = "auto"
     classes: int = 0
     class_dropout: float = 0.2
     blocks: tuple[int, ...] = ()
+    width: int = 0
+    depth: int = 0
     waves: tuple[int, ...] = ()
     compile: bool = False
 
@@ -151,8 +167,10 @@ class Recipe:
     def _check_numbers(self) -> None:
         for name in _POSITIVE:
             self._check(name, getattr(self, name) > 0, "a positive number")
-        for name in ("clip", "held_out", "classes"):
+        for name in ("clip", "held_out", "classes", "sigma_data"):
             self._check(name, getattr(self, name) >= 0, "zero or more")
+        whole = self.held_out < 1 or self.held_out == int(self.held_out)
+        self._check("held_out", whole, "a share below 1, or a whole number")
         self._check("seed", 0 <= self.seed < _SEEDS, f"0 to {_SEEDS - 1}")
         self._check("class_dropout", 0 <= self.class_dropout <= 1, "a share, 0 to 1")
         good = all(type(a) in (int, float) and 0 <= a < 1 for a in self.averages)
@@ -169,6 +187,11 @@ class Recipe:
             if values and self.network != "ResidualUNet":
                 raise InputError(f"{name} = {values} with {self.network}: expected ResidualUNet")
         self._check("blocks", len(self.blocks) in (0, 3), "three numbers, or none")
+        for name, most in (("width", 8192), ("depth", 64)):
+            value = getattr(self, name)
+            self._check(name, 0 <= value <= most, f"0 to {most}")
+            if value and self.network != "MLP":
+                raise InputError(f"{name} = {value} with {self.network}: expected MLP")
         if self.waves and self.preconditioning in ("score", "flow", "coupled-flow"):
             raise InputError(
                 f"waves = {self.waves} with preconditioning {self.preconditioning!r}: expected "
@@ -221,7 +244,7 @@ _CHOICES: dict[str, Any] = {
     "objective": OBJECTIVES,
     "sde": SDES,
     "coupling": COUPLINGS,
-    "optimizer": _OPTIMIZERS,
+    "optimizer": OPTIMIZERS,
     "schedule": SCHEDULES,
     "precision": _PRECISIONS,
 }
@@ -239,6 +262,16 @@ RECIPES: dict[str, Recipe] = {
         compile=True,
     ),
 }
+RECIPES["points"] = Recipe(
+    network="MLP",
+    preconditioning="edm",
+    objective="lognormal",
+    batch_size=256,
+    epochs=100,
+    learning_rate=2e-3,
+    averages=(0.995,),
+    precision="float32",
+)
 RECIPES["mnist-likelihood"] = replace(
     RECIPES["mnist"],
     objective="likelihood",
@@ -256,6 +289,11 @@ RECIPES["mnist-flow"] = replace(
 )
 
 
+def usual_recipe(data: Samples) -> Recipe:
+    """The recipe for data of this kind: the tutorial's for images, "points" for all others."""
+    return Recipe() if len(data.shape) == 3 else RECIPES["points"]
+
+
 def learning_rate(recipe: Recipe, step: int, steps: int) -> float:
     """The learning rate at update `step` of `steps`."""
     warm = min(1.0, (step + 1) / WARM_UP)
@@ -270,8 +308,7 @@ def extended(saved: Recipe, given: Recipe, path: Path) -> Recipe:
     """
     for name in (entry.name for entry in fields(Recipe)):
         old, new = getattr(saved, name), getattr(given, name)
-        measured = name == "precision" and new == "auto"
-        if old != new and not measured and name not in _EXTENDABLE:
+        if old != new and name not in _EXTENDABLE:
             raise InputError(
                 f"{path} was trained with {name} = {old!r}, not {new!r}: resume without "
                 f"that option (only {', '.join(_EXTENDABLE)} may change), or start a new run"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from diffsde.data.images import ImageData
+from diffsde.data.samples import Samples
 from diffsde.errors import InputError, TrainingError
 from diffsde.scores.checkpoint import describe_model
 from diffsde.scores.model import ScoreModel
@@ -26,6 +26,7 @@ from diffsde.training.optimizers import AveragedNetwork, load_moments, make_opti
 from diffsde.training.recipes import Recipe, extended, learning_rate
 from diffsde.training.run_folder import State
 from diffsde.training.run_state import Progress, RunState, not_a_run, pop_prefixed
+from diffsde.training.settled import as_before, settled
 from diffsde.training.teacher import Teacher
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Run"]
 
-_CHUNK = 250  # held-out images in one pass
+_CHUNK = 250  # held-out samples in one pass
 
 
 class Run:
@@ -41,7 +42,7 @@ class Run:
 
     Attributes:
         model: the model in training.
-        digest: of the training images and labels.
+        digest: of the training samples and labels.
         divided: the same model, its network wrapped by accelerate to share gradients among
             processes; `steppers` are the wrapped `optimizers`.
         parts: the positions of a batch that this process works on, in turn.
@@ -51,7 +52,7 @@ class Run:
 
     def __init__(
         self,
-        data: ImageData,
+        data: Samples,
         recipe: Recipe,
         model: ScoreModel,
         accelerator: Accelerator,
@@ -60,6 +61,7 @@ class Run:
         self.data, self.recipe, self.accelerator = data, recipe, accelerator
         self.digest = _digest_of_data(data)
         self.model = model.to(accelerator.device)
+        self.model.data = data.name
         self.teacher = None if teacher is None else Teacher(teacher, model, data)
         self.averages = [AveragedNetwork(model.network, decay) for decay in recipe.averages]
         self.optimizers = make_optimizers(model.network, recipe)
@@ -92,14 +94,13 @@ class Run:
     @classmethod
     def start(
         cls,
-        data: ImageData,
+        data: Samples,
         recipe: Recipe,
         model: ScoreModel,
         accelerator: Accelerator,
         teacher: ScoreModel | None = None,
     ) -> Run:
         """A new run, before its first update."""
-        _check_data(data, recipe)
         if teacher is not None and recipe.coupling != "independent":
             raise InputError(
                 f"coupling = {recipe.coupling!r} with a teacher: expected one of them, because a "
@@ -114,7 +115,7 @@ class Run:
 
     @classmethod
     def load(
-        cls, path: Path, data: ImageData, recipe: Recipe | None, accelerator: Accelerator
+        cls, path: Path, data: Samples, recipe: Recipe | None, accelerator: Accelerator
     ) -> Run:
         """The run whose state is in that file.
 
@@ -123,23 +124,24 @@ class Run:
             InputError: the data or the recipe are not the run's.
         """
         state = RunState.read(path)
-        if state.images != tuple(data.images.shape):
+        if state.images != tuple(data.samples.shape):
             raise InputError(
-                f"{path} was trained on images of shape {state.images}, not "
-                f"{tuple(data.images.shape)}: resume with the data set that it began with"
+                f"{path} was trained on samples of shape {state.images}, not "
+                f"{tuple(data.samples.shape)}: resume with the data set that it began with"
             )
-        recipe = extended(state.recipe, recipe or state.recipe, path)
-        _check_data(data, recipe)
+        given = as_before(recipe or state.recipe, state.recipe)
+        parts = accelerator.num_processes * given.accumulate
+        recipe = extended(state.recipe, settled(given, data, parts), path)
         run = cls(data, recipe, state.model, accelerator, state.teacher)
         if state.data is None:
             warnings.warn(
                 f"{path} is of an older version, which did not write down on what it was trained: "
-                "whether these are the same images is not checked",
+                "whether these are the same samples is not checked",
                 stacklevel=2,
             )
-        elif state.data != run.digest:
+        elif state.data not in _digests(data, recipe):
             raise InputError(
-                f"{path} was trained on other images or labels of the same shape: resume with the "
+                f"{path} was trained on other samples or labels of the same shape: resume with the "
                 "data set that it began with"
             )
         try:
@@ -160,26 +162,31 @@ class Run:
     # -- one update --------------------------------------------------------------
 
     @property
-    def train_images(self) -> int:
-        return len(self.data.images) - self.recipe.held_out
+    def held_out(self) -> int:
+        """How many samples, the last ones, are set aside."""
+        return int(self.recipe.held_out)
+
+    @property
+    def train_samples(self) -> int:
+        return len(self.data) - self.held_out
 
     @property
     def steps_per_epoch(self) -> int:
-        return self.train_images // self.recipe.batch_size
+        return self.train_samples // self.recipe.batch_size
 
     @property
     def steps(self) -> int:
         return self.recipe.epochs * self.steps_per_epoch
 
     def batches(self, epoch: int) -> list[Tensor]:
-        """The image indices of the epoch's batches, a function of (seed, epoch)."""
+        """The indices of the epoch's batches, a function of (seed, epoch)."""
         order = torch.Generator().manual_seed((self.recipe.seed << 20) + epoch)
-        shuffled = torch.randperm(self.train_images, generator=order)
+        shuffled = torch.randperm(self.train_samples, generator=order)
         size = self.recipe.batch_size
         return list(shuffled[: self.steps_per_epoch * size].split(size))
 
     def update(self, index: Tensor) -> bool:
-        """Make one update on the images with these indices.
+        """Make one update on the samples with these indices.
 
         Returns:
             Whether any process was asked to stop.
@@ -234,7 +241,7 @@ class Run:
         if not (math.isfinite(loss) and math.isfinite(norm)):
             raise TrainingError(
                 f"at update {at.step} the loss is {loss} and its gradient's norm {norm}, on the "
-                f"batch that begins with images {index[:4].tolist()}: lower the learning rate "
+                f"batch that begins with samples {index[:4].tolist()}: lower the learning rate "
                 f"({self.recipe.learning_rate:g}). The last saved state is from before this"
             )
         longest = self.recipe.clip * at.norm
@@ -259,11 +266,13 @@ class Run:
 
     def _model_of(self, network: nn.Module) -> ScoreModel:
         model = self.model
-        return ScoreModel(network, model.sde, model.shape, model.preconditioning)
+        found = ScoreModel(network, model.sde, model.shape, model.preconditioning, model.data_range)
+        found.data = model.data
+        return found
 
     def measure_held_out(self) -> None:
-        """Record the loss of every average on the held-out images, always with the same noise."""
-        if not self.recipe.held_out:
+        """Record the loss of every average on the held-out samples, always with the same noise."""
+        if not self.held_out:
             return
         models = [self._model_of(network).eval() for network in self._candidates()]
         with torch.no_grad():
@@ -271,12 +280,12 @@ class Run:
         self.progress.held_out.append((self.progress.step, losses))
 
     def _held_out_loss(self, model: ScoreModel) -> float:
-        """The mean over all held-out images, which the processes divide among themselves."""
-        n, accelerator = self.recipe.held_out, self.accelerator
+        """The mean over all held-out samples, which the processes divide among themselves."""
+        n, accelerator = self.held_out, self.accelerator
         total = torch.zeros((), device=accelerator.device)
         for first in range(0, n, _CHUNK)[accelerator.process_index :: accelerator.num_processes]:
             positions = range(first, min(first + _CHUNK, n))
-            index = self.train_images + torch.arange(positions.start, positions.stop)
+            index = self.train_samples + torch.arange(positions.start, positions.stop)
             numbers = self.held_out_noise.draw(0, positions)
             loss = loss_of_images(model, self.data, index, self.recipe, numbers, self.teacher)
             total += loss * len(positions)
@@ -290,9 +299,9 @@ class Run:
             rest |= {f"average{i}.{k}": v for k, v in average.state_dict().items()}
         for i, optimizer in enumerate(self.optimizers):
             rest |= {f"optimizer{i}.{k}": v for k, v in moments(optimizer).items()}
-        images = tuple(self.data.images.shape)
+        shape = tuple(self.data.samples.shape)
         teacher = self._taught_by()
-        run = RunState(self.recipe, self.model, teacher, images, self.digest, self.progress, rest)
+        run = RunState(self.recipe, self.model, teacher, shape, self.digest, self.progress, rest)
         return run.contents()
 
     def _taught_by(self) -> ScoreModel | None:
@@ -314,18 +323,14 @@ class Run:
         }
 
 
-def _digest_of_data(data: ImageData) -> str:
-    return digest([data.images] if data.labels is None else [data.images, data.labels])
+def _digest_of_data(data: Samples) -> str:
+    return digest([data.samples] if data.labels is None else [data.samples, data.labels])
 
 
-def _check_data(data: ImageData, recipe: Recipe) -> None:
-    if len(data.images) - recipe.held_out < recipe.batch_size:
-        raise InputError(
-            f"{len(data.images)} images, {recipe.held_out} of them held out, are fewer than "
-            f"one batch of {recipe.batch_size}: choose a smaller batch_size or held_out"
-        )
-    if recipe.classes:
-        data.check_classes(recipe.classes)
+def _digests(data: Samples, recipe: Recipe) -> list[str]:
+    """The digests of runs on these data: labels that are not used need not be the same."""
+    unused = [] if recipe.classes else [digest([data.samples])]
+    return [_digest_of_data(data), *unused]
 
 
 def _can_compile() -> bool:

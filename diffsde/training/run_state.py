@@ -16,7 +16,7 @@ from diffsde.system.tensorfile import read_tensors
 from diffsde.training.recipes import Recipe
 from diffsde.training.run_folder import State
 
-__all__ = ["Progress", "RunState", "not_a_run", "pop_prefixed"]
+__all__ = ["Progress", "RunState", "not_a_run", "pop_prefixed", "saved_recipe"]
 
 
 @dataclass
@@ -67,8 +67,8 @@ class RunState:
         recipe: how it trains.
         model: what it trains.
         teacher: the model it learns from, if not from the images.
-        images: the shape of its training images, (N, C, H, W).
-        data: digest of the images and labels; None in files of older versions.
+        images: the shape of its training samples, (N, …).
+        data: digest of the samples and labels; None in files of older versions.
         progress: how far it has come.
         rest: the tensors of averages and optimisers, by names that only the run knows.
     """
@@ -122,6 +122,19 @@ class RunState:
             **asdict(self.progress),
         }
         return tensors | self.rest, notes
+
+
+def saved_recipe(path: Path) -> Recipe:
+    """The recipe of the run whose state is in that file.
+
+    Raises:
+        CheckpointError: the file cannot be read, or is not a run's state.
+    """
+    notes = read_tensors(path)[1]
+    try:
+        return Recipe(**notes["recipe"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise not_a_run(path, error) from error
 
 
 def pop_prefixed(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -18,7 +18,7 @@ import copy
 import torch
 from torch import Tensor
 
-from diffsde.data.images import ImageData
+from diffsde.data.samples import Samples
 from diffsde.errors import InputError
 from diffsde.scores.checkpoint import describe_model
 from diffsde.scores.model import ScoreModel
@@ -45,7 +45,7 @@ class Teacher:
         InputError: these do not fit together.
     """
 
-    def __init__(self, model: ScoreModel, pupil: ScoreModel, data: ImageData) -> None:
+    def __init__(self, model: ScoreModel, pupil: ScoreModel, data: Samples) -> None:
         model = plain_model(model)
         for name in ("shape", "sde"):
             given, wanted = (describe_model(m)[name] for m in (model, pupil))

@@ -31,6 +31,7 @@ from diffsde.training.noise import TrainingNoise
 from diffsde.training.objectives import numbers_per_image, training_loss
 from diffsde.training.recipes import RECIPES, Recipe
 from diffsde.training.run import Run
+from diffsde.training.settled import settled
 
 START = replace(RECIPES["mnist-tutorial"], averages=(), precision="float32", schedule="constant")
 # What each step changes, in the order of the rows.
@@ -46,7 +47,8 @@ STEPS = {
 }
 PROBE = 6  # updates that tell how many fit into the seconds
 # The loss that all rows are compared by.
-JUDGE = replace(RECIPES["mnist"], level_mean=-0.3, level_std=1.1)
+JUDGE = replace(RECIPES["mnist"], level_mean=-0.3, level_std=1.1, sigma_data=0.33)
+HELD_OUT = 1000  # images that judge
 
 
 class _TimedRun(Run):
@@ -87,6 +89,7 @@ class Row:
 
 
 def trained(data: ImageData, recipe: Recipe, seconds: float) -> Row:
+    recipe = settled(replace(recipe, held_out=HELD_OUT), data)
     run = _TimedRun.start(data, recipe, initial_model(data, recipe, VESDE()), Accelerator())
     assert isinstance(run, _TimedRun)
     drawn = batches(run)
@@ -98,13 +101,12 @@ def trained(data: ImageData, recipe: Recipe, seconds: float) -> Row:
 
 
 def held_out_loss(model: ScoreModel, data: ImageData) -> float:
-    count = JUDGE.held_out
     noise = TrainingNoise(0, "held-out", numbers_per_image(data.shape, JUDGE))
     losses = []
     with torch.no_grad():
-        for part in torch.arange(count).split(250):
+        for part in torch.arange(HELD_OUT).split(250):
             numbers = noise.draw(0, range(int(part[0]), int(part[-1]) + 1))
-            x = data.batch(len(data.images) - count + part)
+            x = data.batch(len(data.images) - HELD_OUT + part)
             losses.append(training_loss(model, x, JUDGE, numbers))
     return float(torch.stack(losses).mean())
 

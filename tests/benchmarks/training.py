@@ -33,6 +33,7 @@ from diffsde.training.noise import TrainingNoise
 from diffsde.training.objectives import numbers_per_image
 from diffsde.training.recipes import RECIPES, Recipe
 from diffsde.training.run import Run
+from diffsde.training.settled import settled
 
 BATCH = 128
 
@@ -63,7 +64,8 @@ def _for_ever(loader: DataLoader[tuple[Tensor, Tensor]]) -> Iterator[Tensor]:
 
 def ours(recipe: Recipe, memory_format: torch.memory_format | None = None) -> Callable[[], None]:
     """One update of this package's loop, with weights in a memory format if one is given."""
-    data, recipe = load_images("mnist"), replace(recipe, batch_size=BATCH)
+    data = load_images("mnist")
+    recipe = settled(replace(recipe, batch_size=BATCH), data)
     run = Run.start(data, recipe, initial_model(data, recipe, VESDE()), Accelerator())
     if memory_format is not None:
         run.model.network.to(memory_format=memory_format)

@@ -99,7 +99,7 @@ BAD = [
     ("work-precision --budget 0", 2, ("--budget", "greater than or equal to 1")),
     ("work-precision --method em --method dopri5", 2, ("--method", "one kind")),
     ("train --out new --class-dropout 2", 2, ("--class-dropout 2", "expected")),
-    ("train --out new --batch-size 70000", 2, ("--batch-size", "images")),
+    ("train --out new --batch-size 70000", 2, ("--batch-size 70000", "samples")),
 ]  # fmt: skip
 
 

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torchvision import datasets
 
-from diffsde.data import image_folder, named_sets
+from diffsde.data import image_files, named_sets
 from diffsde.data.images import load_images
 from diffsde.data.named_sets import DATASETS
 from diffsde.errors import DataError, InputError
@@ -54,6 +54,36 @@ def test_shipped_mnist_fills_an_empty_cache(cache: Path) -> None:
     assert batch.dtype == torch.float32
     assert batch.min() >= 0
     assert batch.max() == 1
+
+
+def flip(path: Path, place: int) -> None:
+    """Change one byte of a file, and not its length."""
+    with path.open("r+b") as file:
+        file.seek(place)
+        byte = file.read(1)
+        file.seek(place)
+        file.write(bytes([byte[0] ^ 1]))
+
+
+def test_damage_that_keeps_the_size_is_found_and_mended(cache: Path) -> None:
+    whole = load_images("mnist", train=False).images
+    for stem in ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"):
+        path = cache / "MNIST" / "raw" / stem
+        flip(path, 9_000)
+        with pytest.raises(DataError, match=rf"{stem}: damaged.*remove it"):
+            load_images("mnist", train=False)
+        path.unlink()  # as the error says
+        assert torch.equal(load_images("mnist", train=False).images, whole)
+
+
+def test_unpacked_files_are_compared_with_the_packed_ones_beside_them(tmp_path: Path) -> None:
+    raw = small_set(tmp_path)
+    path = raw / "train-images-idx3-ubyte"
+    (raw / f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes()))
+    load_images("fashion-mnist", tmp_path)
+    flip(path, 1000)
+    with pytest.raises(DataError, match=r"train-images.*: damaged.*check sum"):
+        load_images("fashion-mnist", tmp_path)
 
 
 def test_damaged_package_is_named(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,7 +169,8 @@ def test_folder_of_colour(tmp_path: Path) -> None:
     picture(tmp_path / "b" / "two.jpg")
     picture(tmp_path / "grey.png", mode="L")
     (tmp_path / "notes.txt").write_text("not an image")
-    data = load_images("folder", tmp_path)
+    with pytest.warns(UserWarning, match=r"skipped files, 1 of other kinds \(.txt\)"):
+        data = load_images("folder", tmp_path)
     assert data.images.shape == (3, 3, 32, 32)
     assert data.labels is None
     assert data.images[0, :, 0, 0].tolist() == [255, 0, 0]
@@ -213,7 +244,7 @@ def test_a_long_strip_does_not_grow(tmp_path: Path) -> None:
 
 def test_enormous_image_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     picture(tmp_path / "huge.png", (300, 300))
-    monkeypatch.setattr(image_folder, "_MOST_PIXELS", 10_000)
+    monkeypatch.setattr(image_files, "_MOST_PIXELS", 10_000)
     with pytest.raises(DataError, match=r"huge.png: 300×300 pixels"):
         load_images("folder", tmp_path, size=32)
 

@@ -10,7 +10,7 @@ import torch
 from diffsde.equations.variance_exploding import VESDE
 from diffsde.errors import InputError
 from diffsde.scores.model import ScoreModel
-from diffsde.scores.networks import NETWORKS, make_network
+from diffsde.scores.networks import NETWORKS, make_network, shape_arguments
 from diffsde.scores.preconditioning import EDM
 from diffsde.scores.residual_unet import PixelWaves, ResidualUNet
 from diffsde.scores.score_unet import ScoreUNet
@@ -39,22 +39,74 @@ def test_tutorial_network_is_divided_by_the_std() -> None:
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("size", [28, 32])
 def test_any_channels_and_both_sizes(name: str, channels: int, size: int) -> None:
-    network = make_network(name, VESDE(), in_channels=channels)
-    x = torch.randn(2, channels, size, size)
+    shape = (channels, size, size)
+    network = make_network(name, VESDE(), **shape_arguments(name, shape))
+    x = torch.randn(2, *shape)
     assert network(x, torch.tensor([0.1, 0.7])).shape == x.shape
 
 
 def test_sizes_that_do_not_fit_are_refused() -> None:
     with pytest.raises(InputError, match="at least 18×18"):
         ScoreUNet()(torch.randn(1, 1, 17, 28), torch.ones(1))
-    with pytest.raises(InputError, match=r"30×28.*multiples of 4"):
-        ResidualUNet(**SMALL)(torch.randn(1, 1, 30, 28), torch.ones(1))
+    with pytest.raises(InputError, match=r"samples of shape \(2,\).*'MLP'"):
+        shape_arguments("ResidualUNet", (2,))
+    with pytest.raises(InputError, match=r"17×40 are too small.*--size 18.*ResidualUNet"):
+        shape_arguments("ScoreUNet", (1, 17, 40))
     with pytest.raises(InputError, match="multiple of 32"):
         ResidualUNet(channels=(16, 40))
     with pytest.raises(InputError, match=r"blocks = \(1, 0, 1\)"):
         ResidualUNet(blocks=(1, 0, 1))
     with pytest.raises(InputError, match="did you mean 'ScoreUNet'"):
         make_network("ScoreUnet", VESDE())
+
+
+@pytest.mark.parametrize("height", [1, 3, 5, 28, 31])
+@pytest.mark.parametrize("width", [2, 7, 36])
+def test_the_residual_network_takes_every_size(height: int, width: int) -> None:
+    torch.manual_seed(0)
+    network = ResidualUNet(**SMALL)
+    torch.nn.init.normal_(network.last.weight)
+    x = torch.randn(2, 1, height, width)
+    out = network(x, torch.tensor([0.1, 0.7]))
+    assert out.shape == x.shape
+    # Padded outside by hand, it is the same.
+    padded = torch.nn.functional.pad(x, (0, -width % 4, 0, -height % 4))
+    same = network(padded, torch.tensor([0.1, 0.7]))[..., :height, :width]
+    assert torch.equal(out, same)
+
+
+@pytest.mark.parametrize("height", [18, 19, 23, 28])
+@pytest.mark.parametrize("width", [18, 21, 36])
+def test_the_tutorials_network_takes_sizes_from_18(height: int, width: int) -> None:
+    x = torch.randn(1, 3, height, width)
+    assert ScoreUNet(in_channels=3)(x, torch.ones(1)).shape == x.shape
+
+
+@pytest.mark.parametrize("shape", [(2,), (1,), (3, 10), (1, 4, 5)])
+def test_the_mlp_takes_samples_of_every_shape(shape: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    network = make_network("MLP", VESDE(), classes=3, width=16, **shape_arguments("MLP", shape))
+    x, label = torch.randn(4, *shape), torch.tensor([-1.0, -0.5, 0.0, 0.5])
+    assert not network(x, label).any()
+    assert torch.equal(network(x, label, torch.tensor([0, 1, 2, -1])), network(x, label))
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    out = network(x, label)
+    assert out.shape == x.shape
+    flat = make_network("MLP", VESDE(), **network.config())
+    flat.load_state_dict(network.state_dict())
+    assert torch.equal(flat(x.flatten(1), label), out.flatten(1))
+    told = network(x, label, torch.tensor([0, 1, 2, -1]))
+    assert (told != out).flatten(1).any(1).tolist() == [True, True, True, False]
+    assert (network(x, label + 0.3) != out).flatten(1).any(1).all()
+    with pytest.raises(InputError, match="features: expected as many"):
+        network(torch.randn(2, 99), label[:2])
+
+
+@pytest.mark.parametrize("change", [{"width": 0}, {"width": 3}, {"depth": 0}, {"classes": -1}])
+def test_an_mlp_that_is_none(change: dict[str, int]) -> None:
+    with pytest.raises(InputError, match="expected positive numbers, width even"):
+        make_network("MLP", VESDE(), **change)
 
 
 def test_untrained_residual_network_returns_zero() -> None:
@@ -93,7 +145,7 @@ def test_residual_network_hears_the_noise_level_and_every_pixel() -> None:
 def test_samples_of_a_batch_do_not_mix() -> None:
     torch.manual_seed(0)
     for name in NETWORKS:
-        network = make_network(name, VESDE()).eval()
+        network = make_network(name, VESDE(), **shape_arguments(name, (1, 28, 28))).eval()
         with torch.no_grad():
             for p in network.parameters():
                 p.add_(0.05 * torch.randn_like(p))

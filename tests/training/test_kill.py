@@ -22,6 +22,7 @@ from safetensors.torch import load_file
 from diffsde.errors import CheckpointError, InputError, TrainingError
 from diffsde.system.files import remove_leftovers, written_whole
 from diffsde.system.tensorfile import read_tensors
+from diffsde.training import loop
 from diffsde.training.loop import train
 from diffsde.training.run_folder import RunFolder
 from tests import launched
@@ -172,7 +173,10 @@ def test_removed_and_damaged_states(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("keep", [1, 3])
-def test_the_last_states_are_kept(keep: int, tmp_path: Path) -> None:
+def test_the_last_states_are_kept(
+    keep: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "_SAVE_EVERY", 1)
     train(
         tmp_path,
         launched.images(),

@@ -28,6 +28,7 @@ RECIPE = Recipe(
     network="ResidualUNet",
     preconditioning="edm",
     objective="lognormal",
+    sigma_data=0.33,
     level_mean=-1.0,
     level_std=0.5,
     held_out=0,
@@ -136,7 +137,7 @@ def test_a_run_goes_on_with_its_own_images_only(tmp_path: Path) -> None:
     relabelled = replace(grey(), labels=torch.zeros(12, dtype=torch.long))
     longer = replace(recipe, epochs=2)
     for data in (darker, relabelled, grey(labels=False)):
-        with pytest.raises(InputError, match="other images or labels of the same shape: resume"):
+        with pytest.raises(InputError, match="other samples or labels of the same shape: resume"):
             train(tmp_path, data, longer, resume=True, progress=False)
     state = RunFolder(tmp_path, 1).newest()
     tensors, notes = read_tensors(state)

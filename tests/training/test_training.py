@@ -39,6 +39,7 @@ from diffsde.training.objectives import OBJECTIVES, numbers_per_image, training_
 from diffsde.training.recipes import RECIPES, SCHEDULES, Recipe, learning_rate
 from diffsde.training.run import Run
 from diffsde.training.run_folder import RunFolder
+from diffsde.training.settled import settled
 
 TINY = Recipe(
     network="ResidualUNet",
@@ -46,6 +47,7 @@ TINY = Recipe(
     objective="lognormal",
     epochs=2,
     batch_size=8,
+    sigma_data=0.33,
     held_out=8,
     averages=(0.9, 0.99),
     precision="float32",
@@ -193,6 +195,7 @@ def test_training_learns(tmp_path: Path) -> None:
 def test_divergence_stops_and_leaves_the_run_from_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(loop_module, "_SAVE_EVERY", 1)
     loss_of = run_module.loss_of_images
     calls = []
 
@@ -203,7 +206,7 @@ def test_divergence_stops_and_leaves_the_run_from_before(
         return loss * float("nan") if len(calls) == 6 else loss
 
     monkeypatch.setattr(run_module, "loss_of_images", poisoned)
-    with pytest.raises(TrainingError, match=r"at update 5 the loss is nan.*images.*learning rate"):
+    with pytest.raises(TrainingError, match=r"at update 5 the loss is nan.*samples.*learning rate"):
         train(tmp_path, images(), TINY, progress=False)
     # The state after the first epoch, four updates, was saved; all of it is finite.
     assert read_tensors(newest(tmp_path))[1]["step"] == 4
@@ -312,8 +315,8 @@ def test_recipes_are_checked(change: dict[str, object], words: str) -> None:
 
 
 def test_too_few_images() -> None:
-    with pytest.raises(InputError, match="12 images, 8 of them held out"):
-        started(images(12), TINY)
+    with pytest.raises(InputError, match=r"8 samples, 8 of them held out.*held_out = 0\.02"):
+        settled(TINY, images(8))
 
 
 def test_muon_needs_matrices() -> None:
@@ -445,7 +448,7 @@ def test_a_run_can_begin_with_a_trained_model(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("recipe", "data", "match"),
     [
-        (Recipe(batch_size=8, held_out=8), images(), "network ResidualUNet"),
+        (Recipe(batch_size=8, held_out=8, sigma_data=0.33), images(), "network ResidualUNet"),
         (replace(TINY, preconditioning="noise"), images(), "preconditioning EDM"),
         (TINY, images(size=32), r"shape \(1, 28, 28\)"),
     ],
@@ -537,7 +540,7 @@ def test_what_no_network_takes(change: dict[str, object], match: str) -> None:
 def test_classes_need_labels_and_room() -> None:
     for data, match in ((images(), "no labels"), (labelled(classes=5), "has 5 classes")):
         with pytest.raises(InputError, match=match):
-            started(data, replace(TINY, classes=3))
+            settled(replace(TINY, classes=3), data)
 
 
 def test_a_taught_run_resumes_with_its_teacher_bit_for_bit(

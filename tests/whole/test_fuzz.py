@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
@@ -22,7 +23,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from diffsde.data.images import ImageData, load_images
+from diffsde.data.images import ImageData, load_data, load_images
 from diffsde.equations.variance_exploding import VESDE
 from diffsde.errors import CheckpointError, DiffSDEError
 from diffsde.scores.checkpoint import describe_model, load_model, save_model
@@ -268,6 +269,27 @@ def test_damaged_idx_files(tmp_path: Path, image_file: bytes, label_file: bytes)
         data = load_images("fashion-mnist", tmp_path)
         assert data.labels is not None
         assert len(data.images) == len(data.labels)
+
+
+@pytest.fixture(scope="module")
+def arrays(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
+    """Small arrays in NumPy's files: images, points and signals, packed and not."""
+    folder = tmp_path_factory.mktemp("arrays")
+    pixels, labels = np.arange(2 * 3 * 4, dtype=np.uint8).reshape(2, 3, 4), np.arange(2)
+    np.save(folder / "images.npy", pixels)
+    np.save(folder / "points.npy", np.ones((3, 2)))
+    np.savez(folder / "labelled.npz", images=pixels, labels=labels)
+    np.savez_compressed(folder / "packed.npz", signals=np.ones((3, 2, 50), "f4"), y=np.arange(3))
+    return [path.read_bytes() for path in sorted(folder.iterdir())]
+
+
+@given(data=st.data())
+@fuzzed
+def test_damaged_arrays(arrays: list[bytes], tmp_path: Path, data: st.DataObject) -> None:
+    path = tmp_path / f"array{data.draw(st.sampled_from(['.npy', '.npz']))}"
+    path.write_bytes(data.draw(damaged(arrays, 128)))
+    with only_our_errors():
+        assert len(load_data(path)) > 0
 
 
 SUFFIXES = ["png", "jpg", "gif", "bmp", "webp", "tif"]
