@@ -31,12 +31,12 @@ from diffsde.solvers.trajectory import Trajectory
 from diffsde.system.files import written_whole
 from diffsde.views.decoding import Decode, decoded_all
 from diffsde.views.display import (
-    as_images,
     base_of_diffusion,
     default_columns,
     shade_limits,
     title_of,
 )
+from diffsde.views.kinds import as_images
 from diffsde.views.pages import filled, page_part
 
 __all__ = ["explorer_page", "write_html"]

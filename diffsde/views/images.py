@@ -18,13 +18,13 @@ from diffsde.solvers.trajectory import Trajectory
 from diffsde.views.decoding import Decode, decoded
 from diffsde.views.display import (
     Shading,
-    as_images,
     default_columns,
     mosaic,
     reached,
     shade_limits,
 )
 from diffsde.views.figures import PathLike, figure_of, written
+from diffsde.views.kinds import as_images
 from diffsde.views.style import Theme, theme
 
 __all__ = ["film_strip", "pixels", "plot_images"]

@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 from diffsde.errors import InputError
 from diffsde.solvers.trajectory import Trajectory
 from diffsde.views.decoding import Decode
-from diffsde.views.display import as_images, mosaic, shade_limits
+from diffsde.views.display import mosaic, shade_limits
 from diffsde.views.explorer import explorer_page
 from diffsde.views.images import pixels
+from diffsde.views.kinds import as_images
 from diffsde.views.paths import plot_paths
 from diffsde.views.style import LIGHT
 
