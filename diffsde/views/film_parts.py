@@ -45,8 +45,8 @@ MARGIN = 8
 _INKS = 12  # levels between paper and ink, for smooth letters
 _FONT_SIZE = 13
 LINE_HEIGHT = _FONT_SIZE + 5
-_TINTS = 11  # between paper and the colour of a line, for smooth lines
-_FAINT = 4  # of these is faint
+_TINTS = 5  # between paper and the colour of a line, for smooth lines
+_FAINT = 2  # of these is faint
 _BARS = 32
 _STRIP = 6  # height of the strip of shades below a histogram
 

@@ -24,7 +24,8 @@ from diffsde.views.display import (
     shade_limits,
 )
 from diffsde.views.figures import PathLike, figure_of, written
-from diffsde.views.kinds import as_images
+from diffsde.views.kinds import SIGNALS, as_images, kind_of
+from diffsde.views.signals import strip_of_signals
 from diffsde.views.style import Theme, theme
 
 __all__ = ["film_strip", "pixels", "plot_images"]
@@ -95,21 +96,21 @@ def film_strip(
     ax: Axes | None = None,
     dark: bool = False,
 ) -> Figure:
-    """The first images of a batch, one per row, at a few times from left to right.
+    """The first samples of a batch, one per row, at a few times from left to right.
 
     Args:
-        sol: a trajectory of images.
+        sol: a trajectory of images; or of signals or points, which are drawn as lines.
         path: where to write the figure, if anywhere.
         frames: how many saved states to show, spread evenly from the first to the last.
         times: instead of those, show the states that the solve has reached by these times.
-        n: how many images to show.
+        n: how many samples to show.
         denoised: show a row of the estimates E[x(0) | x(t)], on the data's range, below each row.
         shading: the values that the shades span, as in `animate`.
         decode: for a trajectory of latents, as in `animate`; only what is shown is decoded.
 
     Raises:
-        InputError: the states are not images, or `denoised` is asked for and the trajectory
-            has no estimates.
+        InputError: the states are neither images nor signals, or `denoised` is asked for and
+            the trajectory has no estimates.
     """
     if denoised and sol.denoised is None:
         raise InputError(
@@ -123,6 +124,8 @@ def film_strip(
         wanted = sol if denoised else replace(sol, denoised=None)
         sol = decoded(wanted.sample(slice(n)), decode, frames=shown)
         shown = list(range(len(shown)))
+    if kind_of(sol) == SIGNALS:
+        return strip_of_signals(sol, path, shown, n, denoised, shading, ax, dark)
     estimates = sol.denoised if denoised else None
     limits = shade_limits(sol, shading)
     tiles = np.stack([_strip_column(sol, estimates, k, limits[k], n) for k in shown], 1)

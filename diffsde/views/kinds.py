@@ -108,7 +108,7 @@ def as_signals(states: Tensor, shape: tuple[int, ...]) -> NDArray[np.float32]:
     Raises:
         InputError: the states are neither signals nor points.
     """
-    if states.dim() == 2:
+    if states.dim() == 2 and len(shape) != 3:
         channels = shape[0] if len(shape) == 2 else 1
         states = states.reshape(len(states), channels, -1)
     if states.dim() != 3:
