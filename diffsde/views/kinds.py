@@ -27,6 +27,7 @@ __all__ = [
     "common_kind",
     "is_plane",
     "kind_of",
+    "kind_of_shape",
     "sample_shape",
 ]
 
@@ -48,14 +49,16 @@ def sample_shape(sol: Trajectory) -> tuple[int, ...]:
 
 def kind_of(sol: Trajectory) -> str | None:
     """What its states are; None if they are none of these or there are none at all."""
-    shape = sample_shape(sol)
-    if not sol.ys.numel():
-        return None
+    return kind_of_shape(sample_shape(sol)) if sol.ys.numel() else None
+
+
+def kind_of_shape(shape: Sequence[int]) -> str | None:
+    """What samples of this shape are; None if they are none of these."""
     if len(shape) == 3:
         return IMAGES if shape[0] in _CHANNELS else None
     if len(shape) not in (1, 2):
         return None
-    return PLANE if shape == (2,) else SIGNALS
+    return PLANE if tuple(shape) == (2,) else SIGNALS
 
 
 def is_plane(sol: Trajectory) -> bool:
