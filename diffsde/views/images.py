@@ -58,7 +58,8 @@ def plot_images(
         zoom: screen pixels per image pixel; by default the sheet is at most 900 pixels across.
 
     Raises:
-        InputError: x does not have such a shape, or data_range is no range.
+        InputError: x does not have such a shape, or data_range is no range. `plot_signals` shows
+            signals and points.
     """
     if decode is not None:
         x = _last_decoded(x, decode)
