@@ -37,6 +37,7 @@ from diffsde.views.display import (
     title_of,
 )
 from diffsde.views.film_fit import fit_signals
+from diffsde.views.film_view import calmest
 from diffsde.views.kinds import (
     IMAGES,
     PLANE,
@@ -155,7 +156,7 @@ def _extent(sols: list[Trajectory], coordinates: int) -> dict[str, Any]:
     The near square holds the points where there is least noise, and the far one all paths. The
     values of signals are points with one coordinate.
     """
-    calm = torch.cat([s.ys[_calmest(s)].reshape(-1, coordinates) for s in sols])
+    calm = torch.cat([s.ys[calmest(s)].reshape(-1, coordinates) for s in sols])
     calm = calm.detach().double().cpu()
     finite = calm[calm.isfinite().all(1)]
     calm = finite if len(finite) else torch.zeros_like(calm)
@@ -166,11 +167,6 @@ def _extent(sols: list[Trajectory], coordinates: int) -> dict[str, Any]:
         "near": max(float((calm - centre).abs().max()), 1e-3 * far, 1e-6),
         "far": max(far, 1e-6),
     }
-
-
-def _calmest(sol: Trajectory) -> int:
-    """The frame with the least noise: the last one, if that is not known."""
-    return len(sol) - 1 if sol.std is None else int(sol.std.argmin())
 
 
 def _furthest(ys: Tensor, centre: Tensor) -> float:
@@ -253,7 +249,7 @@ def _quantised(
     """Frames as whole numbers on their intervals, in base64."""
     levels = np.iinfo(stored).max
     units = (
-        np.clip((np.nan_to_num(frame) - low) / (high - low), 0, 1)
+        np.clip((np.nan_to_num(frame, posinf=high, neginf=low) - low) / (high - low), 0, 1)
         for frame, (low, high) in zip(frames, spans, strict=True)
     )
     # Browsers run on machines that store the lowest byte first.

@@ -21,7 +21,7 @@ from torch import Tensor
 from diffsde.solvers.trajectory import Trajectory
 from diffsde.views.display import Shading, checked_interval
 
-__all__ = ["Points", "View", "finite_or_nan", "round_number"]
+__all__ = ["Points", "View", "calmest", "finite_or_nan", "round_number"]
 
 _NOISE_STDS = 2.5  # standard deviations of the noise on either side of the data
 _ROOM = 1.15  # of the data's extent
@@ -43,8 +43,8 @@ class View:
 
     def __init__(self, sols: Sequence[Trajectory], shading: Shading, coordinates: int) -> None:
         interval = checked_interval(shading)
-        ends = [min((_points(s.ys[k], coordinates) for k in (0, -1)), key=_extent) for s in sols]
-        low, high = _corners(np.concatenate(ends))
+        calm = np.concatenate([_points(s.ys[calmest(s)], coordinates) for s in sols])
+        low, high = calm.min(0), calm.max(0)
         self.follows = interval is None and shading == "envelope"
         self.middle, self.half = (low + high) / 2, _ROOM * float((high - low).max()) / 2
         if interval is not None:
@@ -68,6 +68,11 @@ class View:
         return self.middle + gains * (finite_or_nan(sol.ys) - self.middle)
 
 
+def calmest(sol: Trajectory) -> int:
+    """The saved state with the least noise: the last one, if that is not known."""
+    return len(sol) - 1 if sol.std is None else int(sol.std.argmin())
+
+
 def finite_or_nan(states: Tensor) -> Points:
     """The states, with NaN for what is not finite."""
     points = states.detach().double().cpu().numpy()
@@ -85,11 +90,3 @@ def _points(states: Tensor, coordinates: int) -> Points:
     points = finite_or_nan(states).reshape(-1, coordinates)
     finite = points[~np.isnan(points).any(1)]
     return finite if len(finite) else np.zeros((1, coordinates))
-
-
-def _corners(points: Points) -> tuple[Points, Points]:
-    return points.min(0), points.max(0)
-
-
-def _extent(points: Points) -> float:
-    return float(np.subtract(*_corners(points)[::-1]).max())

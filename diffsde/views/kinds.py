@@ -78,7 +78,7 @@ def common_kind(sols: Sequence[Trajectory]) -> str:
         raise InputError(
             f"states of shape {shapes}: expected images (B, C, H, W) with C = 1 or 3, signals "
             "(B, C, L), points (B, D), or flat states of a problem that was given such a shape=. "
-            "plot_paths shows any states"
+            "For latents, give decode=; plot_paths shows any states"
         )
     if len(kinds) > 1:
         raise InputError(
