@@ -80,7 +80,7 @@ function drawLevels({context, half, wide, high, y}, labelled) {
     context.moveTo(0, y(v));
     context.lineTo(wide, y(v));
     context.stroke();
-    if (labelled && high > 60 && y(v) > 12) context.fillText(number(v), 2, y(v) - 1);
+    if (labelled && high > 70 && wide > 120 && y(v) > 12) context.fillText(number(v), 2, y(v) - 1);
   }
 }
 

@@ -13,7 +13,16 @@ from dataclasses import dataclass
 
 from diffsde.views.display import default_columns
 
-__all__ = ["CELL_GAP", "WIDEST", "Cells", "fit_images", "fit_plane", "fit_signals", "is_wide"]
+__all__ = [
+    "CELL_GAP",
+    "MOST_SIGNALS",
+    "WIDEST",
+    "Cells",
+    "fit_images",
+    "fit_plane",
+    "fit_signals",
+    "is_wide",
+]
 
 WIDEST = 1280  # pixels that parts side by side do not exceed, unless there is only one
 _GRID_SIDE, _FILM_WIDTH = 448, 960  # pixels that a default zoom does not exceed
@@ -21,15 +30,16 @@ _LARGEST_ZOOM = 8
 _PLANE_SIDE, _SMALLEST_PLANE = 420, 160  # pixels
 _SIGNALS_WIDTH, _SMALLEST_SIGNALS = 640, 240  # pixels of all columns of signals
 _CELL_SHAPE = 1.5  # width by height, or more
-_MOST_SIGNALS = 16  # of a trajectory
+_SMALLEST_CELL = 20  # pixels in either direction
+MOST_SIGNALS = 16  # of a trajectory
 CELL_GAP = 8  # pixels between signals
 
 
 @dataclass(frozen=True)
 class Cells:
-    """Signals in rows: how many at most, how many in a row, and their size in pixels."""
+    """Signals in rows: how many, how many in a row, and their size in pixels."""
 
-    most: int
+    count: int
     columns: int
     height: int
     width: int
@@ -71,15 +81,14 @@ def fit_images(
     return columns, zoom or merit(columns)[0]
 
 
-def fit_signals(batch: int, parts: int, columns: int | None) -> Cells:
+def fit_signals(count: int, parts: int, columns: int | None) -> Cells:
     """Cells for signals, as large as fit.
 
     Args:
-        batch: the signals of the trajectory that has most of them.
+        count: how many signals are shown.
         parts: how many grids of them are to stand side by side.
         columns: what was asked for.
     """
-    count = min(batch, _MOST_SIGNALS)
     whole = max(min(_SIGNALS_WIDTH, _FILM_WIDTH // parts), _SMALLEST_SIGNALS)
 
     def size(across: int) -> tuple[int, int]:
@@ -92,4 +101,5 @@ def fit_signals(batch: int, parts: int, columns: int | None) -> Cells:
         return size(across)[0] * filled**3
 
     columns = min(columns or max(range(1, count + 1), key=merit), count)
-    return Cells(count, columns, *size(columns))
+    height, width = (max(side, _SMALLEST_CELL) for side in size(columns))
+    return Cells(count, columns, height, width)

@@ -18,7 +18,7 @@ from torch import Tensor
 from diffsde.errors import InputError
 from diffsde.solvers.trajectory import Trajectory
 from diffsde.views.display import Shading, reached, shade_limits, title_of
-from diffsde.views.film_fit import WIDEST, fit_images, fit_plane, fit_signals, is_wide
+from diffsde.views.film_fit import MOST_SIGNALS, WIDEST, fit_images, fit_plane, fit_signals, is_wide
 from diffsde.views.film_parts import MARGIN, Grid, Histogram, Paint, Part, Stack, Text
 from diffsde.views.film_plane import Plane
 from diffsde.views.film_signals import Signals
@@ -108,8 +108,8 @@ class Film:
     def _plan_signals(self, kinds: int) -> _Make:
         self.look.refuse("zoom", "histogram", kind=SIGNALS)
         self.paint = Paint(theme(self.look.dark), self.look.cmap, indexed=True)
-        batch = max(s.ys.shape[1] for s in self.sols)
-        cells = fit_signals(batch, kinds * len(self.sols), self.look.columns)
+        count = min(max(s.ys.shape[1] for s in self.sols), MOST_SIGNALS)
+        cells = fit_signals(count, kinds * len(self.sols), self.look.columns)
 
         def part(
             sol: Trajectory, states: Tensor, number: int, shown: list[int], shading: Shading

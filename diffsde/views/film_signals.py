@@ -58,7 +58,7 @@ class Signals:
 
     def __post_init__(self) -> None:
         batch = self.states.shape[1]
-        self.count = min(batch, self.cells.most)
+        self.count = min(batch, self.cells.count)
         self.said = [f"the first {self.count} of {batch:,}"] if self.count < batch else []
         rows = -(-self.count // self.cells.columns)
         height = rows * (self.cells.height + CELL_GAP) - CELL_GAP

@@ -314,6 +314,9 @@ def test_a_plot_shows_the_last_values(shape: tuple[int, ...], flat: bool, dark: 
     signals = samples(4, shape).reshape(-1, shape[-1])
     found = values_in(figure, 4, len(signals) // 4)
     assert np.allclose(found, signals, atol=1e-5)
+    look, channels = DARK if dark else LIGHT, len(signals) // 4
+    colours = [line.get_color() for line in figure.axes[0].lines if len(line.get_xdata()) > 2]
+    assert colours == [look.line(c) for c in range(channels)] * 4
     assert np.array_equal(
         pixels(figure), pixels(plot_signals(samples(4, shape), dark=dark, columns=1))
     )
