@@ -23,6 +23,7 @@ draws into the caller's axes instead of a figure of its own. With `dark` it uses
     decoding      decoded: a path of latents as one of images
     arrays        to_numpy, to_xarray, from_xarray
     explorer      write_html: an interactive page for exploring paths
+    last_states   the plot that fits the last states of a path
     gallery       write_gallery: every picture of the tutorial in one folder
     gallery_page  the page that shows them
     pages         HTML put together from markup, style and script

@@ -10,12 +10,10 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from diffsde.equations.reverse import PROBLEMS, Score
@@ -32,11 +30,9 @@ from diffsde.views.animation import animate
 from diffsde.views.decoding import Decode, decoded_all
 from diffsde.views.explorer import write_html
 from diffsde.views.gallery_page import Files, Row, gallery_page
-from diffsde.views.images import plot_images
-from diffsde.views.kinds import IMAGES, PLANE, SIGNALS, kind_of_shape
+from diffsde.views.kinds import IMAGES, kind_of_shape
+from diffsde.views.last_states import plot_last_states
 from diffsde.views.paths import plot_paths
-from diffsde.views.plane import plot_plane
-from diffsde.views.signals import plot_signals
 from diffsde.views.style import theme
 
 __all__ = ["SHOWN", "write_gallery"]
@@ -80,11 +76,6 @@ SHOWN = (
         flow=True,
     ),
 )
-_PLOTS: dict[str, Callable[..., Figure]] = {  # of last states
-    IMAGES: plot_images,
-    PLANE: plot_plane,
-    SIGNALS: plot_signals,
-}
 _COMPARED = ("sde_euler", "flow_heun2")
 _EXPLORER_BYTES = 2e6
 _EXPLORED = 16  # images in an explorer, at most
@@ -201,15 +192,14 @@ class _Gallery:
 
     def start(self, x: Tensor) -> None:
         start = Trajectory(torch.zeros(1), x[None], "", shape=tuple(x.shape[1:]))
-        (shown,) = decoded_all(start, self.decode)
-        _PLOTS[self.kind](shown, self.noise, dark=self.dark is not False)
+        plot_last_states(start, self.noise, dark=self.dark is not False, decode=self.decode)
 
     def add(self, row: Row, sol: Trajectory) -> None:
         """Write the files of one sampler."""
         screen, name = self.dark is not False, row.name
         images, film = self.folder / f"{name}_images.png", self.folder / f"{name}.gif"
         (shown,) = decoded_all(sol, self.decode)
-        _PLOTS[self.kind](shown, images, dark=screen)
+        plot_last_states(shown, images, dark=screen)
         animate(shown, film, dark=screen)
         plots, explorer = self._paths([sol], name), self._explorer([shown], name, row.title)
         files = {"images": [images], "film": [film], "plot": plots, "explorer": [explorer]}

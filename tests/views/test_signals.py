@@ -15,17 +15,28 @@ import torch
 from matplotlib.colors import to_rgb
 from PIL import Image
 
+from diffsde.cli.pictures import Pictures
+from diffsde.cli.solving import Run, Solved
 from diffsde.equations.variance_exploding import VESDE
 from diffsde.errors import InputError
 from diffsde.scores.exact import MixtureScore
 from diffsde.scores.model import ScoreModel
 from diffsde.solvers.trajectory import Trajectory
-from diffsde.views import film_strip, gallery, plot_images, plot_signals, write_gallery, write_html
+from diffsde.views import (
+    film_strip,
+    gallery,
+    plot_images,
+    plot_plane,
+    plot_signals,
+    write_gallery,
+    write_html,
+)
 from diffsde.views.animation import animate
 from diffsde.views.film_fit import CELL_GAP, fit_signals
 from diffsde.views.film_parts import LINE_HEIGHT
 from diffsde.views.film_signals import thinned
 from diffsde.views.kinds import IMAGES, PLANE, SIGNALS, kind_of
+from diffsde.views.last_states import plot_last_states
 from diffsde.views.style import DARK, LIGHT, Theme
 from tests.paths import images, noisy
 from tests.views.figures import pixels
@@ -419,6 +430,30 @@ class Known(torch.nn.Module):
 
     def forward(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         return self.score(x, t)
+
+
+@pytest.mark.parametrize(
+    ("sol", "plot"),
+    [
+        (noisy(images(2), 2), plot_images),
+        (noisy(torch.eye(2), 2), plot_plane),
+        (path((3,)), plot_signals),
+        (path((2, 64), flat=True), plot_signals),
+    ],
+)
+def test_last_states_are_in_the_plot_that_fits(sol: Trajectory, plot: Any, tmp_path: Path) -> None:
+    assert np.array_equal(pixels(plot_last_states(sol, tmp_path / "a.png")), pixels(plot(sol)))
+
+
+def test_the_command_knows_that_signals_have_no_pixels(tmp_path: Path) -> None:
+    model = ScoreModel(Known((1, 16)), VESDE(), (1, 16))
+    look: dict[str, Any] = {"film": "gif", "fps": None, "paths": True, "dark": False}
+    with pytest.raises(InputError, match=r"--size 300: .* samples of shape \(1, 16\), not images"):
+        Pictures.checked(tmp_path, model, size=300, **look)
+    nobody: Any = None
+    solved, written = Solved([Run(nobody, path((1, 16)))], None), list[Path]()
+    Pictures.checked(tmp_path, model, size=None, **look).write(solved, written)
+    assert [file.suffix for file in written] == [".safetensors", ".png", ".png", ".gif"]
 
 
 @pytest.mark.parametrize(
