@@ -76,5 +76,6 @@ from .views.images import film_strip as film_strip, plot_images as plot_images
 from .views.laws import plot_bands as plot_bands, plot_marginals as plot_marginals
 from .views.paths import plot_paths as plot_paths
 from .views.plane import plot_plane as plot_plane
+from .views.signals import plot_signals as plot_signals
 
 __version__: str

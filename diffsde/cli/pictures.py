@@ -67,6 +67,8 @@ class Pictures:
 
     def write(self, solved: Solved, written: list[Path]) -> None:
         """Write the files, and add each to `written`: the trajectories first."""
+        from diffsde.views.last_states import plot_last_states
+
         if not solved.runs:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -77,7 +79,7 @@ class Pictures:
             written.append(sol.save(self.folder / f"{name}.safetensors"))
         for name, sol in names.items():
             path = self.folder / f"{name}.png"
-            diffsde.plot_images(sol, path, zoom=self.zoom, dark=self.dark, decode=self.decode)
+            plot_last_states(sol, path, zoom=self.zoom, dark=self.dark, decode=self.decode)
             written.append(path)
         self._write_views(solved.sols, written)
 
@@ -119,6 +121,8 @@ def _check_fps(fps: float, film: str | None) -> None:
 
 
 def _zoom(size: int, shape: Sequence[int]) -> int:
+    if len(shape) != 3:
+        raise InputError(f"--size {size}: the model draws samples of shape {shape}, not images")
     side = max(shape[-2:])
     if size < side:
         raise InputError(f"--size {size}: expected {side} or more, the side of the model's images")

@@ -20,8 +20,9 @@ from diffsde.errors import InputError
 from diffsde.evaluation.comparing import EvaluationRow, EvaluationTable
 from diffsde.evaluation.metrics import nearest_neighbours
 from diffsde.evaluation.scoring import Evaluation
-from diffsde.views.display import as_images, mosaic
+from diffsde.views.display import mosaic
 from diffsde.views.figures import PathLike, written
+from diffsde.views.kinds import as_images
 from diffsde.views.style import Theme, theme
 
 __all__ = ["plot_evaluation", "plot_neighbours"]

@@ -193,7 +193,8 @@ class Trajectory:
                 f"states of shape {tuple(state.shape)} are not images: expected (B, C, H, W). If "
                 "they are flattened images, give the problem their shape=(C, H, W) and solve "
                 "again; otherwise take `ys`, or look at them with plot_paths, which shows any "
-                "states, or with plot_plane, which shows points (B, 2)"
+                "states, plot_signals, which shows signals (B, C, L) and points (B, D), or "
+                "plot_plane, which shows points (B, 2)"
             )
         return to_unit(state.detach().float(), self.data_range).clamp(0, 1)
 

@@ -144,6 +144,7 @@ def _check_start(model: ScoreModel, data: Samples, recipe: Recipe) -> None:
 def _check_kind(model: ScoreModel, data: Samples, recipe: Recipe) -> None:
     pairs = {
         "shape": (model.shape, data.shape),
+        "data_range": (model.data_range, data.data_range),
         "network": (type(model.network), NETWORKS[recipe.network]),
         "preconditioning": (
             type(model.preconditioning),

@@ -15,4 +15,5 @@ from .notebook import Explorer as Explorer, explore as explore
 from .paths import plot_paths as plot_paths
 from .plane import plot_plane as plot_plane
 from .shown_film import ShownFilm as ShownFilm
+from .signals import plot_signals as plot_signals
 from .style import DARK as DARK, LIGHT as LIGHT, Theme as Theme

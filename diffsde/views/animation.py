@@ -1,4 +1,4 @@
-r"""Animations: the path of a batch of images, or of points in the plane, as a film.
+r"""Animations: the path of a batch of images, signals or points as a film.
 
 Every frame is assembled from arrays of palette indices and goes straight to the file; no
 figure is drawn, and memory does not grow with the film's length. `film_layout` decides what
@@ -63,8 +63,9 @@ def animate(
     the last state is exact. The other formats keep every change.
 
     Args:
-        sol: a trajectory of images with one or three channels or of points (B, 2), or a list of
-            trajectories of the one or the other.
+        sol: a trajectory of images with one or three channels, of points (B, 2), or of signals
+            (B, C, L), as which all other points (B, D) are shown; or a list of trajectories of
+            one of these. Of signals, the first 16 are shown.
         path: a file ending in .gif, .png (or .apng), .mp4 or .webm; the last two need the
             extra `video`. Without it, the film is a GIF that a notebook plays.
         fps: frames per second; GIF players show at most 50. Alone, it shows every saved state
@@ -73,8 +74,8 @@ def animate(
         duration: seconds from the first frame to the last, without the hold.
         hold: how many seconds the last frame stays; 2 by default.
         ping_pong: after the hold, play back to the start in the same time.
-        columns: images per row; by default up to six images form one row, more form a block,
-            and several trajectories form blocks that fit side by side.
+        columns: images or signals per row; by default up to six images form one row, more form a
+            block, and several trajectories form blocks that fit side by side.
         zoom: screen pixels per image pixel; by default the grid is about 450 pixels across.
         title: show t, the noise's standard deviation s(t), and for each trajectory "SDE" or
             "flow", the solver's name and the number of score evaluations so far (NFE).
@@ -83,8 +84,8 @@ def animate(
             span; the bars' heights are square roots of counts.
         shading: the values that the shades span: "envelope" for the data's range and 2 s(t)
             on either side, in which first the noise and finally the images fill the shades;
-            "data" for that range alone; or (low, high). For points, what the view spans: the
-            data and 2.5 s(t) on all sides, the data alone, or the interval in both directions.
+            "data" for that range alone; or (low, high). For points and signals, what the view
+            spans: the data and 2.5 s(t) on all sides, the data alone, or the interval.
         cmap: the colours of images with one channel: a matplotlib colour map or its name.
         dark: light letters on a dark background.
         decode: for a trajectory of latents: from a batch of them to images, such as a pipeline's
@@ -94,9 +95,10 @@ def animate(
         The path of the file; without one a `ShownFilm`, whose `save(path)` writes it.
 
     Raises:
-        InputError: the states are neither images nor points in the plane, the format or colour
+        InputError: the states are neither images nor signals nor points, the format or colour
             map is unknown, a number is out of range, `speed` and `duration` are both given,
-            `columns`, `zoom` or `histogram` are given for points, or PyAV is missing.
+            `zoom` or `histogram` are given for points or signals, `columns` for points, or PyAV
+            is missing.
     """
     target = Path(path)
     check_movie(target, fps)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["from_xarray", "to_numpy", "to_xarray"]
 
-_IMAGE_AXES = ("channel", "row", "column")
+_AXES = {2: ("channel", "position"), 3: ("channel", "row", "column")}  # of signals and images
 
 
 def to_numpy(sol: Trajectory) -> dict[str, NDArray[Any]]:
@@ -36,7 +36,8 @@ def to_numpy(sol: Trajectory) -> dict[str, NDArray[Any]]:
 def to_xarray(sol: Trajectory) -> xarray.Dataset:
     """A trajectory as a dataset: `states` with dimensions (t, sample, channel, row, column).
 
-    States that are not images have the dimensions axis_0, axis_1, … after t and sample.
+    Signals have the dimensions (t, sample, channel, position), and other states axis_0, axis_1, …
+    after t and sample.
     `diffusion`, `std` and `evaluations` have the dimension t; the method, the kind,
     the costs and the shape are attributes.
 
@@ -46,7 +47,7 @@ def to_xarray(sol: Trajectory) -> xarray.Dataset:
     xr = optional_package("xarray", "xarray")
     arrays = to_numpy(sol)
     rest = sol.ys.dim() - 2
-    axes = _IMAGE_AXES if rest == 3 else tuple(f"axis_{k}" for k in range(rest))
+    axes = _AXES.get(rest) or tuple(f"axis_{k}" for k in range(rest))
     over = {"ys": ("t", "sample", *axes), "denoised": ("t", "sample", *axes)}
     variables = {
         "states" if name == "ys" else name: (over.get(name, ("t",)), array)

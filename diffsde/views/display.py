@@ -29,7 +29,6 @@ from diffsde.solvers.trajectory import Trajectory
 
 __all__ = [
     "Shading",
-    "as_images",
     "base_of_diffusion",
     "checked_interval",
     "default_columns",
@@ -61,24 +60,6 @@ def trajectories(sol: Trajectory | Sequence[Trajectory]) -> list[Trajectory]:
             "solve, or a list of them"
         )
     return sols
-
-
-def as_images(states: Tensor, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """States (B, …) as images (B, C, H, W), not clamped; flat ones are given `shape`.
-
-    Raises:
-        InputError: the states are not images with one or three channels.
-    """
-    if states.dim() == 2 and len(shape) == 3:
-        states = states.reshape(-1, *shape)
-    if states.dim() != 4 or states.shape[1] not in (1, 3):
-        raise InputError(
-            f"states of shape {tuple(states.shape)} are not images: expected (B, C, H, W) "
-            "with C = 1 or 3, or flat states of a problem that was given shape=(C, H, W). "
-            "plot_paths shows any states; animate and plot_plane also show points (B, 2)"
-        )
-    array: NDArray[np.float32] = states.detach().float().cpu().numpy()
-    return array
 
 
 def shade_limits(sol: Trajectory, shading: Shading) -> NDArray[np.float64]:

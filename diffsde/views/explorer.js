@@ -1,7 +1,9 @@
 /* The state of the explorer, its chart, and what can be done. The pictures of states are drawn by
-   explorer_images.js or explorer_plane.js; both call a state's coordinates pixels, since points in
-   the plane are stored as images of one row and two columns. */
+   explorer_images.js, explorer_plane.js or explorer_signals.js. All call a state's coordinates pixels,
+   since points in the plane are stored as images of one row and two columns, and signals as images
+   of one row. */
 const page = JSON.parse(document.getElementById("data").textContent);
+const extent = page.plane || page.signals;  // of the space that points or signals move through
 const [count, channels, height, width] = page.shape;
 const $ = (id) => document.getElementById(id);
 
@@ -12,8 +14,8 @@ let pointed = null;  // the pixel under the mouse, shown instead of the kept one
 let settled = false;  // whether a pixel was chosen since the mouse came to the picture
 
 const bytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
-const values = (text) => (page.plane ? new Uint16Array(bytes(text).buffer) : bytes(text));
-const levels = page.plane ? 65535 : 255;
+const values = (text) => (extent ? new Uint16Array(bytes(text).buffer) : bytes(text));
+const levels = extent ? 65535 : 255;
 for (const run of page.runs) {
   run.states = values(run.states);
   run.denoised = run.denoised && values(run.denoised);
@@ -46,9 +48,10 @@ function number(x) {
 }
 const noise = (run, k) => (run.std ? `, s(t) = ${number(run.std[k])}` : "");
 const moment = () => `t = ${base.t[frame].toFixed(3)}${noise(base, frame)}`;
+const among = (p) => (channels > 1 ? `, channel ${p.channel + 1}` : "");
 const named = (p) => (page.plane ? `Point ${p.image + 1}`
-  : `Image ${p.image + 1}, row ${p.row + 1}, column ${p.column + 1}`
-    + (channels > 1 ? `, channel ${p.channel + 1}` : ""));
+  : page.signals ? `Signal ${p.image + 1}, position ${p.column + 1}${among(p)}`
+  : `Image ${p.image + 1}, row ${p.row + 1}, column ${p.column + 1}${among(p)}`);
 /* The charts: each shows one coordinate of what is chosen. */
 const charts = page.plane
   ? [{id: "chart", of: (p) => ({...p, column: 0}), name: "x₁(t)"}, {id: "chart-2", of: (p) => ({...p, column: 1}), name: "x₂(t)"}]
@@ -67,6 +70,13 @@ function say() {
 }
 
 // The pictures.
+
+/* Half of what points or signals span on the screen: the data with the noise of this moment, or all paths. */
+function reach(run, k, guess) {
+  const {near, far} = extent;
+  if ($("scale").value === "far" || !run.std) return far;
+  return Math.min(far, near + (guess ? 0 : 2.5 * run.std[k]));
+}
 
 /* Let the pointer and the keyboard choose a pixel. */
 function choosing(holder, canvas, pixelAt, steps) {
@@ -88,9 +98,9 @@ function choosing(holder, canvas, pixelAt, steps) {
 }
 
 const estimates = page.runs.some((run) => run.denoised);
-const view = page.plane ? plane : sheet;
+const view = page.plane ? plane : page.signals ? signals : sheet;
 document.body.classList.toggle("plane", Boolean(page.plane));
-document.body.classList.toggle("wide", !page.plane && wideSheet());
+document.body.classList.toggle("wide", !extent && wideSheet());
 document.body.classList.toggle("one", page.runs.length === 1);
 page.runs.forEach((run, index) => {
   const figure = document.createElement("figure");
@@ -216,7 +226,7 @@ function writeLegend() {
     $("legend").append(item);
   };
   page.runs.forEach((run, index) => entry(`var(--run-${index % 4})`, "", run.method));
-  if (estimates) entry("var(--muted)", "4 3", `denoised estimate of the ${page.plane ? "point" : "pixel"}`);
+  if (estimates) entry("var(--muted)", "4 3", `denoised estimate of the ${page.plane ? "point" : page.signals ? "value" : "pixel"}`);
   for (const {dash, name} of envelopes()) entry("var(--ink)", dash.join(" "), name);
 }
 
@@ -312,8 +322,13 @@ document.addEventListener("keydown", (event) => {
 });
 window.addEventListener("resize", () => { dirty = true; });
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { dirty = true; });
-for (const part of document.querySelectorAll(page.plane ? ".of-images" : ".of-points")) part.hidden = true;
-if (page.plane) $("which").firstChild.data = "Point ";
+const kind = page.plane ? "of-points" : page.signals ? "of-signals" : "of-images";
+for (const part of document.querySelectorAll(".of-images, .of-points, .of-signals"))
+  part.hidden = !part.classList.contains(kind);
+if (extent) $("which").firstChild.data = page.plane ? "Point " : "Signal ";
+if (page.signals) $("where").firstChild.data = "Position ";
+if (page.batch > count) $("some").textContent = `The first ${count} of ${page.batch} signals are here.`;
+$("some").hidden = page.batch <= count;
 $("guess").hidden = !estimates;
 if (!base.std) $("scaling").hidden = true;
 $("one-channel").hidden = channels === 1;

@@ -3,12 +3,12 @@ r"""The explorer: a trajectory as one HTML file to explore in any browser.
 The file needs no network and no server. It contains the states and a script that draws them.
 One can play the path or scrub over t, choose a pixel, and see its path against ±σᵗ and ±s(t),
 for several solvers side by side. States in the plane are shown as points that move, with the
-trail of a chosen one. A value takes one byte in an image, and two in a point, on the interval
-that its frame spans.
+trail of a chosen one, and signals as lines. A value takes one byte in an image, and two in a point
+or a signal, on the interval that its frame spans.
 
 The page is put together from `explorer.html`, `explorer.css` and the scripts `explorer.js`,
-`explorer_images.js` and `explorer_plane.js`, which take points in the plane for images of one
-row and two columns.
+`explorer_images.js`, `explorer_plane.js` and `explorer_signals.js`, which take points in the plane
+for images of one row and two columns, and signals for images of one row.
 """
 
 from __future__ import annotations
@@ -31,16 +31,28 @@ from diffsde.solvers.trajectory import Trajectory
 from diffsde.system.files import written_whole
 from diffsde.views.decoding import Decode, decoded_all
 from diffsde.views.display import (
-    as_images,
     base_of_diffusion,
     default_columns,
     shade_limits,
     title_of,
 )
+from diffsde.views.film_fit import fit_signals
+from diffsde.views.film_view import calmest
+from diffsde.views.kinds import (
+    IMAGES,
+    PLANE,
+    SIGNALS,
+    as_images,
+    as_signals,
+    common_kind,
+    kind_of,
+    sample_shape,
+)
 from diffsde.views.pages import filled, page_part
 
 __all__ = ["explorer_page", "write_html"]
 
+_MOST_SIGNALS = 64  # on a page
 _TEXT_BYTES = 150.0  # of a frame's numbers in the file: time, envelopes and intervals
 
 
@@ -55,10 +67,10 @@ def write_html(
     """Write an explorer of one trajectory or several as one self-contained HTML file.
 
     Args:
-        sol: a trajectory of images, (B, C, H, W) with C = 1 or 3, or of points in the plane,
-            (B, 2); or several of the same shape, preferably from the same noise. Denoised
-            estimates, if a trajectory has them (`solve` with estimates=True), are shown beside
-            the states.
+        sol: a trajectory of images, (B, C, H, W) with C = 1 or 3, of signals, (B, C, L), or of
+            points, (B, D); or several of the same shape, preferably from the same noise.
+            Denoised estimates, if a trajectory has them (`solve` with estimates=True), are
+            shown beside the states. Of signals, the first 64 are shown.
         path: the file to write.
         title: the page's heading; by default the solvers' names.
         megabytes: the largest size of the file. If a trajectory needs more, frames are left
@@ -70,8 +82,8 @@ def write_html(
         The path of the file.
 
     Raises:
-        InputError: the states are neither images nor points in the plane, their shapes
-            differ, or not even two frames fit.
+        InputError: the states are neither images nor signals nor points, their shapes differ,
+            or not even two frames fit.
     """
     page = explorer_page(sol, title=title, megabytes=megabytes, decode=decode)
     with written_whole(path) as temporary:
@@ -88,16 +100,18 @@ def explorer_page(
 ) -> str:
     """The page that `write_html` writes, as text; for the arguments and errors, see there."""
     sols = decoded_all(sol, decode)
+    kind, batch = common_kind(sols), sols[0].ys.shape[1]
     shape = _common_shape(sols)
-    plane = _extent(sols) if _in_plane(sols[0]) else None
+    if kind == SIGNALS and batch > _MOST_SIGNALS:
+        sols, shape = [s.sample(slice(_MOST_SIGNALS)) for s in sols], (_MOST_SIGNALS, *shape[1:])
     template = _template()
     frames = _frames_that_fit(sols, shape, 1e6 * megabytes - len(template.encode()))
     heading = title or " and ".join(map(title_of, sols))
     page = {
         "sigma": base_of_diffusion(sols[0]),
         "shape": list(shape),
-        "plane": plane,
-        "columns": default_columns(shape[0]),
+        "batch": batch,
+        **_placed(sols, kind),
         "runs": [_run(s, frames) for s in sols],
     }
     # A solver's name may contain "</script>", which would end the script if it had a "<".
@@ -116,42 +130,43 @@ def _common_shape(sols: list[Trajectory]) -> tuple[int, ...]:
     return shapes[0]
 
 
-def _in_plane(sol: Trajectory) -> bool:
-    """Whether the states are points in the plane, (B, 2), and no images."""
-    return sol.ys.dim() == 3 and sol.ys.shape[2] == 2 and len(sol.shape) != 3
-
-
 def _frame(sol: Trajectory, states: Tensor, k: int) -> NDArray[np.float32]:
-    """One frame as images (B, C, H, W); points in the plane have one row and two columns."""
-    if _in_plane(sol):
-        points: NDArray[np.float32] = states[k].detach().float().cpu().numpy()
-        return points[:, None, None, :]
-    try:
+    """One frame as images (B, C, H, W); points in the plane and signals have one row."""
+    if kind_of(sol) == IMAGES:
         return as_images(states[k], sol.shape)
-    except InputError as error:
-        raise InputError(f"{error}; or points in the plane, (B, 2)") from error
+    return as_signals(states[k], sol.shape)[:, :, None]
 
 
-def _extent(sols: list[Trajectory]) -> dict[str, Any]:
+def _placed(sols: list[Trajectory], kind: str) -> dict[str, Any]:
+    """How many samples form a row, and the space that points or signals move through."""
+    count = sols[0].ys.shape[1]
+    page: dict[str, Any] = {"columns": default_columns(count), "plane": None, "signals": None}
+    if kind == PLANE:
+        page["plane"] = _extent(sols, 2)
+    if kind == SIGNALS:
+        cells = fit_signals(count, 1, None)
+        aspect = {"aspect": round(cells.width / cells.height, 3)}
+        page |= {"columns": cells.columns, "signals": _extent(sols, 1) | aspect}
+    return page
+
+
+def _extent(sols: list[Trajectory], coordinates: int) -> dict[str, Any]:
     """The squares in which points are shown: their centre, and half the side.
 
-    The near square holds the points where there is least noise, and the far one all paths.
+    The near square holds the points where there is least noise, and the far one all paths. The
+    values of signals are points with one coordinate.
     """
-    calm = torch.cat([s.ys[_calmest(s)] for s in sols]).detach().double().cpu()
+    calm = torch.cat([s.ys[calmest(s)].reshape(-1, coordinates) for s in sols])
+    calm = calm.detach().double().cpu()
     finite = calm[calm.isfinite().all(1)]
     calm = finite if len(finite) else torch.zeros_like(calm)
     centre = (calm.amin(0) + calm.amax(0)) / 2
-    far = max(_furthest(s.ys, centre) for s in sols)
+    far = max(_furthest(s.ys.reshape(-1, coordinates), centre) for s in sols)
     return {
         "centre": _numbers(centre),
         "near": max(float((calm - centre).abs().max()), 1e-3 * far, 1e-6),
         "far": max(far, 1e-6),
     }
-
-
-def _calmest(sol: Trajectory) -> int:
-    """The frame with the least noise: the last one, if that is not known."""
-    return len(sol) - 1 if sol.std is None else int(sol.std.argmin())
 
 
 def _furthest(ys: Tensor, centre: Tensor) -> float:
@@ -162,7 +177,7 @@ def _furthest(ys: Tensor, centre: Tensor) -> float:
 
 def _template() -> str:
     """The page with its style and script, but without title and data."""
-    scripts = ("explorer_images.js", "explorer_plane.js", "explorer.js")
+    scripts = ("explorer_images.js", "explorer_plane.js", "explorer_signals.js", "explorer.js")
     style, script = page_part("explorer.css"), "".join(map(page_part, scripts))
     return filled(page_part("explorer.html"), style=style, script=script)
 
@@ -204,18 +219,19 @@ def _run(sol: Trajectory, frames: int) -> dict[str, Any]:
     }
     if sol.denoised is not None:
         guesses = [_frame(sol, sol.denoised, k) for k in kept.tolist()]
-        spans = [_span(guess) if _in_plane(sol) else sol.data_range for guess in guesses]
+        spans = [sol.data_range if kind_of(sol) == IMAGES else _span(guess) for guess in guesses]
         run |= {"guess_span": spans, "denoised": _quantised(guesses, spans, _stored(sol))}
     return run
 
 
 def _stored(sol: Trajectory) -> type[np.unsignedinteger[Any]]:
-    """The type of a stored value: a picture of points shows finer differences than a shade."""
-    return np.uint16 if _in_plane(sol) else np.uint8
+    """The type of a stored value: points and lines show finer differences than a shade."""
+    return np.uint8 if kind_of(sol) == IMAGES else np.uint16
 
 
 def _what(sol: Trajectory) -> str:
-    return "points" if _in_plane(sol) else f"images of shape {sol.shape}"
+    kind = kind_of(sol)
+    return PLANE if kind == PLANE else f"{kind} of shape {sample_shape(sol)}"
 
 
 def _span(state: NDArray[np.float32]) -> tuple[float, float]:
@@ -233,7 +249,7 @@ def _quantised(
     """Frames as whole numbers on their intervals, in base64."""
     levels = np.iinfo(stored).max
     units = (
-        np.clip((np.nan_to_num(frame) - low) / (high - low), 0, 1)
+        np.clip((np.nan_to_num(frame, posinf=high, neginf=low) - low) / (high - low), 0, 1)
         for frame, (low, high) in zip(frames, spans, strict=True)
     )
     # Browsers run on machines that store the lowest byte first.

@@ -5,20 +5,13 @@ const NEAR = 28;  // screen pixels within which the pointer finds a point
 const pointOf = (data, spans, k, image) =>
   [0, 1].map((column) => restored(data, spans[k], k, {image, row: 0, column, channel: 0}));
 
-/* Half the side of the square that is shown: the data with the noise of this moment, or all paths. */
-function reach(run, k, guess) {
-  const {near, far} = page.plane;
-  if ($("scale").value === "far" || !run.std) return far;
-  return Math.min(far, near + (guess ? 0 : 2.5 * run.std[k]));
-}
-
 /* From coordinates to screen pixels; the axes are equally long, so circles stay circles. */
 function planeFrame(canvas, half) {
   const ratio = window.devicePixelRatio || 1, side = canvas.getBoundingClientRect().width;
   canvas.width = canvas.height = Math.round(side * ratio);
   const context = canvas.getContext("2d");
   context.scale(ratio, ratio);
-  const [cx, cy] = page.plane.centre, scale = side / (2.1 * half);
+  const [cx, cy] = extent.centre, scale = side / (2.1 * half);
   return {context, side, half, at: ([x, y]) => [side / 2 + (x - cx) * scale, side / 2 - (y - cy) * scale]};
 }
 
@@ -78,7 +71,7 @@ function drawTrail({context}, places, k) {
 }
 
 function drawGrid({context, side, half, at}) {
-  const [cx, cy] = page.plane.centre, step = nice(half / 2);
+  const [cx, cy] = extent.centre, step = nice(half / 2);
   Object.assign(context, {font: "12px system-ui, sans-serif", fillStyle: colour("--muted"),
     strokeStyle: colour("--grid"), lineWidth: 1, textBaseline: "bottom"});
   const line = (x, y, right, down) => {

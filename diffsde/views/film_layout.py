@@ -1,7 +1,7 @@
 r"""The layout of a film: which parts it has, and where they stand.
 
 A film shows the time, and for each trajectory what was solved and how, the cost so far and the
-states x(t), as images or as points in the plane, with the estimates E[x(0) | x(t)] if the
+states x(t), as images, points in the plane or signals, with the estimates E[x(0) | x(t)] if the
 trajectory has them and a histogram of the pixels if one is asked for. Trajectories stand side by
 side as far as there is room.
 """
@@ -9,6 +9,7 @@ side as far as there is room.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from matplotlib.colors import Colormap
@@ -16,15 +17,21 @@ from torch import Tensor
 
 from diffsde.errors import InputError
 from diffsde.solvers.trajectory import Trajectory
-from diffsde.views.display import Shading, as_images, reached, shade_limits, title_of
-from diffsde.views.film_fit import WIDEST, fit_images, fit_plane, is_wide
+from diffsde.views.display import Shading, reached, shade_limits, title_of
+from diffsde.views.film_fit import MOST_SIGNALS, WIDEST, fit_images, fit_plane, fit_signals, is_wide
 from diffsde.views.film_parts import MARGIN, Grid, Histogram, Paint, Part, Stack, Text
-from diffsde.views.film_plane import Plane, View, is_plane
+from diffsde.views.film_plane import Plane
+from diffsde.views.film_signals import Signals
+from diffsde.views.film_view import View
+from diffsde.views.kinds import IMAGES, PLANE, SIGNALS, as_images, common_kind
 from diffsde.views.movies import Frame
 from diffsde.views.style import theme
 
 __all__ = ["Film", "Look"]
 
+_Make = Callable[[Trajectory, Tensor, int, list[int], Shading], Part]
+"""From a trajectory, its states or estimates, its number, the saved state of each frame and what
+is to be spanned, to a part of the film."""
 
 _APART = 3 * MARGIN  # between trajectories
 
@@ -48,13 +55,13 @@ class Look:
             if number is not None and not (isinstance(number, int) and number > 0):
                 raise InputError(f"{name} = {number}: expected a whole number, 1 or more")
 
-    def check_points(self) -> None:
-        """Check that nothing was asked for that only images have."""
-        for name in ("columns", "zoom", "histogram"):
+    def refuse(self, *names: str, kind: str) -> None:
+        """Refuse choices that states of this kind do not have."""
+        for name in names:
             if getattr(self, name):
                 raise InputError(
-                    f"{name} = {getattr(self, name)}: only films of images have this, and these "
-                    "states are points in the plane; leave it out"
+                    f"{name} = {getattr(self, name)}: films of {kind} do not have this; leave it "
+                    "out"
                 )
 
 
@@ -64,30 +71,53 @@ class Film:
     def __init__(self, sols: list[Trajectory], look: Look) -> None:
         self.sols, self.look = sols, look
         self.base = max(sols, key=len)
-        self.side: int | None = None  # of a plane, in pixels
         kinds = 2 if any(self._estimates(s) is not None for s in sols) else 1
-        if any(map(is_plane, sols)):
-            self._plan_planes(kinds)
-        else:
-            self._plan_images(kinds)
+        plans = {
+            IMAGES: self._plan_images, PLANE: self._plan_planes, SIGNALS: self._plan_signals
+        }  # fmt: skip
+        self._part = plans[common_kind(sols)](kinds)
         self.whole = Stack(self._parts(), self.paint, down=True, gap=2, margin=MARGIN)
 
-    def _plan_images(self, kinds: int) -> None:
+    def _plan_images(self, kinds: int) -> _Make:
         look = self.look
         shapes = [as_images(s.ys[0], s.shape).shape for s in self.sols]
         self.paint = Paint(theme(look.dark), look.cmap, all(shape[1] == 1 for shape in shapes))
-        self.columns, self.zoom = fit_images(shapes, kinds, look.columns, look.zoom)
+        columns, zoom = fit_images(shapes, kinds, look.columns, look.zoom)
 
-    def _plan_planes(self, kinds: int) -> None:
-        if not all(map(is_plane, self.sols)):
-            shapes = " and ".join(str(tuple(s.ys.shape[1:])) for s in self.sols)
-            raise InputError(
-                f"states of shapes {shapes}: expected either images or points in the plane "
-                "(B, 2); make two films"
-            )
-        self.look.check_points()
+        def part(
+            sol: Trajectory, states: Tensor, number: int, shown: list[int], shading: Shading
+        ) -> Part:
+            limits = shade_limits(sol, shading)
+            return Grid(sol.shape, states, shown, limits, self.paint, columns, zoom)
+
+        return part
+
+    def _plan_planes(self, kinds: int) -> _Make:
+        self.look.refuse("columns", "zoom", "histogram", kind=PLANE)
         self.paint = Paint(theme(self.look.dark), self.look.cmap, indexed=True)
-        self.side = fit_plane(kinds * len(self.sols))
+        side = fit_plane(kinds * len(self.sols))
+
+        def part(
+            sol: Trajectory, states: Tensor, number: int, shown: list[int], shading: Shading
+        ) -> Part:
+            view = View(self.sols, shading, 2)
+            return Plane(sol, states, shown, view, self.paint, side, number)
+
+        return part
+
+    def _plan_signals(self, kinds: int) -> _Make:
+        self.look.refuse("zoom", "histogram", kind=SIGNALS)
+        self.paint = Paint(theme(self.look.dark), self.look.cmap, indexed=True)
+        count = min(max(s.ys.shape[1] for s in self.sols), MOST_SIGNALS)
+        cells = fit_signals(count, kinds * len(self.sols), self.look.columns)
+
+        def part(
+            sol: Trajectory, states: Tensor, number: int, shown: list[int], shading: Shading
+        ) -> Part:
+            view = View(self.sols, shading, 1)
+            return Signals(sol, states, shown, view, self.paint, cells, number)
+
+        return part
 
     @property
     def length(self) -> int:
@@ -142,16 +172,6 @@ class Film:
 
     def _estimates(self, sol: Trajectory) -> Tensor | None:
         return sol.denoised if self.look.denoised else None
-
-    def _part(
-        self, sol: Trajectory, states: Tensor, number: int, shown: list[int], shading: Shading
-    ) -> Part:
-        """States or estimates: images, or points in the plane."""
-        if self.side is not None:
-            view = View(self.sols, shading)
-            return Plane(sol, states, shown, view, self.paint, self.side, number)
-        limits = shade_limits(sol, shading)
-        return Grid(sol.shape, states, shown, limits, self.paint, self.columns, self.zoom)
 
     def _titled(self, lines: list[str], part: Part) -> Part:
         return Stack([Text(lines, self.paint), part], self.paint, down=True, gap=2)

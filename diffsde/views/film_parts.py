@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from diffsde.solvers.trajectory import Trajectory
-from diffsde.views.display import as_images, mosaic
+from diffsde.views.display import mosaic
+from diffsde.views.kinds import as_images
 from diffsde.views.movies import Frame
 from diffsde.views.style import Theme
 
@@ -44,7 +45,8 @@ MARGIN = 8
 _INKS = 12  # levels between paper and ink, for smooth letters
 _FONT_SIZE = 13
 LINE_HEIGHT = _FONT_SIZE + 5
-_FAINT = 0.35  # of a line's colour in paper
+_TINTS = 5  # between paper and the colour of a line, for smooth lines
+_FAINT = 2  # of these is faint
 _BARS = 32
 _STRIP = 6  # height of the strip of shades below a histogram
 
@@ -53,8 +55,8 @@ _STRIP = 6  # height of the strip of shades below a histogram
 class Paint:
     """Colours as indices into one table or, if any of the images has colours, as colours.
 
-    The table holds the shades of the colour map, the inks from paper to letters, the colours of
-    lines, and the same colours, but faint.
+    The table holds the shades of the colour map, the inks from paper to letters, and the tints of
+    every colour of lines, from faint to full.
     """
 
     theme: Theme
@@ -66,8 +68,9 @@ class Paint:
         inks = np.linspace(to_rgb(self.theme.paper), to_rgb(self.theme.ink), _INKS)
         shades = self.cmap(np.linspace(0, 1, SHADES))[:, :3]
         lines = np.array([to_rgb(c) for c in self.theme.lines])
-        faint = inks[0] + _FAINT * (lines - inks[0])
-        self.table = np.round(255 * np.concatenate([shades, inks, lines, faint])).astype(np.uint8)
+        strengths = np.arange(1, _TINTS + 1)[:, None] / _TINTS
+        tints = [inks[0] + strengths * (line - inks[0]) for line in lines]
+        self.table = np.round(255 * np.concatenate([shades, inks, *tints])).astype(np.uint8)
 
     def of(self, indices: NDArray[np.uint8]) -> Frame:
         """The pixels for these entries of the table."""
@@ -85,13 +88,18 @@ class Paint:
         """The table's entry for an ink: 0 is the paper."""
         return SHADES + number
 
+    def tint(self, number: int, cover: NDArray[np.uint8]) -> Frame:
+        """The table's entries for the colour of a line where it covers pixels, 1 to 255 of 255."""
+        strength = np.ceil(cover * (_TINTS / 255)).astype(np.uint8)
+        return self.line(number) - _TINTS + strength
+
     def line(self, number: int) -> int:
         """The table's entry for the colour of a line."""
-        return SHADES + _INKS + number % len(self.theme.lines)
+        return SHADES + _INKS + (number % len(self.theme.lines) + 1) * _TINTS - 1
 
     def faint_line(self, number: int) -> int:
         """The table's entry for the faint colour of a line."""
-        return self.line(number) + len(self.theme.lines)
+        return self.line(number) - _TINTS + _FAINT
 
     def images(self, states: NDArray[np.float32], low: float, high: float) -> Frame:
         """States (B, C, H, W) as pixels (B, H, W) or (B, H, W, 3)."""

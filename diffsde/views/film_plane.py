@@ -1,17 +1,11 @@
 r"""Points in the plane as a part of a film: where they are, and the way that they came.
 
-The view follows the noise as the shades of images do. At time t it shows the square
-
-    c ± (r + 2.5 s(t)),
-
-where c is the middle of the data and r half their extent: first the noise fills it, finally the
-data. The grid's lines, whose distance is written below, show how the view grows or shrinks.
+The view follows the noise (see `film_view`) as the shades of images do.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,79 +13,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from diffsde.solvers.trajectory import Trajectory
-from diffsde.views.display import Shading, checked_interval
 from diffsde.views.film_parts import LINE_HEIGHT, Paint, letters
+from diffsde.views.film_view import Points, View, finite_or_nan, round_number
 from diffsde.views.movies import Frame
 
-__all__ = ["Plane", "View", "is_plane"]
+__all__ = ["Plane"]
 
-_NOISE_STDS = 2.5  # standard deviations of the noise on either side of the data
-_ROOM = 1.15  # of the data's extent
 _TRAIL = 0.05  # of the film: how long the way stays visible
 _TRAILS = 100  # points that have one
 _PLACES = 60_000  # drawn of all ways together, at most
 _DISC = [(y, x) for y in range(-3, 4) for x in range(-3, 4) if y * y + x * x <= 10]
-
-Points = NDArray[np.float64]
-
-
-def is_plane(sol: Trajectory) -> bool:
-    """Whether its states are points in the plane, (B, 2)."""
-    return sol.ys.dim() == 3 and sol.ys.shape[2] == 2
-
-
-class View:
-    """The square that a film shows: its middle and, as noise comes or goes, half its side.
-
-    Several trajectories have one view, so that they can be compared. Where s(t) is unknown, the
-    view stays and all states have room.
-    """
-
-    def __init__(self, sols: Sequence[Trajectory], shading: Shading) -> None:
-        interval = checked_interval(shading)
-        ends = [min((_points(s.ys[k]) for k in (0, -1)), key=_extent) for s in sols]
-        low, high = _corners(np.concatenate(ends))
-        self.follows = interval is None and shading == "envelope"
-        self.middle, self.half = (low + high) / 2, _ROOM * float((high - low).max()) / 2
-        if interval is not None:
-            self.middle, self.half = np.full(2, sum(interval) / 2), (interval[1] - interval[0]) / 2
-        self.half = self.half or 1.0
-        if self.follows and any(s.std is None for s in sols):
-            widest = max(float(np.abs(_points(s.ys) - self.middle).max()) for s in sols)
-            self.follows, self.half = False, max(self.half, widest)
-
-    def half_at(self, sol: Trajectory, index: int) -> float:
-        """Half the side at a saved time."""
-        if not self.follows or sol.std is None:
-            return self.half
-        return self.half + _NOISE_STDS * float(sol.std[index])
-
-    def followed(self, sol: Trajectory) -> Points:
-        """The states as they move through the view, in the coordinates of the data: (T, B, 2)."""
-        halves = np.array([self.half_at(sol, k) for k in range(len(sol))])
-        gains = (self.half / halves)[:, None, None]
-        return self.middle + gains * (_array(sol.ys) - self.middle)
-
-
-def _points(states: Tensor) -> Points:
-    """The finite ones, (N, 2)."""
-    points = _array(states).reshape(-1, 2)
-    finite = points[~np.isnan(points).any(1)]
-    return finite if len(finite) else np.zeros((1, 2))
-
-
-def _array(states: Tensor) -> Points:
-    """The states, with NaN for what is not finite."""
-    points = states.detach().double().cpu().numpy()
-    return np.where(np.isfinite(points), points, np.nan)
-
-
-def _corners(points: Points) -> tuple[Points, Points]:
-    return points.min(0), points.max(0)
-
-
-def _extent(points: Points) -> float:
-    return float(np.subtract(*_corners(points)[::-1]).max())
 
 
 @dataclass
@@ -128,14 +59,14 @@ class Plane:
         apart = self._draw_grid(square, half)
         picture[self.side :] = letters(f"lines are {apart:g} apart", LINE_HEIGHT, self.side)
         self._mark(square, self._way(index), half, self.paint.faint_line(self.number), [(0, 0)])
-        points = _array(self.states[index])
+        points = finite_or_nan(self.states[index])
         disc = _DISC[:: 1 if len(points) <= 500 else 3]
         self._mark(square, points, half, self.paint.line(self.number), disc)
         return self.paint.of(picture)
 
     def _draw_grid(self, square: Frame, half: float) -> float:
         """Lines at round numbers, and the distance between them."""
-        apart = _round_number(half / 2)
+        apart = round_number(half / 2)
         for axis, middle in enumerate(self.view.middle):
             first, last = (math.ceil((middle + s * half) / apart) for s in (-1, 1))
             for n in range(first, last):
@@ -148,7 +79,7 @@ class Plane:
         """Places along the last steps of some of the points: (N, 2)."""
         first = max(0, index - max(1, round(_TRAIL * len(self.states))))
         some = slice(0, _TRAILS)
-        states = _array(self.states[first : index + 1, some])
+        states = finite_or_nan(self.states[first : index + 1, some])
         if len(states) < 2:
             return np.zeros((0, 2))
         half = self.view.half_at(self.sol, index)
@@ -172,9 +103,3 @@ class Plane:
         """Columns and rows, (N, 2); the second coordinate rises upwards."""
         unit = np.clip((points - self.view.middle) / (2 * half), -2, 2)
         return np.floor((0.5 + unit * (1, -1)) * self.side).astype(np.int64)
-
-
-def _round_number(most: float) -> float:
-    """The largest of 1, 2 and 5 times a power of ten that is at most this."""
-    power = 10.0 ** math.floor(math.log10(most))
-    return next(m * power for m in (5, 2, 1) if m * power <= most * (1 + 1e-9))

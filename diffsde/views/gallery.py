@@ -1,7 +1,7 @@
 r"""The gallery: everything that the tutorial and the Julia model zoo show, in one folder.
 
-For each sampler, started from the same noise, it has the images, the film of the whole path,
-every pixel's path against ±σᵗ and ±s(t), and an explorer; then the paths of the reverse SDE and
+For each sampler, started from the same noise, it has the last states, the film of the whole path,
+every value's path against ±σᵗ and ±s(t), and an explorer; then the paths of the reverse SDE and
 of the flow on top of each other, which fill the same band at every t. `gallery_page` is the
 page that shows them.
 """
@@ -30,7 +30,8 @@ from diffsde.views.animation import animate
 from diffsde.views.decoding import Decode, decoded_all
 from diffsde.views.explorer import write_html
 from diffsde.views.gallery_page import Files, Row, gallery_page
-from diffsde.views.images import plot_images
+from diffsde.views.kinds import IMAGES, kind_of_shape
+from diffsde.views.last_states import plot_last_states
 from diffsde.views.paths import plot_paths
 from diffsde.views.style import theme
 
@@ -41,7 +42,7 @@ SHOWN = (
         "Euler–Maruyama",
         "em",
         "em",
-        "Each small step moves the picture along the score, towards an image, and adds a little "
+        "Each small step moves the sample along the score, towards the data, and adds a little "
         "fresh noise; this is the tutorial's first sampler.",
     ),
     Row(
@@ -56,14 +57,14 @@ SHOWN = (
         "sde_euler",
         "euler",
         "The library torchsde solves the same equation, and from the same random numbers it "
-        "arrives at the same images.",
+        "arrives at the same samples.",
     ),
     Row(
         "Heun by torchdiffeq",
         "flow_heun2",
         "heun2",
         "The probability flow adds no noise on its way: the starting noise alone decides which "
-        "images appear.",
+        "samples appear.",
         flow=True,
     ),
     Row(
@@ -106,7 +107,7 @@ def write_gallery(
             `classifier_free(model, label=7)`.
         steps: the number of steps of every fixed-step sampler, and so of frames in its film;
             an adaptive sampler shows the steps that it chooses.
-        n: how many images to sample.
+        n: how many samples to draw.
         seed: the seed of the noise; all samplers start from the same x(T).
         progress: show a progress bar for each sampler, with its name.
         dark: a page, plots and films in the dark theme, or in the light one. By default the
@@ -116,22 +117,24 @@ def write_gallery(
         The files that were written; the page is the last one.
 
     Raises:
-        InputError: nothing can be written to `out`, a number is not positive, or the model is
-            not one of images with one or three channels.
+        InputError: nothing can be written to `out`, a number is not positive, or the model's
+            samples are neither images with one or three channels nor signals nor points.
     """
     for name, count in (("steps", steps), ("n", n)):
         whole_number(count, name)
     seed, model = checked_seed(seed), unwrapped(model)
-    if model.decoder is None and model.shape[0] not in (1, 3):
+    kind = kind_of_shape(model.shape) if model.decoder is None else IMAGES
+    if kind is None:
         raise InputError(
-            f"model.shape = {model.shape}: expected images with 1 or 3 channels, or a model with "
-            "a decoder"
+            f"model.shape = {model.shape}: expected images with 1 or 3 channels, signals (C, L), "
+            "points (D,), or a model with a decoder"
         )
     folder, decode = check_folder(out, "out"), model.decoder
-    gallery = _Gallery(folder, dark, decode, f"steps={steps}, n={n}, seed={seed}")
+    gallery = _Gallery(folder, kind, dark, decode, f"steps={steps}, n={n}, seed={seed}")
     try:
         x1 = model.sde.prior_sample((n, *model.shape), seed=seed)
-        gallery.start(0.5 + x1 / (4 * model.sde.prior_std) if decode is None else x1)
+        raw = kind != IMAGES or decode is not None
+        gallery.start(x1 if raw else 0.5 + x1 / (4 * model.sde.prior_std))
         for row in SHOWN:
             gallery.add(row, _solved(row, model, score, x1, steps, seed, progress))
         gallery.compare()
@@ -171,15 +174,17 @@ class _Gallery:
 
     Args:
         folder: where its files are.
+        kind: what the samples are.
         dark: the theme; None for both.
         decode: from latents to images; None where the states are images.
         settings: the arguments that make it again.
     """
 
     def __init__(
-        self, folder: Path, dark: bool | None, decode: Decode | None, settings: str
+        self, folder: Path, kind: str, dark: bool | None, decode: Decode | None, settings: str
     ) -> None:
-        self.folder, self.dark, self.decode, self.settings = folder, dark, decode, settings
+        self.folder, self.kind, self.dark = folder, kind, dark
+        self.decode, self.settings = decode, settings
         self.noise = folder / "noise.png"
         self.rows: dict[Row, tuple[Trajectory, Files]] = {}
         self.compared: list[Trajectory] = []  # as they are shown
@@ -187,14 +192,14 @@ class _Gallery:
 
     def start(self, x: Tensor) -> None:
         start = Trajectory(torch.zeros(1), x[None], "", shape=tuple(x.shape[1:]))
-        plot_images(start, decode=self.decode, path=self.noise, dark=self.dark is not False)
+        plot_last_states(start, self.noise, dark=self.dark is not False, decode=self.decode)
 
     def add(self, row: Row, sol: Trajectory) -> None:
         """Write the files of one sampler."""
         screen, name = self.dark is not False, row.name
         images, film = self.folder / f"{name}_images.png", self.folder / f"{name}.gif"
         (shown,) = decoded_all(sol, self.decode)
-        plot_images(shown, images, dark=screen)
+        plot_last_states(shown, images, dark=screen)
         animate(shown, film, dark=screen)
         plots, explorer = self._paths([sol], name), self._explorer([shown], name, row.title)
         files = {"images": [images], "film": [film], "plot": plots, "explorer": [explorer]}
@@ -218,6 +223,7 @@ class _Gallery:
             self.rows,
             self.noise,
             self.both,
+            kind=self.kind,
             samplers=len(SHOWN),
             dark=self.dark,
             made=f"diffsde.views.write_gallery(folder, model, {self.settings})",
@@ -229,7 +235,7 @@ class _Gallery:
         return [self.noise, *pictures, page]
 
     def _paths(self, sols: list[Trajectory], name: str) -> list[Path]:
-        """The plot of every pixel's path in one theme, or in the light and the dark one."""
+        """The plot of every value's path in one theme, or in the light and the dark one."""
         themes = {"_paths.png": False, "_paths_dark.png": True}
         if self.dark is not None:
             themes = {"_paths.png": self.dark}

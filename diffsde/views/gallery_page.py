@@ -15,6 +15,7 @@ from PIL import Image
 
 from diffsde.solvers.trajectory import Trajectory
 from diffsde.views.display import base_of_diffusion
+from diffsde.views.kinds import IMAGES, PLANE, SIGNALS
 from diffsde.views.pages import filled, page_part
 
 __all__ = ["Row", "gallery_page"]
@@ -39,6 +40,12 @@ class Row:
     flow: bool = False
 
 
+_WORDS = {  # for samples, and for one of their numbers
+    IMAGES: {"things": "images", "value": "pixel"},
+    PLANE: {"things": "points", "value": "coordinate"},
+    SIGNALS: {"things": "signals", "value": "value"},
+}
+
 Files = Mapping[str, Sequence[Path]]
 """The files of a row by what they are; plots in both themes are two, the light one first."""
 
@@ -48,6 +55,7 @@ def gallery_page(
     noise: Path,
     both: Files | None,
     *,
+    kind: str,
     samplers: int,
     dark: bool | None,
     made: str,
@@ -58,12 +66,13 @@ def gallery_page(
         rows: the trajectory and the files of each finished sampler.
         noise: the picture of x(T).
         both: the files of the section that compares the SDE with the flow; None leaves it out.
+        kind: what the samples are: images, points in the plane or signals.
         samplers: how many rows there were to be.
         dark: the theme; None leaves it to the reader's browser.
         made: the call that makes this gallery again.
     """
     sols = [sol for sol, _ in rows.values()]
-    return filled(
+    page = filled(
         page_part("gallery.html"),
         style=page_part("gallery.css"),
         scheme={None: "light dark", False: "light", True: "dark"}[dark],
@@ -75,6 +84,7 @@ def gallery_page(
         both="" if both is None else _both(sols[0], both),
         made=f"Made by <code>{html.escape(made)}</code>.",
     )
+    return filled(page, **_WORDS[kind])  # which the rows have places for, too
 
 
 def _stopped(finished: int, samplers: int) -> str:
@@ -93,8 +103,8 @@ def _row(row: Row, sol: Trajectory, files: Files, dark: bool | None) -> str:
         facts=_facts(row, sol),
         explorer=files["explorer"][0].name,
         film=_screen(files["film"][0], f"film of {row.title}", dark),
-        images=_screen(files["images"][0], f"images by {row.title}", dark),
-        plot=_plot(files["plot"], f"path of every pixel by {row.title}"),
+        images=_screen(files["images"][0], f"{{{{things}}}} by {row.title}", dark),
+        plot=_plot(files["plot"], f"path of every {{{{value}}}} by {row.title}"),
         lines=_lines(sol),
     )
 
@@ -120,7 +130,7 @@ def _lines(sol: Trajectory) -> str:
     """What the lines of a plot are."""
     diffusion = "±g(t)" if base_of_diffusion(sol) is None else "±σᵗ"
     return (
-        "The path of every pixel, from noise on the left to an image on the right. "
+        "The path of every {{value}}, from noise on the left to {{things}} on the right. "
         f"{diffusion} (dashed) is the diffusion coefficient, ±s(t) (dotted) the standard deviation "
         "of the noise."
     )

@@ -18,13 +18,14 @@ from diffsde.solvers.trajectory import Trajectory
 from diffsde.views.decoding import Decode, decoded
 from diffsde.views.display import (
     Shading,
-    as_images,
     default_columns,
     mosaic,
     reached,
     shade_limits,
 )
 from diffsde.views.figures import PathLike, figure_of, written
+from diffsde.views.kinds import SIGNALS, as_images, kind_of
+from diffsde.views.signals import strip_of_signals
 from diffsde.views.style import Theme, theme
 
 __all__ = ["film_strip", "pixels", "plot_images"]
@@ -57,7 +58,8 @@ def plot_images(
         zoom: screen pixels per image pixel; by default the sheet is at most 900 pixels across.
 
     Raises:
-        InputError: x does not have such a shape, or data_range is no range.
+        InputError: x does not have such a shape, or data_range is no range. `plot_signals` shows
+            signals and points.
     """
     if decode is not None:
         x = _last_decoded(x, decode)
@@ -95,21 +97,21 @@ def film_strip(
     ax: Axes | None = None,
     dark: bool = False,
 ) -> Figure:
-    """The first images of a batch, one per row, at a few times from left to right.
+    """The first samples of a batch, one per row, at a few times from left to right.
 
     Args:
-        sol: a trajectory of images.
+        sol: a trajectory of images; or of signals or points, which are drawn as lines.
         path: where to write the figure, if anywhere.
         frames: how many saved states to show, spread evenly from the first to the last.
         times: instead of those, show the states that the solve has reached by these times.
-        n: how many images to show.
+        n: how many samples to show.
         denoised: show a row of the estimates E[x(0) | x(t)], on the data's range, below each row.
         shading: the values that the shades span, as in `animate`.
         decode: for a trajectory of latents, as in `animate`; only what is shown is decoded.
 
     Raises:
-        InputError: the states are not images, or `denoised` is asked for and the trajectory
-            has no estimates.
+        InputError: the states are neither images nor signals, or `denoised` is asked for and
+            the trajectory has no estimates.
     """
     if denoised and sol.denoised is None:
         raise InputError(
@@ -123,6 +125,8 @@ def film_strip(
         wanted = sol if denoised else replace(sol, denoised=None)
         sol = decoded(wanted.sample(slice(n)), decode, frames=shown)
         shown = list(range(len(shown)))
+    if kind_of(sol) == SIGNALS:
+        return strip_of_signals(sol, path, shown, n, denoised, shading, ax, dark)
     estimates = sol.denoised if denoised else None
     limits = shade_limits(sol, shading)
     tiles = np.stack([_strip_column(sol, estimates, k, limits[k], n) for k in shown], 1)

@@ -16,15 +16,18 @@ from io import BytesIO
 
 import numpy as np
 from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from diffsde.errors import InputError
 from diffsde.solvers.trajectory import Trajectory
 from diffsde.views.decoding import Decode
-from diffsde.views.display import as_images, mosaic, shade_limits
+from diffsde.views.display import mosaic, shade_limits
 from diffsde.views.explorer import explorer_page
 from diffsde.views.images import pixels
+from diffsde.views.kinds import IMAGES, SIGNALS, as_images, kind_of
 from diffsde.views.paths import plot_paths
+from diffsde.views.signals import plot_signals
 from diffsde.views.style import LIGHT
 
 __all__ = ["Explorer", "explore", "summary"]
@@ -33,7 +36,7 @@ _IMAGES = 16  # of the last state
 _ROWS, _COLUMNS = 3, 8  # of the film strip
 _TIMES, _PATHS = 200, 1000  # of the picture of paths
 _HEIGHT = 190  # of all three, in screen pixels
-_CHANNELS = (1, 3)
+_SIGNALS = 6  # of the last state
 
 
 @dataclass(frozen=True, repr=False)
@@ -81,21 +84,13 @@ def explore(
 
 
 def summary(sol: Trajectory) -> str:
-    """A trajectory in HTML: its line, its last images, a film strip and its paths, as far as
-    there are any."""
+    """A trajectory in HTML: its line, its last images or signals, a film strip of images and
+    the paths, as far as there are any."""
     line = f"<div><code>{html.escape(repr(sol))}</code></div>"
-    pictures = [*(_of_images(sol) if _has_images(sol) else []), *_of_paths(sol)]
+    drawn = {IMAGES: _of_images, SIGNALS: _of_signals}.get(kind_of(sol) or "")
+    pictures = [*(drawn(sol) if drawn else []), *_of_paths(sol)]
     row = "display:flex;flex-wrap:wrap;gap:16px;margin-top:8px"
     return f'{line}<div style="{row}">{"".join(pictures)}</div>' if pictures else line
-
-
-def _has_images(sol: Trajectory) -> bool:
-    if not sol.ys.numel() or sol.ys.dim() < 3:
-        return False
-    shape = tuple(sol.ys.shape[2:])
-    if len(shape) == 1 and math.prod(sol.shape) == shape[0]:
-        shape = sol.shape
-    return len(shape) == 3 and shape[0] in _CHANNELS
 
 
 def _of_images(sol: Trajectory) -> list[str]:
@@ -107,6 +102,13 @@ def _of_images(sol: Trajectory) -> list[str]:
     times = f"t from {float(few.ts[0]):.3g} to {float(few.ts[-1]):.3g}"
     side = math.ceil(math.sqrt(len(last)))
     return [_sheet(last, side, "the last state"), _sheet(rows, len(few), times)]
+
+
+def _of_signals(sol: Trajectory) -> list[str]:
+    figure = LIGHT.figure(4.4, 2.5)
+    axes = LIGHT.dress(figure.add_subplot())
+    plot_signals(sol, n=_SIGNALS, ax=axes)
+    return [_picture(_png_of(figure), "the last state")]
 
 
 def _sheet(tiles: NDArray[np.float32], columns: int, caption: str) -> str:
@@ -127,10 +129,8 @@ def _of_paths(sol: Trajectory) -> list[str]:
     legend = axes.get_legend()
     if legend is not None:
         legend.remove()
-    picture = BytesIO()
-    figure.savefig(picture, format="png", dpi=76)
     shown = f"{_PATHS:,} of {count:,} paths" if count > _PATHS else f"{count:,} paths"
-    return [_picture(picture.getvalue(), shown)]
+    return [_picture(_png_of(figure), shown)]
 
 
 def _thinned(sol: Trajectory, times: int, paths: int | None = None) -> Trajectory:
@@ -150,6 +150,12 @@ def _picture(png: bytes, caption: str) -> str:
     style = f"height:{_HEIGHT}px;image-rendering:pixelated;max-width:none;margin:0"
     image = f'<img alt="{caption}" style="{style}" src="data:image/png;base64,{data}">'
     return f'<figure style="margin:0">{image}<figcaption>{caption}</figcaption></figure>'
+
+
+def _png_of(figure: Figure) -> bytes:
+    picture = BytesIO()
+    figure.savefig(picture, format="png", dpi=76)
+    return picture.getvalue()
 
 
 def _png(colours: NDArray[np.uint8]) -> bytes:

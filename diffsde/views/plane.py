@@ -4,7 +4,7 @@ The second coordinate is drawn against the first, with one scale on both axes. T
 that of the samples, smoothed, or an exact one; its shades span zero to its peak.
 
 Where noise explodes, the data are a spot in the middle of the paths. `scale="relative"` draws
-the paths as they move through the view of a film (see `film_plane`), which narrows as the noise
+the paths as they move through the view of a film (see `film_view`), which narrows as the noise
 fades:
 
     c + (x(t) − c) r / (r + 2.5 s(t)),
@@ -29,7 +29,8 @@ from diffsde.errors import InputError, name_list
 from diffsde.solvers.trajectory import Trajectory
 from diffsde.views.display import trajectories
 from diffsde.views.figures import Array, PathLike, axes_for, caption, name_of, written
-from diffsde.views.film_plane import View, is_plane
+from diffsde.views.film_view import View
+from diffsde.views.kinds import is_plane
 from diffsde.views.style import Theme, theme
 
 __all__ = ["HasDensity", "plot_plane"]
@@ -79,7 +80,7 @@ def plot_plane(
     """
     sols, look = trajectories(sol), theme(dark)
     _check(sols, exact, scale)
-    view = View(sols, "envelope" if scale == "relative" else "data")
+    view = View(sols, "envelope" if scale == "relative" else "data", 2)
     paths = [view.followed(one) for one in sols]
     lines = [_some(p, _PATHS // len(sols)) for p in paths]
     ends = [_some(p[-1:], _ENDS // len(sols))[0] for p in paths]

@@ -174,7 +174,7 @@ def test_ctrl_c_has_its_own_exit_code(
         raise KeyboardInterrupt
 
     if where == "while writing":
-        monkeypatch.setattr("diffsde.plot_images", ctrl_c)
+        monkeypatch.setattr("diffsde.views.last_states.plot_last_states", ctrl_c)
     else:
         monkeypatch.setattr(ScoreModel, "forward", ctrl_c)
     done = stopped(tiny, tmp_path, "--n", 1)

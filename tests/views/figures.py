@@ -43,6 +43,19 @@ def plane_paths(n: int, frames: int = 21, **options: object) -> Trajectory:
     return noisy(PLANE.sample(n, 1e-3, seed=0), frames, **options)
 
 
+def waves(n: int, channels: int, length: int = 40) -> torch.Tensor:
+    """Sine waves, each faster and each channel later than the one before: (n, channels, length)."""
+    turns = torch.arange(1, n + 1)[:, None, None] * torch.linspace(0, 1, length)
+    return torch.sin(2 * torch.pi * turns + torch.arange(channels)[:, None])
+
+
+def wavy_paths(n: int, channels: int) -> Trajectory:
+    """Paths of n signals to such waves, with the waves as estimates."""
+    sol = noisy(waves(n, channels))
+    sol.denoised = waves(n, channels).expand_as(sol.ys)
+    return sol
+
+
 def adaptive_paths() -> Trajectory:
     """Paths with steps of several sizes and their costs; two steps follow a rejected one."""
     sol = normal_paths(2, 5)
@@ -98,6 +111,10 @@ ALL: dict[str, Callable[..., Figure]] = {
     ),
     "relative_plane": lambda **o: plots.plot_plane(
         plane_paths(40), exact=PLANE, scale="relative", **o
+    ),
+    "signals": lambda **o: plots.plot_signals(wavy_paths(5, 2), **o),
+    "signal_strip": lambda **o: plots.film_strip(
+        wavy_paths(5, 1), frames=5, n=3, denoised=True, **o
     ),
     "bands": lambda **o: plots.plot_bands([normal_paths(900), normal_paths(900, seed=1)], **o),
     "marginals": lambda **o: plots.plot_marginals(normal_paths(900), exact=normal_density, **o),

@@ -452,9 +452,9 @@ def test_points_that_are_not_finite_are_left_out(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("options", [{"columns": 2}, {"zoom": 2}, {"histogram": True}])
 def test_points_have_no_pixels(tmp_path: Path, options: dict[str, object]) -> None:
-    with pytest.raises(InputError, match="only films of images"):
+    with pytest.raises(InputError, match="films of points in the plane do not have this"):
         animate(noisy(CROSS, 3), tmp_path / "film.gif", **options)
-    with pytest.raises(InputError, match="either images or points"):
+    with pytest.raises(InputError, match="only images, only points in the plane"):
         animate([noisy(CROSS, 3), noisy(images(4), 3)], tmp_path / "film.gif")
     assert not list(tmp_path.iterdir())
 
@@ -530,9 +530,10 @@ def test_bad_options(tmp_path: Path, options: dict[str, object], text: str) -> N
 def test_what_cannot_be_shown(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"\.avi.*Valid names: .*\.gif"):
         animate(noisy(images(1), 3), tmp_path / "film.avi")
-    points = Trajectory(torch.tensor([1.0, 0.0]), torch.zeros(2, 5, 3), "own", shape=(3,))
-    with pytest.raises(InputError, match=r"are not images.*shape=\(C, H, W\)\. plot_paths shows"):
-        animate(points, tmp_path / "film.gif")
+    for shape in ((2, 5, 4, 6, 6), (2, 0, 1, 6, 6), (2, 5)):
+        states = Trajectory(torch.tensor([1.0, 0.0]), torch.zeros(shape), "own", shape=shape[2:])
+        with pytest.raises(InputError, match="expected images .*decode=; plot_paths shows any"):
+            animate(states, tmp_path / "film.gif")
     with pytest.raises(InputError, match="expected a Trajectory"):
         animate([], tmp_path / "film.gif")
     with pytest.raises(InputError, match="expected a Trajectory"):

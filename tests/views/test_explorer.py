@@ -149,8 +149,8 @@ def test_many_points_fit_the_size(tmp_path: Path) -> None:
 
 def test_what_cannot_be_explored(tmp_path: Path) -> None:
     path = tmp_path / "path.html"
-    with pytest.raises(InputError, match="are not images.*or points in the plane"):
-        write_html(Trajectory(torch.zeros(2), torch.zeros(2, 5, 3), "own"), path)
+    with pytest.raises(InputError, match="expected images .*plot_paths shows any states"):
+        write_html(Trajectory(torch.zeros(2), torch.zeros(2, 5, 4, 6, 6), "own"), path)
     with pytest.raises(InputError, match="expected one shape"):
         write_html([noisy(images(1), 3), noisy(images(2), 3)], path)
     with pytest.raises(InputError, match="two frames do not fit"):

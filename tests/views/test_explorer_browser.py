@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from diffsde.views.explorer import write_html
 from tests.paths import images, noisy
@@ -43,6 +44,16 @@ def row(tmp_path_factory: pytest.TempPathFactory) -> Path:
     sol = noisy(images(4), 3)
     sol.denoised = sol.ys
     return write_html([sol, sol], tmp_path_factory.mktemp("explorer") / "row.html")
+
+
+@pytest.fixture(scope="module")
+def lines(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Signals of two channels, with estimates: channel 0 rises, channel 1 falls."""
+    rising = torch.linspace(-1, 1, 9).expand(4, 1, 9)
+    sol = noisy(torch.cat([rising, -rising], 1), 5)
+    sol.ys[-1] = sol.ys[-1].round()
+    sol.denoised = sol.ys
+    return write_html([sol, sol], tmp_path_factory.mktemp("explorer") / "lines.html")
 
 
 @pytest.fixture(scope="module")
@@ -230,7 +241,42 @@ def test_light_and_dark(page: Any) -> None:
     assert picture(page, "#chart") != chart
 
 
-@pytest.mark.parametrize("which", ["file", "row"])
+def chosen(page: Any) -> list[str]:
+    settle(page)
+    names = ("image", "column", "channel")
+    return [page.locator(f"#{name}").input_value() for name in names]
+
+
+def test_signals(page: Any, lines: Path) -> None:
+    """The pointer finds the nearest value of the nearest line; keys go on from there."""
+    page.goto(lines.as_uri())
+    page.keyboard.press("End")
+    settle(page)
+    canvas = page.locator("figure canvas").first
+    box = canvas.bounding_box()
+    wide, high = (box["width"] - 8) / 2, (box["height"] - 8) / 2  # of each of 2 × 2 cells
+    # In the fourth cell, near its right end: the rising line is above, the falling one below.
+    for share, channel in ((0.1, "1"), (0.9, "2")):
+        at = {"x": wide + 8 + 4 + 7.1 / 8 * (wide - 8), "y": high + 8 + share * high}
+        canvas.click(position=at)
+        assert chosen(page) == ["4", "8", channel]
+    expect(page.locator("#said")).to_contain_text("Signal 4, position 8, channel 2: em −1")
+    chart = picture(page, "#chart")
+    canvas.focus()
+    for key in ("ArrowRight", "ArrowRight", "["):
+        page.keyboard.press(key)
+    assert chosen(page) == ["3", "9", "2"]
+    assert picture(page, "#chart") != chart
+    at_the_end = picture(page)
+    page.locator("#scale").select_option("far")
+    settle(page)
+    assert picture(page) != at_the_end
+    for name in ("row", "shades", "chart-2", "some"):
+        expect(page.locator(f"#{name}")).to_be_hidden()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 1100
+
+
+@pytest.mark.parametrize("which", ["file", "row", "lines"])
 def test_nothing_lies_over_anything_else(
     page: Any, which: str, request: pytest.FixtureRequest
 ) -> None:

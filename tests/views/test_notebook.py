@@ -49,6 +49,9 @@ def test_a_trajectory_is_one_line_and_three_small_pictures() -> None:
     [
         (torch.randn(5, 3, 2), 1),
         (torch.randn(5, 3, 3, 6, 6).half(), 3),
+        (torch.randn(5, 3, 7), 2),
+        (torch.randn(5, 30, 9, 7), 2),
+        (torch.full((5, 3, 1, 7), float("nan")), 2),
         (torch.randn(5, 3, 4, 6, 6), 1),  # latents of four channels are no images
         (torch.randn(1, 3, 1, 6, 6), 2),
         (torch.randn(1, 3, 2), 0),
