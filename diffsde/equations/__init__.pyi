@@ -7,6 +7,7 @@ from .reverse import (
     ReverseProblem as ReverseProblem,
     ReverseSDE as ReverseSDE,
 )
+from .rows import own_rows as own_rows
 from .schedule import ScheduleSDE as ScheduleSDE
 from .variance_exploding import EDMSDE as EDMSDE, VESDE as VESDE
 from .variance_preserving import VPSDE as VPSDE, SubVPSDE as SubVPSDE

@@ -22,7 +22,6 @@ et al., arXiv 2105.13493.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -37,7 +36,7 @@ from diffsde.solvers.equation import Equation
 from diffsde.solvers.methods.torchdiffeq import OWN_DEFAULTS
 from diffsde.solvers.methods.torchsde import class_for
 from diffsde.solvers.registry import Solver
-from diffsde.solvers.state import SolveState, Step
+from diffsde.solvers.state import SolveState, Step, Walk
 
 __all__ = ["check_adjoint", "walk_adjoint"]
 
@@ -84,7 +83,7 @@ class _Counting:
         return self.nodes[0] + v.detach().to("cpu", torch.float64) * self.h
 
 
-def walk_adjoint(solver: Solver, state: SolveState) -> Iterator[Step]:
+def walk_adjoint(solver: Solver, state: SolveState) -> Walk:
     """The states at the nodes, all solved for before the first is given."""
     counting, equation = _Counting.of(state.nodes), state.equation
     places = torch.arange(len(state.nodes), dtype=state.x.dtype, device=state.x.device)

@@ -16,8 +16,8 @@ from diffsde.equations.counted import largest_magnitude
 from diffsde.equations.dynamics import Dynamics
 from diffsde.errors import InputError, name_list
 from diffsde.noise.brownian_path import BrownianPath
-from diffsde.solvers.adaptive import ADAPTIVE_OPTIONS
 from diffsde.solvers.adjoint import check_adjoint
+from diffsde.solvers.noisy_attempts import NOISY_OPTIONS
 from diffsde.solvers.registry import Solver
 from diffsde.system.numbers import real_number
 
@@ -106,7 +106,7 @@ def checked_tolerance(value: float | None, kind: str, name: str) -> float:
 def checked_options(
     options: Mapping[str, Any] | None, solver: Solver, adaptive: bool
 ) -> Mapping[str, Any]:
-    valid = solver.options | (ADAPTIVE_OPTIONS if adaptive and solver.kind == "sde" else set())
+    valid = solver.options | (NOISY_OPTIONS if adaptive and solver.kind == "sde" else set())
     for name in options or {}:
         if name not in valid:
             raise InputError(

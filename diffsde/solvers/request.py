@@ -16,13 +16,13 @@ from diffsde.errors import InputError
 from diffsde.noise.brownian import SequentialBrownian
 from diffsde.noise.brownian_path import BrownianPath
 from diffsde.noise.seeds import address_of
-from diffsde.solvers.adaptive import walk_adaptive
 from diffsde.solvers.adjoint import walk_adjoint
 from diffsde.solvers.dense import dense_output, within_step
 from diffsde.solvers.driver import Driver
 from diffsde.solvers.equation import Equation, make_equation
 from diffsde.solvers.events import Watch, event_value
 from diffsde.solvers.grids import Grid, Save, make_grid
+from diffsde.solvers.noisy_attempts import walk_noisy
 from diffsde.solvers.recorder import Recorder
 from diffsde.solvers.registry import Solver, walk_fixed
 from diffsde.solvers.state import SolveState, Step, Stepping
@@ -107,7 +107,7 @@ class Request:
         if self.grad == "adjoint":
             return partial(walk_adjoint, solver)
         if self.adaptive and solver.kind == "sde":
-            return partial(walk_adaptive, solver)
+            return partial(walk_noisy, solver)
         if solver.walk is not None and (self.adaptive or solver.one_step is None):
             return solver.walk
         return partial(walk_fixed, solver)
@@ -124,12 +124,11 @@ class Request:
             self.options,
             samples=samples,
             seed=self.seed,
+            watched=grid.every or self.rules.watch,
             times=dict(zip(grid.us.tolist(), grid.ts.tolist(), strict=True)),
         )
         if self.solver.kind == "ode":
             return state
-        if self.adaptive:
-            state.steps = torch.zeros(len(x), dtype=torch.long)
         if self.adaptive or self.noise is not None:
             state.path = self.noise or BrownianPath(self.seed)
             state.noise = state.path.bind(**_batch(state), commutes=equation.commutes)

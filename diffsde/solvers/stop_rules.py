@@ -41,6 +41,11 @@ class StopRules:
     callback: Callback | None = None
     event: Event | None = None
 
+    @property
+    def watch(self) -> bool:
+        """Whether a rule looks at the state after each step."""
+        return not (self.callback is self.event is self.max_steps is None)
+
     @classmethod
     def checked(cls, **rules: Any) -> StopRules:
         """The rules, if they are some.
