@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -34,7 +34,10 @@ class Trial(Protocol):
     error: Tensor  # (n,), float64, on the CPU: accepted if at most 1
 
 
-class Attempts(Protocol):
+T = TypeVar("T", bound=Trial)
+
+
+class Attempts(Protocol[T]):
     """A method that can tell the error of its steps.
 
     Rows are indices into the batch, (n,), on the CPU.
@@ -45,13 +48,16 @@ class Attempts(Protocol):
 
     dense: bool
 
-    def begin(self, u: Tensor, x: Tensor) -> Tensor:
-        """Begin at one time with the states (B, D); gives the first steps to try, (B,)."""
+    def begin(self, u: Tensor, x: Tensor) -> None:
+        """Begin at a time, (B,) of one value, with the states (B, D)."""
 
-    def attempt(self, rows: Tensor, u0: Tensor, u1: Tensor, x: Tensor) -> Trial:
+    def first_steps(self) -> Tensor:
+        """The lengths of the first steps to try, (B,)."""
+
+    def attempt(self, rows: Tensor, u0: Tensor, u1: Tensor, x: Tensor) -> T:
         """Try steps of some samples, from their times (n,) and states (n, D)."""
 
-    def keep(self, rows: Tensor, trial: Trial, accepted: Tensor) -> None:
+    def keep(self, rows: Tensor, trial: T, accepted: Tensor) -> None:
         """Learn which of the steps were accepted, (n,) bool."""
 
     def between(self, rows: Tensor, u: float) -> Tensor:
@@ -87,7 +93,7 @@ def _rows(which: Tensor) -> Tensor:
     return which.nonzero()[:, 0]
 
 
-def walk_own_steps(state: SolveState, x: Tensor, attempts: Attempts, control: Control) -> Walk:
+def walk_own_steps(state: SolveState, x: Tensor, attempts: Attempts[Any], control: Control) -> Walk:
     """Step each sample by its own error, landing all of them on every node.
 
     Args:
@@ -103,7 +109,7 @@ def walk_own_steps(state: SolveState, x: Tensor, attempts: Attempts, control: Co
             samples.advance()
             continue
         altered = yield ready
-        if altered is not None:
+        if altered is not None and ready.u < state.nodes[-1]:
             samples.begin(ready.u, altered.to(x.dtype).reshape(x.shape))
 
 
@@ -111,17 +117,18 @@ class _Samples:
     """Where every sample is, and the frames that not all of them have reached."""
 
     def __init__(
-        self, state: SolveState, x: Tensor, attempts: Attempts, control: Control
+        self, state: SolveState, x: Tensor, attempts: Attempts[Any], control: Control
     ) -> None:
         self.state, self.attempts, self.control = state, attempts, control
         self.steps = state.steps = torch.zeros(len(x), dtype=torch.long)
         self.begin(state.nodes[0], x)
+        self.h = attempts.first_steps().clamp(control.smallest, control.largest)
 
     def begin(self, u: Tensor, x: Tensor) -> None:
         """Begin with all samples at one time."""
         self.x, self.u = x, u.double().cpu().expand(len(x)).clone()
-        self.h = self.attempts.begin(self.u, x).clamp(self.control.smallest, self.control.largest)
-        self.before = torch.ones_like(self.h)  # the error of the last accepted step
+        self.attempts.begin(self.u.clone(), x)
+        self.before = torch.ones_like(self.u)  # the error of the last accepted step
         self.next = (self.state.nodes <= u).sum().expand(len(x)).clone()  # the node ahead
         self.frames: dict[float, _Frame] = {}
 

@@ -34,7 +34,7 @@ __all__ = ["Control", "Norm", "error_norm", "first_steps", "rms"]
 Norm = Callable[[Tensor], Tensor]
 """From scaled errors (n, D) to a number for each sample, (n,)."""
 
-_TINY = 1e-10  # an error below this share says no more than this
+_TINY = 1e-6  # an error below this share may be all rounding, and says no more than this
 _LANDING = 1.01  # a step may be this much longer to land on a node
 
 

@@ -50,7 +50,7 @@ class Hermite:
     def at(self, theta: Tensor, values: Sequence[Tensor]) -> Tensor:
         """The states at fractions theta, (n, 1), of n steps with these data, (n, D) each."""
         weights = (theta**self._powers @ self._inverse).to(values[0])  # (n, data)
-        return sum(w[:, None] * v for w, v in zip(weights.unbind(1), values, strict=True))  # type: ignore[return-value]
+        return sum(w[:, None] * v for w, v in zip(weights.unbind(1), values, strict=True))
 
 
 CUBIC = Hermite([(0, 0), (0, 1), (1, 0), (1, 1)])

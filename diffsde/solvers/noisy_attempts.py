@@ -71,9 +71,11 @@ class _NoisyAttempts:
         self.solver, self.state = solver, state
         self.part: SolveState | None = None
 
-    def begin(self, u: Tensor, x: Tensor) -> Tensor:
+    def begin(self, u: Tensor, x: Tensor) -> None: ...
+
+    def first_steps(self) -> Tensor:
         first = self.state.options.get("first_step", _FIRST * self.state.equation.duration)
-        return torch.full_like(u, first)
+        return torch.full((len(self.state.x),), first, dtype=torch.float64)
 
     def attempt(self, rows: Tensor, u0: Tensor, u1: Tensor, x: Tensor) -> _NoisyTrial:
         method = self.solver.one_step(self._of(rows))  # type: ignore[misc]

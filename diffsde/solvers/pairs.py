@@ -159,17 +159,22 @@ class _PairAttempts:
         self.norm: Norm = state.options.get("norm", rms)
         self.dense = state.watched or pair.order <= _FREE
 
-    def begin(self, u: Tensor, x: Tensor) -> Tensor:
+    def begin(self, u: Tensor, x: Tensor) -> None:
+        self.x = x
         self.slope = self.f(u[:, None], x)
         self.ends = torch.stack([u, u], 1)  # (B, 2), both times of the last steps
         self.within = [x] * ((5 if self.pair.middle else 4) if self.dense else 0)
         self.slopes = [x] * len(_PLACES)  # times h, within the last steps of those marked so:
         self.sloped = torch.zeros(len(x), dtype=torch.bool)
+
+    def first_steps(self) -> Tensor:
+        u = self.ends[:, 0]
         first = self.state.options.get("first_step")
         if first is not None:
             return torch.full_like(u, first)
         most = float(self.state.nodes[-1] - u[0])
-        return first_steps(self.f, self.norm, self.state, self.pair.order, u, x, self.slope, most)
+        start = (u, self.x, self.slope)
+        return first_steps(self.f, self.norm, self.state, self.pair.order, *start, most)
 
     def attempt(self, rows: Tensor, u0: Tensor, u1: Tensor, x: Tensor) -> _PairTrial:
         pair, h, slope = self.pair, (u1 - u0)[:, None].to(x), taken(self.slope, rows)

@@ -44,7 +44,7 @@ class StopRules:
     @property
     def watch(self) -> bool:
         """Whether a rule looks at the state after each step."""
-        return not (self.callback is self.event is self.max_steps is None)
+        return any(rule is not None for rule in (self.callback, self.event, self.max_steps))
 
     @classmethod
     def checked(cls, **rules: Any) -> StopRules:

@@ -129,19 +129,24 @@ def _walk_scipy(state: SolveState) -> Walk:
         place = torch.tensor(u, dtype=torch.float64)
         return state.equation.f(place, point).double().flatten().cpu().numpy()
 
-    for u0, u1 in pairwise(state.nodes.tolist()):
-        step = None if first_step is None else min(first_step, u1 - u0)
+    def stepper_from(u0: float, u1: float, x: Tensor, first: float | None) -> Any:
         y = x.detach().double().flatten().cpu().numpy()
-        stepper = cls(
-            slope, u0, y, u1, rtol=state.rtol, atol=state.atol, first_step=step, **options
-        )
+        how = {"rtol": state.rtol, "atol": state.atol, **options}
+        return cls(slope, u0, y, u1, first_step=first and min(first, u1 - u0), **how)
+
+    for u0, u1 in pairwise(state.nodes.tolist()):
+        stepper = stepper_from(u0, u1, x, first_step)
         while stepper.status == "running":
             message = stepper.step()
             if stepper.status == "failed":
                 raise BlowUp(f"SciPy's {cls.__name__} gave up: {message}")
+            first_step = stepper.step_size
             x = torch.from_numpy(stepper.y).to(like).reshape(shape)
-            yield Step(torch.tensor(stepper.t, dtype=torch.float64), x)
-        first_step = stepper.step_size
+            altered = yield Step(torch.tensor(stepper.t, dtype=torch.float64), x)
+            if altered is not None:
+                x = altered
+                if stepper.status == "running":
+                    stepper = stepper_from(stepper.t, u1, x, first_step)
 
 
 def _scipy_class(name: str) -> Any:
