@@ -13,7 +13,7 @@ v = u / h, so that every node is a whole number, which no rounding misses:
 
 The gradient is that of the equation, not of its discretisation: it agrees with
 back-propagation through the solve (`grad=True`) up to the error of the steps, and exactly
-for `reversible_heun`, whose steps can be undone.
+for `reversible_heun`, whose steps can be undone. The libraries take one step for the whole batch.
 
 Sources: Chen et al., arXiv 1806.07366; Li, Wong, Chen, Duvenaud, arXiv 2001.01328; Kidger
 et al., arXiv 2105.13493.
@@ -110,6 +110,12 @@ def _ode(
     def slope(v: Tensor, x: Tensor) -> Tensor:
         return counting.h * state.equation.f(counting.place(v), x)
 
+    for name in ("beta", "norm"):
+        if name in state.options:
+            raise InputError(
+                f"options[{name!r}] with grad='adjoint': torchdiffeq's own controller takes the "
+                "steps, one for the whole batch. Leave it out, or use grad=True"
+            )
     options = {**OWN_DEFAULTS.get(solver.name, {}), **state.options}
     # Adaptive methods land on the nodes, on the way there and back.
     there = {"step_t": places[1:]} if solver.walk is not None and solver.one_step else {}
@@ -122,7 +128,7 @@ def _ode(
         atol=state.atol,
         method=solver.name,
         options={**options, **there},
-        adjoint_options={**{k: v for k, v in options.items() if k != "norm"}, **back},
+        adjoint_options={**options, **back},
         adjoint_params=parameters,
     )
 

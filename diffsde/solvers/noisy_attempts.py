@@ -4,8 +4,16 @@ A step is taken once whole and once in two halves, along the same Brownian path;
 the error, and the two halves are kept. A rejected step is tried again, shorter, on the same path,
 so that a rejection does not favour some noise.
 
-Source: Hairer, Nørsett, Wanner, Solving Ordinary Differential Equations I, section II.4;
-for the path, Gaines, Lyons, SIAM J. Appl. Math. 57 (1997).
+An error estimate embedded in the stages would save the whole step, a fifth of the cost of srk. The
+one of SOSRA, the difference from Euler's step, was measured with a PI controller: at equal costs
+the error is about the same or larger, because the estimate is of a lower order than the error and
+asks for too many steps at tight tolerances. The extrapolation halves + (halves − whole) / 3, kept
+instead of the halves, was two to three times as near on an exact mixture, but no nearer with the
+shipped network.
+
+Sources: Hairer, Nørsett, Wanner, Solving Ordinary Differential Equations I, section II.4; for the
+path, Gaines, Lyons, SIAM J. Appl. Math. 57 (1997); for the embedded estimate, Rackauckas, Nie,
+arXiv 1804.04344.
 """
 
 from __future__ import annotations

@@ -49,7 +49,13 @@ _FACTS: dict[str, tuple[int, int | None, str, str]] = {
         "Runs with max_order 5, which is order 4: torchdiffeq's own 12 diverges on this stiff "
         "flow at any number of steps. From 20 steps, with clock='karras'.",
     ),
-    "implicit_adams": (4, None, _HAIRER, "Up to five evaluations a step; not for sampling."),
+    "implicit_adams": (
+        4,
+        None,
+        _HAIRER,
+        "Up to five evaluations a step, until the whole batch has converged, so an image depends a "
+        "little on its neighbours; not for sampling.",
+    ),
     "fixed_adams": (4, None, _HAIRER, "Another name of implicit_adams."),
     "adaptive_heun": (2, 1, _HAIRER, "Low order: for loose tolerances only."),
     "fehlberg2": (2, 2, "Fehlberg, 1969", "Low order: for loose tolerances only."),
@@ -60,7 +66,8 @@ _FACTS: dict[str, tuple[int, int | None, str, str]] = {
         5,
         None,
         "SciPy; options={'solver': 'RK45'} as in the tutorial of arXiv 2011.13456",
-        "Steps in float64 on the CPU; also RK23 and DOP853. Its implicit methods need a matrix "
+        "Steps in float64 on the CPU, one step for the whole batch, so an image depends on its "
+        "neighbours to the tolerance. Also RK23 and DOP853; its implicit methods need a matrix "
         "of every pixel by every pixel.",
     ),
 }
