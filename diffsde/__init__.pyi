@@ -68,6 +68,7 @@ from .scores.velocity import from_velocity as from_velocity
 from .solvers.catalogue import list_solvers as list_solvers
 from .solvers.citing import cite as cite
 from .solvers.solving import solve as solve
+from .solvers.stepping import steps as steps
 from .solvers.stop_rules import STOP as STOP
 from .solvers.trajectory import Trajectory as Trajectory
 from .training.loop import train as train

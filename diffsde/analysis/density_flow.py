@@ -21,6 +21,7 @@ from torch import Tensor
 
 from diffsde.equations.graphs import leaf, ordinary, with_graph
 from diffsde.equations.reverse import ProbabilityFlow
+from diffsde.equations.rows import own_rows
 from diffsde.errors import InputError, name_list
 from diffsde.noise.seeds import NormalTable
 from diffsde.solvers.solving import solve
@@ -47,6 +48,8 @@ class DensityFlow:
         eps: where t starts.
     """
 
+    sample_times = True  # t may be a time for each sample: so each has steps of its own
+
     def __init__(self, flow: ProbabilityFlow, probes: Tensor, *, exact: bool, eps: float) -> None:
         self.flow, self.probes, self.exact = flow, probes, exact
         self.sde = flow.sde  # clocks are made from its noise levels
@@ -67,7 +70,7 @@ class DensityFlow:
         with torch.set_grad_enabled(keep):
             traces = [
                 (torch.autograd.grad(v, x, z, retain_graph=True, create_graph=keep)[0] * z).sum(1)
-                for z in self.probes
+                for z in own_rows(self.probes.transpose(0, 1)).unbind(1)
             ]
         divergence = torch.stack(traces, 1) / self.dims
         if self.exact:

@@ -15,6 +15,7 @@ networks.
     ranges               which numbers stand for black and for white
     graphs               whether a value has a derivative in x, in every mode of autograd
     clocks               time scales in which a solver takes even steps
+    rows                 which samples of a batch are being evaluated
     contract             a user's SDE of torchsde's contract
     dynamics             what a solver needs to know of a problem, whatever the problem is
     counted              scores and drifts whose evaluations are counted and checked

@@ -7,6 +7,7 @@ from .reverse import (
     ReverseProblem as ReverseProblem,
     ReverseSDE as ReverseSDE,
 )
+from .rows import own_rows as own_rows
 from .schedule import InterpolantSDE as InterpolantSDE, ScheduleSDE as ScheduleSDE
 from .straight import StraightSDE as StraightSDE
 from .variance_exploding import EDMSDE as EDMSDE, VESDE as VESDE

@@ -100,6 +100,7 @@ class Dynamics:
         shape: of one sample; None if any will do.
         data_range: the values of black and of white, where samples are images.
         flat: whether the drift is given states (B, D); if not, they keep their shape.
+        sample_times: whether the drift takes t of shape (B,), a time for each sample.
         scale: how large a number of a state may well be: the prior's std or mean, or the data,
             whichever is largest; infinite if unknown.
         process: the forward process behind the problem; None for other equations.
@@ -120,6 +121,7 @@ class Dynamics:
     shape: tuple[int, ...] | None = None
     data_range: Range = UNIT
     flat: bool = True
+    sample_times: bool = False
     scale: float = math.inf
     process: Process | None = None
     semilinear: Semilinear | None = None
@@ -167,6 +169,7 @@ def _of_function(
         own=own,
         shape=getattr(problem, "shape", None),
         flat=own is not None,
+        sample_times=own is not None or bool(getattr(problem, "sample_times", False)),
         process=process if hasattr(process, "noise_level") else None,
         module=problem if isinstance(problem, nn.Module) else None,
     )

@@ -221,6 +221,7 @@ class ReverseProblem(nn.Module):
             diffusion=own.diffusion if self.stochastic else None,
             shape=self.shape,
             data_range=self.data_range,
+            sample_times=True,
             scale=self._scale(),
             process=self.sde,
             semilinear=Semilinear(self.sde, Field(own.score_at, own.scores_at), self.eta),

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from diffsde.equations.graphs import ordinary
+from diffsde.equations.rows import own_rows
 from diffsde.errors import InputError
 
 __all__ = ["Label", "labels_for"]
@@ -15,12 +16,14 @@ Label = int | Tensor
 
 
 def labels_for(label: Label, x: Tensor) -> Tensor:
-    """A label, or one for each sample of x (B, …), as whole numbers of shape (B,).
+    """A label, or one for each sample, as whole numbers of shape (n,) for x (n, …).
+
+    Of labels (B,) for a batch of which x is a part, those of the part.
 
     Raises:
         InputError: it is another number of labels, or they are not whole.
     """
-    labels = ordinary(torch.as_tensor(label, device=x.device))
+    labels = own_rows(ordinary(torch.as_tensor(label, device=x.device)))
     if labels.is_floating_point() or labels.shape not in ((), (len(x),)):
         raise InputError(
             f"label of shape {tuple(labels.shape)}, {labels.dtype}: expected a whole number, or "

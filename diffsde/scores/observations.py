@@ -33,6 +33,7 @@ from torch.nn import functional
 from diffsde.equations.forward import SDE, exact_time, expand
 from diffsde.equations.graphs import leaf, ordinary, ordinary_mode, with_graph
 from diffsde.equations.reverse import Score
+from diffsde.equations.rows import own_rows
 from diffsde.errors import InputError
 from diffsde.scores.guided import Guided, Moment, moment_of, moments_at
 from diffsde.system.numbers import whole_number
@@ -120,7 +121,8 @@ class _Mask:
     mask: Tensor
 
     def __call__(self, x: Tensor) -> Tensor:
-        return self.mask.to(x) * x
+        mask = own_rows(self.mask) if self.mask.dim() == x.dim() else self.mask
+        return mask.to(x) * x
 
 
 @dataclass(frozen=True)
@@ -211,7 +213,7 @@ class _LinearInverse(Guided):
 
     def _residual(self, clean: Tensor, seen_blank: Tensor) -> Tensor:
         """y − A x̂, of the observation's shape with B in front."""
-        y = self.y.to(clean)
+        y = own_rows(self.y).to(clean)
         if y.shape[1:] != seen_blank.shape[1:] or len(y) not in (1, len(clean)):
             raise InputError(
                 f"y has shape {tuple(y.shape)}: expected (1, …) or (B, …) as the operator makes "

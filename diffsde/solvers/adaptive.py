@@ -1,150 +1,204 @@
-r"""Adaptive steps for SDEs: no accepted step exceeds the tolerance.
+r"""Adaptive steps: each sample has its own time and its own step.
 
-Each sample has its own time and its own step, so its path depends on its noise and on the
-tolerance, but not on its batch. A step is taken once whole and once in two halves. If their
-difference, in the norm
+A step is tried, its error is measured for each sample by itself (see `control`), and it is kept
+where the error is within the tolerance and tried again, shorter, where it is not. No accepted
+step exceeds the tolerance. The path of a sample depends on the tolerance, on its start and on its
+noise, but not on its batch: samples that have arrived leave the batch.
 
-    ‖ e ‖  =  rms over coordinates of  e / (atol + rtol max(|x₀|, |x₁|)),
-
-exceeds 1, the step is rejected and tried again with a shorter length, along the same Brownian
-path, so that a rejection does not favour some noise. Otherwise the two halves are kept.
-
-Source: Hairer, Nørsett, Wanner, Solving Ordinary Differential Equations I, section II.4;
-for the path, Gaines, Lyons, SIAM J. Appl. Math. 57 (1997).
+A solve hands out states of the whole batch at one time, a `Frame`. Where each sample is on its
+own, the times of frames are those of the nodes, on which every sample lands, and the ends of the
+first sample's steps, where a method knows the states within its steps (dense output). A sample
+that is ahead of the first one waits for it, so its last step is all that has to be kept.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from itertools import pairwise
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
-from diffsde.equations.counted import BlowUp
-from diffsde.errors import InputError
-from diffsde.solvers.registry import Solver
-from diffsde.solvers.state import SolveState, Step
+from diffsde.equations.rows import only_rows
+from diffsde.solvers.control import Control
+from diffsde.solvers.state import SolveState, Step, Walk
 
-__all__ = ["ADAPTIVE_OPTIONS", "walk_adaptive"]
-
-ADAPTIVE_OPTIONS = frozenset({"first_step", "min_step", "max_step"})
-
-_SAFETY, _SHRINK, _GROW = 0.8, 0.2, 3.0
-_FIRST = 0.01  # share of the whole interval: a careful first step
-_SMALLEST = 1e-5  # share of the whole interval
+__all__ = ["Attempts", "Trial", "put", "taken", "walk_own_steps"]
 
 
-def walk_adaptive(solver: Solver, state: SolveState) -> Iterator[Step]:
-    """Step each sample by its own error, landing all of them on every node."""
-    if solver.one_step is None or solver.multistep:
-        raise InputError(f"{solver.name} has no adaptive form: its step needs the ones before it")
-    control = _Control.of(state, solver)
-    x = state.x.double()
-    h = torch.full((len(x), 1), control.first, dtype=torch.float64)
-    for start, end in pairwise(state.nodes.tolist()):
-        x, h = _stretch(solver, state, control, x, h, (start, end))
-        yield Step(torch.tensor(end, dtype=torch.float64), x.to(state.x.dtype))
+class Trial(Protocol):
+    """Steps that were tried by some samples."""
+
+    x: Tensor  # (n, D), the states at their ends
+    error: Tensor  # (n,), float64, on the CPU: accepted if at most 1
 
 
-@dataclass(frozen=True)
-class _Control:
-    """How steps are chosen; lengths in the solver's time."""
-
-    first: float
-    smallest: float
-    largest: float
-    exponent: float
-
-    @classmethod
-    def of(cls, state: SolveState, solver: Solver) -> _Control:
-        whole, options = state.equation.duration, state.options
-        # A step is halved, and no half may be shorter than what the path resolves.
-        finest = 2 * (0.0 if state.path is None else state.path.resolution)
-        smallest = options.get("min_step", max(_SMALLEST * whole, finest))
-        if smallest < finest:
-            raise InputError(
-                f"options['min_step'] = {smallest:g}: expected at least {finest:.3g}, twice the "
-                "resolution of the Brownian path; or give noise=BrownianPath(seed, resolution=…)"
-            )
-        return cls(
-            options.get("first_step", _FIRST * whole),
-            smallest,
-            options.get("max_step", whole),
-            1 / (solver.order + 0.5),  # the local error of strong order p is of order p + ½
-        )
-
-    def next(self, h: Tensor, error: Tensor) -> Tensor:
-        factor = _SAFETY * error.clamp(min=1e-10) ** -self.exponent
-        return (h * factor.clamp(_SHRINK, _GROW)).clamp(max=self.largest)
+T = TypeVar("T", bound=Trial)
 
 
-def _stretch(
-    solver: Solver,
-    state: SolveState,
-    control: _Control,
-    x: Tensor,
-    h: Tensor,
-    ends: tuple[float, float],
-) -> tuple[Tensor, Tensor]:
-    """Take every sample from one node to the next."""
-    x, h, u = x.clone(), h.clone(), torch.full_like(h, ends[0])
-    part = state
-    while True:
-        going = (u[:, 0] < ends[1]).nonzero()[:, 0]
-        if not len(going):
-            return x, h
-        part = _part(state, part, going)
-        tried = h[going].clamp(min=control.smallest)
-        u0, x0 = u[going], x[going]
-        # A remainder of less than a smallest step is taken along.
-        near = u0 + tried > ends[1] - control.smallest
-        u1 = torch.where(near, torch.full_like(u0, ends[1]), u0 + tried)
-        x1, error = _attempt(solver, part, u0, u1, x0)
-        accepted = error <= 1
-        _refuse_hopeless(state, control, u1 - u0, accepted)
+class Attempts(Protocol[T]):
+    """A method that can tell the error of its steps.
+
+    Rows are indices into the batch, (n,), on the CPU.
+
+    Attributes:
+        dense: whether it knows the states within its last steps.
+    """
+
+    dense: bool
+
+    def begin(self, u: Tensor, x: Tensor) -> None:
+        """Begin at a time, (B,) of one value, with the states (B, D)."""
+
+    def first_steps(self) -> Tensor:
+        """The lengths of the first steps to try, (B,)."""
+
+    def attempt(self, rows: Tensor, u0: Tensor, u1: Tensor, x: Tensor) -> T:
+        """Try steps of some samples, from their times (n,) and states (n, D)."""
+
+    def keep(self, rows: Tensor, trial: T, accepted: Tensor) -> None:
+        """Learn which of the steps were accepted, (n,) bool."""
+
+    def between(self, rows: Tensor, u: float) -> Tensor:
+        """The states of some samples at a time within their last steps, (n, D)."""
+
+
+@dataclass
+class _Frame:
+    """The states of the batch at one time, as they come in."""
+
+    x: Tensor
+    missing: Tensor  # (B,) bool
+
+    def fill(self, rows: Tensor, values: Tensor) -> None:
+        self.x = put(self.x, rows, values)
+        self.missing[rows] = False
+
+
+def put(whole: Tensor, rows: Tensor, values: Tensor) -> Tensor:
+    """A copy of `whole` with some rows replaced, in rising order; autograd sees it."""
+    if len(rows) == len(whole):
+        return values
+    return whole.index_copy(0, rows.to(whole.device), values)
+
+
+def taken(whole: Tensor, which: Tensor) -> Tensor:
+    """Some rows of a tensor, given by rising indices or by truth values."""
+    count = int(which.sum()) if which.dtype == torch.bool else len(which)
+    return whole if count == len(whole) else whole[which.to(whole.device)]
+
+
+def _rows(which: Tensor) -> Tensor:
+    return which.nonzero()[:, 0]
+
+
+def walk_own_steps(state: SolveState, x: Tensor, attempts: Attempts[Any], control: Control) -> Walk:
+    """Step each sample by its own error, landing all of them on every node.
+
+    Args:
+        state: what the method was given.
+        x: (B, D), the states to begin with.
+        attempts: the method.
+        control: of the steps.
+    """
+    samples = _Samples(state, x, attempts, control)
+    while samples.going or samples.frames:
+        ready = samples.ready()
+        if ready is None:
+            samples.advance()
+            continue
+        altered = yield ready
+        if altered is not None and ready.u < state.nodes[-1]:
+            samples.begin(ready.u, altered.to(x.dtype).reshape(x.shape))
+
+
+class _Samples:
+    """Where every sample is, and the frames that not all of them have reached."""
+
+    def __init__(
+        self, state: SolveState, x: Tensor, attempts: Attempts[Any], control: Control
+    ) -> None:
+        self.state, self.attempts, self.control = state, attempts, control
+        self.steps = state.steps = torch.zeros(len(x), dtype=torch.long)
+        self.begin(state.nodes[0], x)
+        self.h = attempts.first_steps().clamp(control.smallest, control.largest)
+
+    def begin(self, u: Tensor, x: Tensor) -> None:
+        """Begin with all samples at one time."""
+        self.x, self.u = x, u.double().cpu().expand(len(x)).clone()
+        self.attempts.begin(self.u.clone(), x)
+        self.before = torch.ones_like(self.u)  # the error of the last accepted step
+        self.next = (self.state.nodes <= u).sum().expand(len(x)).clone()  # the node ahead
+        self.frames: dict[float, _Frame] = {}
+
+    @property
+    def going(self) -> bool:
+        """Whether any sample has still to step."""
+        return bool((self.next < len(self.state.nodes)).any())
+
+    def ready(self) -> Step | None:
+        """The earliest frame, if all samples have reached it."""
+        u = min(self.frames, default=None)
+        if u is None or bool(self.frames[u].missing.any()):
+            return None
+        x = self.frames.pop(u).x.to(self.state.x.dtype).reshape(self.state.x.shape)
+        return Step(torch.tensor(u, dtype=torch.float64), x)
+
+    def advance(self) -> None:
+        """Try one step of every sample that has still to go and need not wait."""
+        ahead = self.next < len(self.state.nodes)
+        if self.attempts.dense and bool(ahead[0]):
+            ahead &= self.u <= self.u[0]
+        rows = _rows(ahead)
+        tried, u0 = self.h[rows], self.u[rows]
+        u1, lands = self.control.ends(u0, tried, self.state.nodes[self.next[rows]])
+        with self._only(rows):
+            trial = self.attempts.attempt(rows, u0, u1, taken(self.x, rows))
+        accepted = trial.error <= 1
+        self.control.refuse_hopeless(self.state, u1 - u0, accepted)
+        self._count(rows, accepted)
+        self._choose_next(rows, tried, u1 - u0, trial.error, accepted)
+        self.attempts.keep(rows, trial, accepted)
+        done = rows[accepted]
+        self.u[done] = u1[accepted]
+        self.x = put(self.x, done, taken(trial.x, accepted))
+        self._note_frames(done, rows[accepted & lands])
+        self._fill_frames()
+
+    def _only(self, rows: Tensor) -> AbstractContextManager[None]:
+        """Scores are asked about these rows of the batch, and not about all of it."""
+        return only_rows(rows, len(self.x))
+
+    def _count(self, rows: Tensor, accepted: Tensor) -> None:
+        self.state.rejected += int((~accepted).sum())
+        self.steps[rows] += accepted
+
+    def _choose_next(
+        self, rows: Tensor, tried: Tensor, h: Tensor, error: Tensor, accepted: Tensor
+    ) -> None:
+        wanted = self.control.next(h, error, self.before[rows], accepted)
         # Landing on a node may cut a step short; the next one need not be short too.
-        wanted = control.next(torch.where(near & accepted, tried, u1 - u0), error)
-        u[going] = torch.where(accepted, u1, u0)
-        x[going] = torch.where(accepted, x1, x0)
-        h[going] = wanted
-        state.rejected += int((~accepted).sum())
-        if state.steps is not None:
-            state.steps[going] += accepted[:, 0].cpu()
+        self.h[rows] = torch.where(accepted & (h < tried), torch.maximum(wanted, tried), wanted)
+        self.before[rows] = torch.where(accepted, error, self.before[rows])
 
+    def _note_frames(self, done: Tensor, landed: Tensor) -> None:
+        """Open the frames of the nodes on which samples landed, and of the first one's step."""
+        self.next[landed] += 1
+        opened = self.u[landed].tolist()
+        if self.attempts.dense and bool((done == 0).any()):
+            opened.append(float(self.u[0]))
+        for u in opened:
+            if u not in self.frames:
+                missing = torch.ones(len(self.x), dtype=torch.bool)
+                self.frames[u] = _Frame(torch.empty_like(self.x), missing)
 
-def _part(state: SolveState, last: SolveState, going: Tensor) -> SolveState:
-    """The state of those samples that are not there yet, with their own noise."""
-    samples = [state.samples[i] for i in going.tolist()]
-    if last.noise is not None and list(last.noise.samples) == samples:
-        return last
-    if state.path is None:
-        raise InputError("adaptive steps need a BrownianPath")
-    size, commutes = (len(samples), state.channels), state.equation.commutes
-    noise = state.path.bind(size, samples, torch.float64, state.x.device, commutes=commutes)
-    return replace(state, noise=noise, samples=samples)
-
-
-def _attempt(
-    solver: Solver, state: SolveState, u0: Tensor, u1: Tensor, x: Tensor
-) -> tuple[Tensor, Tensor]:
-    """The state after two halves of the step, and the error against the whole one."""
-    method = solver.one_step(state)  # type: ignore[misc]
-    middle = 0.5 * (u0 + u1)
-    with state.equation.one_start(u0):  # the whole step and its first half begin at x
-        whole = method.step(u0, u1, x)
-        first_half = method.step(u0, middle, x)
-    halves = method.step(middle, u1, first_half)
-    scale = state.atol + state.rtol * torch.maximum(x.abs(), halves.abs())
-    error = ((halves - whole) / scale).square().mean(1, keepdim=True).sqrt()
-    return halves, torch.nan_to_num(error, nan=torch.inf)
-
-
-def _refuse_hopeless(state: SolveState, control: _Control, h: Tensor, accepted: Tensor) -> None:
-    if bool((~accepted & (h <= control.smallest * 1.0001)).any()):
-        raise BlowUp(
-            f"the error exceeds the tolerance at the smallest step ({control.smallest:.3g}): "
-            f"loosen rtol and atol (now {state.rtol:g}, {state.atol:g}), lower "
-            "options['min_step'], or use another clock"
-        )
+    def _fill_frames(self) -> None:
+        for u, frame in self.frames.items():
+            here = _rows(frame.missing & (self.u == u))
+            if len(here):
+                frame.fill(here, taken(self.x, here))
+            passed = _rows(frame.missing & (self.u > u))
+            if len(passed):
+                with self._only(passed):
+                    frame.fill(passed, self.attempts.between(passed, u))

@@ -13,7 +13,7 @@ v = u / h, so that every node is a whole number, which no rounding misses:
 
 The gradient is that of the equation, not of its discretisation: it agrees with
 back-propagation through the solve (`grad=True`) up to the error of the steps, and exactly
-for `reversible_heun`, whose steps can be undone.
+for `reversible_heun`, whose steps can be undone. The libraries take one step for the whole batch.
 
 Sources: Chen et al., arXiv 1806.07366; Li, Wong, Chen, Duvenaud, arXiv 2001.01328; Kidger
 et al., arXiv 2105.13493.
@@ -22,7 +22,6 @@ et al., arXiv 2105.13493.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -37,7 +36,7 @@ from diffsde.solvers.equation import Equation
 from diffsde.solvers.methods.torchdiffeq import OWN_DEFAULTS
 from diffsde.solvers.methods.torchsde import class_for
 from diffsde.solvers.registry import Solver
-from diffsde.solvers.state import SolveState, Step
+from diffsde.solvers.state import SolveState, Step, Walk
 
 __all__ = ["check_adjoint", "walk_adjoint"]
 
@@ -84,7 +83,7 @@ class _Counting:
         return self.nodes[0] + v.detach().to("cpu", torch.float64) * self.h
 
 
-def walk_adjoint(solver: Solver, state: SolveState) -> Iterator[Step]:
+def walk_adjoint(solver: Solver, state: SolveState) -> Walk:
     """The states at the nodes, all solved for before the first is given."""
     counting, equation = _Counting.of(state.nodes), state.equation
     places = torch.arange(len(state.nodes), dtype=state.x.dtype, device=state.x.device)
@@ -111,6 +110,12 @@ def _ode(
     def slope(v: Tensor, x: Tensor) -> Tensor:
         return counting.h * state.equation.f(counting.place(v), x)
 
+    for name in ("beta", "norm"):
+        if name in state.options:
+            raise InputError(
+                f"options[{name!r}] with grad='adjoint': torchdiffeq's own controller takes the "
+                "steps, one for the whole batch. Leave it out, or use grad=True"
+            )
     options = {**OWN_DEFAULTS.get(solver.name, {}), **state.options}
     # Adaptive methods land on the nodes, on the way there and back.
     there = {"step_t": places[1:]} if solver.walk is not None and solver.one_step else {}
@@ -123,7 +128,7 @@ def _ode(
         atol=state.atol,
         method=solver.name,
         options={**options, **there},
-        adjoint_options={**{k: v for k, v in options.items() if k != "norm"}, **back},
+        adjoint_options={**options, **back},
         adjoint_params=parameters,
     )
 

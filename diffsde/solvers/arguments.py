@@ -6,36 +6,100 @@ Every error names what came, what was expected and what to do.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from diffsde.equations.counted import largest_magnitude
-from diffsde.equations.dynamics import Dynamics
+from diffsde.equations.dynamics import Dynamics, dynamics_of
+from diffsde.equations.graphs import ordinary
 from diffsde.errors import InputError, name_list
 from diffsde.noise.brownian_path import BrownianPath
-from diffsde.solvers.adaptive import ADAPTIVE_OPTIONS
+from diffsde.noise.seeds import checked_seed
 from diffsde.solvers.adjoint import check_adjoint
+from diffsde.solvers.catalogue import find_solver
+from diffsde.solvers.grids import Save, checked_times
+from diffsde.solvers.noisy_attempts import NOISY_OPTIONS
 from diffsde.solvers.registry import Solver
-from diffsde.system.numbers import real_number
+from diffsde.solvers.request import Request
+from diffsde.solvers.stop_rules import StopRules
+from diffsde.system.numbers import real_number, whole_number
 
-__all__ = [
-    "check_state",
-    "checked_adaptive",
-    "checked_denoiser",
-    "checked_grad",
-    "checked_noise",
-    "checked_options",
-    "checked_tolerance",
-]
+__all__ = ["checked_adaptive", "checked_tolerance", "make_request"]
+
+_DEFAULT_METHOD = {"sde": "euler", "ode": "dopri5"}
 
 _STATES = (torch.float32, torch.float64)
 _DEFAULT_TOLERANCE = {"sde": 1e-2, "ode": 1e-5}
 
 
-def check_state(x: Tensor, dynamics: Dynamics) -> None:
+def make_request(
+    problem: Any,
+    x: Tensor,
+    method: str | None,
+    *,
+    steps: int | None,
+    ts: Any,
+    clock: str | Callable[[Tensor], Tensor],
+    seed: int | None,
+    rtol: float | None,
+    atol: float | None,
+    adaptive: bool | None,
+    options: Mapping[str, Any] | None,
+    noise: BrownianPath | None,
+    progress: bool | str,
+    grad: bool | str,
+    save: Save = "all",
+    denoise: bool = False,
+    estimates: bool = False,
+    by_hand: bool = False,
+    **rules: Any,
+) -> tuple[Tensor, Request]:
+    """The states to begin with, and what was asked for; see `solve` for each argument.
+
+    Raises:
+        InputError: an argument does not fit.
+        UserWarning: the method is not for sampling; at the line that called our caller.
+    """
+    dynamics = dynamics_of(problem)
+    _check_state(x, dynamics)
+    kind = dynamics.kind
+    solver = find_solver(_DEFAULT_METHOD[kind] if method is None else method, kind)
+    adapts = checked_adaptive(solver, adaptive)
+    path = _checked_noise(noise, seed, kind)
+    request = Request(
+        problem=problem,
+        solver=solver,
+        adaptive=adapts,
+        ts=None if ts is None else checked_times(ts, dynamics.interval, "ts"),
+        steps=None if steps is None else whole_number(steps, "steps"),
+        clock=clock,
+        seed=path.seed if path is not None else checked_seed(seed),
+        noise=path,
+        rtol=checked_tolerance(rtol, kind, "rtol"),
+        atol=checked_tolerance(atol, kind, "atol"),
+        save=save,
+        rules=StopRules.checked(**rules),
+        denoise=_checked_denoiser(denoise, "denoise", dynamics),
+        estimates=_checked_denoiser(estimates, "estimates", dynamics),
+        grad=_checked_grad(grad, solver, adapts),
+        progress=progress,
+        options=_checked_options(options, solver, adapts),
+        by_hand=by_hand,
+    )
+    request.check_times(dynamics)
+    request.check_tolerances()
+    if solver.loses_law and dynamics.semilinear is not None and not grad:
+        words = f"{solver.name} ends in another law than that of {dynamics.name}"
+        # Level 1 is this function, 2 its caller, such as `solve`, and 3 the caller's decorator.
+        warnings.warn(f"{words}: {solver.loses_law}", UserWarning, stacklevel=4)
+    return ordinary(x), request
+
+
+def _check_state(x: Tensor, dynamics: Dynamics) -> None:
     if not isinstance(x, Tensor) or not x.is_floating_point():
         raise InputError(f"x = {type(x).__name__}: expected a tensor of floating-point numbers")
     if x.dtype not in _STATES:
@@ -56,13 +120,13 @@ def check_state(x: Tensor, dynamics: Dynamics) -> None:
         raise InputError("x holds numbers that are not finite")
 
 
-def checked_denoiser(wanted: bool, name: str, dynamics: Dynamics) -> bool:
+def _checked_denoiser(wanted: bool, name: str, dynamics: Dynamics) -> bool:
     if wanted and dynamics.denoise is None:
         raise InputError(f"{name}: only a ReverseSDE or a ProbabilityFlow knows clean images")
     return wanted
 
 
-def checked_grad(grad: bool | str, solver: Solver, adaptive: bool) -> bool | str:
+def _checked_grad(grad: bool | str, solver: Solver, adaptive: bool) -> bool | str:
     if grad == "adjoint":
         check_adjoint(solver, adaptive)
     elif not isinstance(grad, bool):
@@ -85,7 +149,7 @@ def checked_adaptive(solver: Solver, wanted: bool | None) -> bool:
     return wanted
 
 
-def checked_noise(noise: Any, seed: int | None, kind: str) -> BrownianPath | None:
+def _checked_noise(noise: Any, seed: int | None, kind: str) -> BrownianPath | None:
     if noise is None:
         return None
     if not isinstance(noise, BrownianPath):
@@ -103,10 +167,10 @@ def checked_tolerance(value: float | None, kind: str, name: str) -> float:
     return real_number(value, name, "a number ≥ 0", 0.0)
 
 
-def checked_options(
+def _checked_options(
     options: Mapping[str, Any] | None, solver: Solver, adaptive: bool
 ) -> Mapping[str, Any]:
-    valid = solver.options | (ADAPTIVE_OPTIONS if adaptive and solver.kind == "sde" else set())
+    valid = solver.options | (NOISY_OPTIONS if adaptive and solver.kind == "sde" else set())
     for name in options or {}:
         if name not in valid:
             raise InputError(

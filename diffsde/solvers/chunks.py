@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from diffsde.errors import DiffSDEError, InputError, SolveError
-from diffsde.solvers.request import Request, solve_part
+from diffsde.solvers.parts import solve_part
+from diffsde.solvers.request import Request
 from diffsde.solvers.trajectory import Stats, Trajectory
 
 __all__ = ["solve_in_chunks"]

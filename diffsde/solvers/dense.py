@@ -17,7 +17,7 @@ from torch import Tensor
 
 from diffsde.equations.graphs import ordinary_mode
 from diffsde.errors import InputError
-from diffsde.solvers.registry import Solver, walk_fixed
+from diffsde.solvers.registry import Solver
 from diffsde.solvers.state import SolveState, Step, Stepping
 
 __all__ = ["DenseOutput", "dense_output", "within_step"]
@@ -76,9 +76,9 @@ def within_step(
     us, ends = torch.stack([before.u, after.u]).double(), torch.stack([before.x, after.x])
     if solver.multistep:
         return lambda u: _hermite(solver, state, us, ends, 0, u)
-    own_steps = solver.one_step is None or solver.kind == "sde"
-    step = walk if own_steps else (lambda part: walk_fixed(solver, part))
-    return lambda u: _solved_on(step, state, us[0], before.x, u)
+    if solver.kind == "ode" and solver.adaptive:  # begin with all of the way
+        state = replace(state, options={**state.options, "first_step": float(us[1] - us[0])})
+    return lambda u: _solved_on(walk, state, us[0], before.x, u)
 
 
 def _solved_on(walk: Stepping, state: SolveState, start: Tensor, x: Tensor, u: Tensor) -> Tensor:

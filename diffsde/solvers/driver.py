@@ -3,7 +3,6 @@ r"""The loop of every solve: it follows a method's steps, checks them, and knows
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 
 from torch import Tensor
 
@@ -13,13 +12,21 @@ from diffsde.solvers.events import Watch
 from diffsde.solvers.progress import step_bar
 from diffsde.solvers.recorder import Recorder
 from diffsde.solvers.registry import Solver
-from diffsde.solvers.state import Step
+from diffsde.solvers.state import Step, Walk
 from diffsde.solvers.stop_rules import STOP, StopRules
 from diffsde.solvers.trajectory import Trajectory
 
 __all__ = ["Driver"]
 
 _BLOWN_UP = 100  # times the largest state that a solve should see
+
+
+def _sent(walk: Walk, altered: Tensor | None) -> Step | None:
+    """The next step of a walk that is sent a state; None at its end."""
+    try:
+        return walk.send(altered)
+    except StopIteration:
+        return None
 
 
 def _sizes(x: Tensor) -> Tensor:
@@ -49,12 +56,12 @@ class Driver:
         self._lowest = float(self._bounds.min())
         self._event_found = False
 
-    def follow(self, steps: Iterator[Step], *, total: int | None, progress: bool | str) -> None:
-        """Follow the steps to the end.
+    def steps(self, walk: Walk, *, total: int | None, progress: bool | str) -> Walk:
+        """The steps of a walk, each checked and recorded; a state sent back goes on to the walk.
 
         Args:
-            steps: of the method.
-            total: how many there will be, if that is known.
+            walk: of the method.
+            total: how many steps there will be, if that is known.
             progress: show a progress bar; a text names it.
 
         Raises:
@@ -63,10 +70,14 @@ class Driver:
         """
         try:
             with step_bar(total, shown=progress) as bar:
-                for step in steps:
+                altered = None
+                while (step := _sent(walk, altered)) is not None:
                     self._take(step)
                     if bar is not None:
                         bar.advance(self.recorder.time(step.u))
+                    altered = yield self.recorder.last
+                    if altered is not None:
+                        self._begin_anew(altered)
                     if self._wants_to_stop():
                         break
         except (DiffSDEError, KeyboardInterrupt) as error:
@@ -83,6 +94,13 @@ class Driver:
         crossing = None if self.watch is None else self.watch.crossing(before, step)
         self._event_found = crossing is not None
         recorder.take(crossing or step)
+
+    def _begin_anew(self, x: Tensor) -> None:
+        """Go on from another state."""
+        self._check(x)
+        self.recorder.last = Step(self.recorder.last.u, x)
+        if self.watch is not None:
+            self.watch.forget()
 
     def _check(self, x: Tensor) -> None:
         largest = largest_magnitude(x)

@@ -172,7 +172,7 @@ class Equation:
         """The drift, as `f` gives it, but at any state: nothing is shared with other steps."""
         x = x.to(self.dtype)
         if self._stages is None or u.dim():
-            return self._pace_and_g(u)[0] * self.dynamics.drift(x, self.t(u))
+            return _scaled(self._pace_and_g(u)[0], self.dynamics.drift(x, self.t(u)))
         stage = self._stages(u)
         return stage.pace * stage.drift(x)
 

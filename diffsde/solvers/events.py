@@ -61,6 +61,10 @@ class Watch:
         self._value: float | None = None  # at the last state
         self._is_condition = False
 
+    def forget(self) -> None:
+        """The last state is another one now."""
+        self._value = None
+
     def crossing(self, before: Step, after: Step) -> Step | None:
         """The crossing in a step with these two ends, if there is one."""
         first = self._at(before) if self._value is None else self._value

@@ -7,7 +7,7 @@ no nodes become nodes, so that they are hit and never interpolated.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -33,13 +33,20 @@ class Grid:
         us: (n + 1,) float64, rising: the solver's time.
         ts: (n + 1,) float64, the same in t.
         kept: (n + 1,) bool: which of them are saved.
-        every: whether steps between nodes are saved too, as adaptive solvers make them.
+        every: whether steps between nodes are saved too, as adaptive solvers make them (of
+            samples with steps of their own, those of the first).
     """
 
     us: Tensor
     ts: Tensor
     kept: Tensor
     every: bool = False
+
+    def unkept(self) -> Grid:
+        """The same nodes, of which only the last is kept."""
+        kept = torch.zeros_like(self.kept)
+        kept[-1] = True
+        return replace(self, kept=kept, every=False)
 
     def after(self, u: Tensor, clock: Clock) -> Grid:
         """What remains of the grid from u on, which need not be a node."""

@@ -165,6 +165,11 @@ class Recorder:
         place = torch.as_tensor(u, dtype=torch.float64)
         return float(self.state.equation.clock.time(place))
 
+    def exact_time(self, u: Tensor | float) -> float:
+        """t at the solver's time u; on a node, exactly the time that was asked for."""
+        exact = self.state.times.get(float(u))
+        return self.time(u) if exact is None else exact
+
     def trajectory(self, dense: DenseOutput | None = None) -> Trajectory:
         """The path so far; given `dense`, with the states between the saved ones."""
         self.count_cost()
@@ -197,13 +202,8 @@ class Recorder:
         return torch.stack([*self._estimates, *last]).reshape(-1, *self.shape)
 
     def _times(self) -> Tensor:
-        """t of each saved state; on nodes, exactly the times that were asked for."""
-        exact = dict(zip(self._nodes, self.grid.ts.tolist(), strict=True))
-        if not all(u in exact for u in self.us):
-            us = torch.tensor(self.us, dtype=torch.float64)
-            found = self.state.equation.clock.time(us).tolist()
-            exact = dict(zip(self.us, found, strict=True)) | exact
-        return torch.tensor([exact[u] for u in self.us], dtype=torch.float64)
+        """t of each saved state."""
+        return torch.tensor([self.exact_time(u) for u in self.us], dtype=torch.float64)
 
 
 def _finite(curve: Tensor) -> Tensor | None:

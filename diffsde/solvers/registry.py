@@ -7,12 +7,11 @@ of a step, and the method itself. Rows are registered where the methods live
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
 
 from diffsde.errors import InputError
-from diffsde.solvers.state import FixedStep, SolveState, Step, Stepping
+from diffsde.solvers.state import FixedStep, SolveState, Step, Stepping, Walk
 
 __all__ = ["REGISTRY", "Solver", "register", "walk_fixed"]
 
@@ -75,7 +74,7 @@ def register(solver: Solver) -> Solver:
     return solver
 
 
-def walk_fixed(solver: Solver, state: SolveState) -> Iterator[Step]:
+def walk_fixed(solver: Solver, state: SolveState) -> Walk:
     """Step from node to node; each step begins where the last one ended."""
     if solver.one_step is None:
         raise InputError(f"{solver.name} chooses its own steps: it has no fixed-step form")
@@ -84,4 +83,6 @@ def walk_fixed(solver: Solver, state: SolveState) -> Iterator[Step]:
     x = state.x
     for u0, u1 in pairwise(state.nodes.unbind()):
         x = method.step(u0, u1, x)
-        yield Step(u1, x)
+        altered = yield Step(u1, x)
+        if altered is not None:
+            x, method = altered, solver.one_step(state)

@@ -2,34 +2,27 @@ r"""A request: all that a solve needs beside the state, and the way from there t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from diffsde.equations.dynamics import Dynamics, dynamics_of
+from diffsde.equations.dynamics import Dynamics
 from diffsde.errors import InputError
 from diffsde.noise.brownian import SequentialBrownian
 from diffsde.noise.brownian_path import BrownianPath
 from diffsde.noise.seeds import address_of
-from diffsde.solvers.adaptive import walk_adaptive
 from diffsde.solvers.adjoint import walk_adjoint
-from diffsde.solvers.dense import dense_output, within_step
-from diffsde.solvers.driver import Driver
-from diffsde.solvers.equation import Equation, make_equation
-from diffsde.solvers.events import Watch, event_value
+from diffsde.solvers.equation import Equation
 from diffsde.solvers.grids import Grid, Save, make_grid
-from diffsde.solvers.recorder import Recorder
+from diffsde.solvers.noisy_attempts import walk_noisy
 from diffsde.solvers.registry import Solver, walk_fixed
-from diffsde.solvers.state import SolveState, Step, Stepping
-from diffsde.solvers.stop_rules import Event, StopRules
-from diffsde.solvers.trajectory import Trajectory
+from diffsde.solvers.state import SolveState, Stepping
+from diffsde.solvers.stop_rules import StopRules
 
-__all__ = ["DEFAULT_STEPS", "Request", "solve_part"]
+__all__ = ["DEFAULT_STEPS", "Request"]
 
 DEFAULT_STEPS = 500  # as in the tutorial
 _SAVED_TIMES = 50  # of an SDE whose steps are adaptive
@@ -37,7 +30,11 @@ _SAVED_TIMES = 50  # of an SDE whose steps are adaptive
 
 @dataclass(frozen=True)
 class Request:
-    """The checked arguments of `solve`, but for the state."""
+    """The checked arguments of `solve`, but for the state.
+
+    Attributes:
+        by_hand: whether every step is handed out as it is accepted, and none is kept.
+    """
 
     problem: Any
     solver: Solver
@@ -56,6 +53,7 @@ class Request:
     grad: bool | str
     progress: bool | str
     options: Mapping[str, Any]
+    by_hand: bool = False
 
     @property
     def interval(self) -> tuple[float, float] | None:
@@ -99,7 +97,8 @@ class Request:
                 steps = DEFAULT_STEPS
             elif self.solver.kind == "sde":
                 steps = _SAVED_TIMES if self.save == "all" else None
-        return make_grid(equation.clock, steps, ts, self.save, adaptive=self.adaptive)
+        grid = make_grid(equation.clock, steps, ts, self.save, adaptive=self.adaptive)
+        return grid.unkept() if self.by_hand else grid
 
     def stepping(self) -> Stepping:
         """The method in motion, in the way that was asked for."""
@@ -107,7 +106,7 @@ class Request:
         if self.grad == "adjoint":
             return partial(walk_adjoint, solver)
         if self.adaptive and solver.kind == "sde":
-            return partial(walk_adaptive, solver)
+            return partial(walk_noisy, solver)
         if solver.walk is not None and (self.adaptive or solver.one_step is None):
             return solver.walk
         return partial(walk_fixed, solver)
@@ -124,12 +123,11 @@ class Request:
             self.options,
             samples=samples,
             seed=self.seed,
+            watched=grid.every or self.rules.watch or self.by_hand,
             times=dict(zip(grid.us.tolist(), grid.ts.tolist(), strict=True)),
         )
         if self.solver.kind == "ode":
             return state
-        if self.adaptive:
-            state.steps = torch.zeros(len(x), dtype=torch.long)
         if self.adaptive or self.noise is not None:
             state.path = self.noise or BrownianPath(self.seed)
             state.noise = state.path.bind(**_batch(state), commutes=equation.commutes)
@@ -168,77 +166,3 @@ def _check_addresses(grid: Grid) -> None:
             f"{len(grid.ts)} times of which {len(grid.ts) - len(addresses)} are equal in float32: "
             "the noise of a step is addressed by its time; take fewer steps"
         )
-
-
-def solve_part(request: Request, x: Tensor, first: int, begin: Step | None = None) -> Trajectory:
-    """The trajectory of the samples first, …, first + B − 1.
-
-    Args:
-        request: what to solve.
-        x: (B, …), the states at the start; or, with `begin`, any states of this shape.
-        first: index of the first sample.
-        begin: the step from which a solve that was stopped goes on.
-    """
-    dynamics = dynamics_of(request.problem)
-    dynamics.counted.limit = request.rules.max_nfe
-    equation = make_equation(dynamics, x, request.interval, request.clock)
-    grid = request.grid(equation)
-    flat = x.reshape(len(x), -1) if dynamics.flat else x
-    if begin is not None:
-        grid, flat = grid.after(begin.u, equation.clock), begin.x
-    state, stepping = request.state(equation, grid, flat, first), request.stepping()
-
-    def resume(step: Step, rules: dict[str, Any]) -> Trajectory:
-        again = replace(request, rules=StopRules.checked(**rules))
-        with torch.set_grad_enabled(bool(request.grad)):
-            return solve_part(again, x, first, step)
-
-    recorder = Recorder(
-        request.solver.name,
-        state,
-        grid,
-        x.shape,
-        denoises=request.denoise,
-        resume=resume,
-        clock=request.clock if isinstance(request.clock, str) else None,
-    )
-    watch = _watch(request.rules.event, request.solver, stepping, state, x.shape)
-    total = None if request.adaptive else len(grid.us) - 1
-    driver = Driver(request.solver, recorder, request.rules, watch)
-    driver.follow(stepping(state), total=total, progress=request.progress)
-    return _finished(request, recorder, stepping)
-
-
-def _finished(request: Request, recorder: Recorder, stepping: Stepping) -> Trajectory:
-    """The trajectory of a solve that has ended, with the clean images that were asked for."""
-    state = recorder.state
-    # What is asked for from here on is not limited.
-    state.equation.dynamics.counted.limit = None
-    if request.estimates:
-        recorder.estimate()
-    if request.denoise:
-        recorder.denoise()
-        return recorder.trajectory()
-    if request.grad == "adjoint":
-        return recorder.trajectory()
-    us = torch.tensor(recorder.us, dtype=torch.float64)
-    return recorder.trajectory(dense_output(request.solver, stepping, state, us))
-
-
-def _watch(
-    event: Event | None, solver: Solver, stepping: Stepping, state: SolveState, shape: torch.Size
-) -> Watch | None:
-    """Looks for the event along the path of this solve."""
-    if event is None:
-        return None
-    time = state.equation.clock.time
-
-    def in_solver_time(u: Tensor, x: Tensor) -> float | bool:
-        return event_value(event(float(time(u)), x.reshape(shape)))
-
-    @contextmanager
-    def within(before: Step, after: Step) -> Iterator[Callable[[Tensor], Tensor]]:
-        with state.equation.one_start(before.u):  # every shorter step begins where this one did
-            yield within_step(solver, stepping, state, before, after)
-
-    return Watch(in_solver_time, within)

@@ -1,8 +1,9 @@
 r"""`solve`: one door to every solver.
 
 `solve` checks its arguments and gathers them into a `Request`. Each part of the batch goes one
-way down from there: the request makes an equation, a grid and a `SolveState`; a method steps
-along them; a `Driver` follows its steps; a `Recorder` keeps the states and hands back the path.
+way down from there, as a `Part`: the request makes an equation, a grid and a `SolveState`; a
+method steps along them; a `Driver` follows its steps; a `Recorder` keeps the states and hands back
+the path.
 
 `solve` has many arguments. The everyday ones come first; the rare ones (stop rules, a noise
 path, chunks, gradients) stay plain keywords beside them, because each stands for itself, a call
@@ -11,37 +12,23 @@ passes one or two of them at most, and an object that gathered them would be one
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from diffsde.equations.dynamics import dynamics_of
-from diffsde.equations.graphs import ordinary, ordinary_mode
+from diffsde.equations.graphs import ordinary_mode
 from diffsde.noise.brownian_path import BrownianPath
-from diffsde.noise.seeds import checked_seed
-from diffsde.solvers.arguments import (
-    check_state,
-    checked_adaptive,
-    checked_denoiser,
-    checked_grad,
-    checked_noise,
-    checked_options,
-    checked_tolerance,
-)
-from diffsde.solvers.catalogue import find_solver
+from diffsde.solvers.arguments import make_request
 from diffsde.solvers.chunks import solve_in_chunks
-from diffsde.solvers.grids import Save, checked_times
-from diffsde.solvers.request import Request, solve_part
-from diffsde.solvers.stop_rules import Callback, Event, StopRules
+from diffsde.solvers.grids import Save
+from diffsde.solvers.parts import solve_part
+from diffsde.solvers.stop_rules import Callback, Event
 from diffsde.solvers.trajectory import Trajectory
 from diffsde.system.numbers import whole_number
 
 __all__ = ["solve"]
-
-_DEFAULT_METHOD = {"sde": "euler", "ode": "dopri5"}
 
 
 @ordinary_mode()
@@ -81,8 +68,9 @@ def solve(
         method: a name from `list_solvers`; by default "euler" for an SDE and "dopri5" for an
             ODE.
         steps: the number of steps, equal in the clock; 500 by default. An adaptive solver
-            takes steps of its own and lands on this many equal times; by default a flow keeps
-            each accepted step, and an SDE lands on 50 times.
+            takes steps of its own, for each sample by itself, and lands on this many equal
+            times. By default an SDE lands on 50 times, and of a flow the times are kept at which
+            the steps of its first sample end; there the others come from dense output.
         ts: the times in t to step on, in order, instead of `steps`; an adaptive solver lands
             on them. Two times with `steps` give the interval and the number of steps.
         clock: the time in which steps are equal: "t", "sigma", "log_sigma", "karras", or a map
@@ -131,45 +119,31 @@ def solve(
             an exception of the score or the callback, which is its cause. Its `trajectory` is
             the path so far. A KeyboardInterrupt stays one and has the same attribute.
     """
-    dynamics = dynamics_of(problem)
-    check_state(x, dynamics)
-    x = ordinary(x)
-    kind = dynamics.kind
-    solver = find_solver(_DEFAULT_METHOD[kind] if method is None else method, kind)
-    adapts = checked_adaptive(solver, adaptive)
-    first = whole_number(first, "first", 0)
-    path = checked_noise(noise, seed, kind)
-    request = Request(
-        problem=problem,
-        solver=solver,
-        adaptive=adapts,
-        ts=None if ts is None else checked_times(ts, dynamics.interval, "ts"),
-        steps=None if steps is None else whole_number(steps, "steps"),
+    x, request = make_request(
+        problem,
+        x,
+        method,
+        steps=steps,
+        ts=ts,
         clock=clock,
-        seed=path.seed if path is not None else checked_seed(seed),
-        noise=path,
-        rtol=checked_tolerance(rtol, kind, "rtol"),
-        atol=checked_tolerance(atol, kind, "atol"),
+        seed=seed,
+        rtol=rtol,
+        atol=atol,
+        adaptive=adaptive,
         save=save,
-        rules=StopRules.checked(
-            max_steps=max_steps,
-            max_nfe=max_nfe,
-            max_seconds=max_seconds,
-            callback=callback,
-            event=event,
-        ),
-        denoise=checked_denoiser(denoise, "denoise", dynamics),
-        estimates=checked_denoiser(estimates, "estimates", dynamics),
-        grad=checked_grad(grad, solver, adapts),
         progress=progress,
-        options=checked_options(options, solver, adapts),
+        options=options,
+        noise=noise,
+        denoise=denoise,
+        estimates=estimates,
+        grad=grad,
+        max_steps=max_steps,
+        max_nfe=max_nfe,
+        max_seconds=max_seconds,
+        callback=callback,
+        event=event,
     )
-    request.check_times(dynamics)
-    request.check_tolerances()
-    if solver.loses_law and dynamics.semilinear is not None and not grad:
-        words = f"{solver.name} ends in another law than that of {dynamics.name}"
-        # Level 1 is this function, and 2 its decorator.
-        warnings.warn(f"{words}: {solver.loses_law}", UserWarning, stacklevel=3)
+    first = whole_number(first, "first", 0)
     with torch.set_grad_enabled(bool(request.grad)):
         if chunk is None:
             return solve_part(request, x, first)

@@ -6,7 +6,7 @@ A method is given a `SolveState`, which holds the equation, the nodes and the no
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -19,7 +19,7 @@ from diffsde.noise.seeds import NormalTable, address_of
 from diffsde.solvers.coefficients import Row, StepTable
 from diffsde.solvers.equation import Equation
 
-__all__ = ["FixedStep", "OneStep", "SolveState", "Step", "Stepping"]
+__all__ = ["FixedStep", "OneStep", "SolveState", "Step", "Stepping", "Walk"]
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,7 @@ class SolveState:
         times: the time t of each node, by which its random numbers are addressed.
         rejected: how many steps an adaptive method has rejected.
         steps: (B,) accepted steps, where each sample has its own; otherwise None.
+        watched: whether someone looks at the states between the nodes.
     """
 
     equation: Equation
@@ -63,6 +64,7 @@ class SolveState:
     times: Mapping[float, float] = field(default_factory=dict)
     rejected: int = 0
     steps: Tensor | None = None
+    watched: bool = False
 
     def table(self, rule: Callable[[Tensor, Tensor], Row]) -> StepTable:
         """Coefficients of a step, a function of its two ends, tabulated over the grid."""
@@ -107,5 +109,9 @@ class OneStep(Protocol):
 
 
 FixedStep = Callable[[SolveState], OneStep]
-Stepping = Callable[[SolveState], Iterator[Step]]
-"""A method in motion: it yields every step that it accepts."""
+Walk = Generator[Step, Tensor | None, None]
+"""Steps as they are accepted. A state that is sent back takes the place of the one just given:
+the method begins anew there, and knows nothing of the steps before."""
+
+Stepping = Callable[[SolveState], Walk]
+"""A method in motion."""

@@ -41,6 +41,11 @@ class StopRules:
     callback: Callback | None = None
     event: Event | None = None
 
+    @property
+    def watch(self) -> bool:
+        """Whether a rule looks at the state after each step."""
+        return any(rule is not None for rule in (self.callback, self.event, self.max_steps))
+
     @classmethod
     def checked(cls, **rules: Any) -> StopRules:
         """The rules, if they are some.

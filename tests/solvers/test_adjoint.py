@@ -129,8 +129,9 @@ def test_the_adjoint_s_path_is_that_of_the_solve(row: Solver) -> None:
             solve(problem, x, row.name, seed=1, grad=g, **how) for g in (False, "adjoint")
         )
         assert torch.equal(adjoint.ts, plain.ts)
-        # torchdiffeq's wrapper of SciPy interpolates between steps, to the tolerance's order.
-        near = 1e-4 if row.name == "scipy_solver" else atol
+        # torchdiffeq's wrapper of SciPy interpolates between steps, to the tolerance's order; its
+        # adaptive methods take other steps than ours, each to the tolerance.
+        near = 1e-4 if row.adaptive else atol
         assert torch.allclose(adjoint.ys, plain.ys, atol=max(near, atol)), row.name
 
 

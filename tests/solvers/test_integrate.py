@@ -72,7 +72,8 @@ def test_evaluations_are_counted_until_each_saved_state() -> None:
     assert solve(FLOW, X1, "heun2", **settings).evaluations.tolist() == [0, 2, 4, 6, 8, 10, 11]
     some = solve(FLOW, X1, "heun2", **settings | {"steps": 4}, save=3, chunk=2).evaluations
     assert some.tolist() == [0, 4, 8, 9]
-    sol = solve(FLOW, X1, "dopri5", rtol=1e-3, atol=1e-3)
+    # One sample: of several, each has steps of its own.
+    sol = solve(FLOW, X1[:1], "dopri5", rtol=1e-4, atol=1e-4, options={"beta": 0})
     costs = sol.evaluations.diff()[1:]  # of each step after the first
     assert sol.stats.rejected > 0
     assert costs.sum() == 6 * (sol.stats.steps - 1 + sol.stats.rejected)
@@ -182,7 +183,8 @@ def test_saved_times_of_adaptive_solvers_are_hit() -> None:
 
 def test_an_adaptive_flow_keeps_its_own_steps() -> None:
     sol = solve(FLOW, X1, "dopri5", clock="log_sigma")
-    assert len(sol) == sol.stats.steps + 1
+    alone = solve(FLOW, X1[:1], "dopri5", clock="log_sigma")
+    assert len(sol) == len(alone) == alone.stats.steps + 1  # those of the first sample
     fixed = solve(FLOW, X1, "dopri5", clock="log_sigma", steps=30)
     assert len(fixed) == 31
 
@@ -287,7 +289,7 @@ def test_limits_raise_with_the_path_so_far(limit: dict[str, float], words: str) 
 
 def breaking(what: object, after: float = 0.55) -> ReverseSDE:
     def score(x: Tensor, t: Tensor) -> Tensor:
-        if float(t) > after:
+        if float(t.min()) > after:
             return SCORE(x, t)
         if isinstance(what, BaseException):
             raise what
@@ -335,7 +337,7 @@ def test_a_step_that_underflows() -> None:
     def steep(t: Tensor, x: Tensor) -> Tensor:
         return x / (0.5 - t).abs().clamp(min=1e-30) ** 2
 
-    with pytest.raises(SolveError, match=r"dopri5 stopped .*(too small|not finite)") as caught:
+    with pytest.raises(SolveError, match=r"dopri5 stopped .*(smallest step|not finite)") as caught:
         solve(steep, torch.ones(1, 1), "dopri5", ts=[0.0, 1.0], max_steps=10000)
     assert float(caught.value.trajectory.ts[-1]) < 0.5
 

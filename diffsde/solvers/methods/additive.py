@@ -154,7 +154,9 @@ _ROESSLER = "Rößler, SIAM J. Numer. Anal. 48 (2010)"
 _RACKAUCKAS = "Rackauckas, Nie, arXiv 1804.04344"
 _FOSTER = "Foster, dos Reis, Strange, arXiv 2210.17543"
 
-_row("sosra", 1.5, _SOSRA, _RACKAUCKAS, "Stable strong order 1.5; adaptive=True for a tolerance.")
+_row(
+    "sosra", 1.5, _SOSRA, _RACKAUCKAS, "Stable strong order 1.5; srk costs less where it is stable."
+)
 _row("sosra2", 1.5, _SOSRA2, _RACKAUCKAS, "As sosra, made stable for other stiff problems.")
 _row("sra3", 1.5, _SRA3, _ROESSLER, "Strong order 1.5, of order 3 where there is no noise.")
 _row("shark", 1.5, _SHARK, _FOSTER, "Strong order 1.5 for two evaluations a step.")

@@ -1,16 +1,14 @@
 r"""torchdiffeq's methods, as rows of the registry.
 
-As for torchsde, the step is the library's and the loop is ours, so that every accepted
-step is seen: the whole trajectory, limits, a failure that hands back the path so far.
-The names are read from the installed release.
-
-An adaptive method given fixed nodes takes its Runge–Kutta step without the step control.
+The names and the coefficients are read from the installed release. As for torchsde, the loop is
+ours, so that every accepted step is seen: the whole trajectory, limits, a failure that hands back
+the path so far. The methods that choose their own steps choose them for each sample by itself
+(see `pairs`), where torchdiffeq has one step for the whole batch. Given fixed nodes, they take
+their Runge–Kutta step without the step control.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
 from importlib.metadata import version
 from itertools import pairwise
 from typing import Any
@@ -29,8 +27,9 @@ from diffsde.solvers.methods.torchdiffeq_parts import (
     ScipyWrapperODESolver,
     rms_norm,
 )
+from diffsde.solvers.pairs import PAIR_OPTIONS, Pair, pair_ways
 from diffsde.solvers.registry import Solver, register
-from diffsde.solvers.state import SolveState, Step
+from diffsde.solvers.state import SolveState, Step, Walk
 
 __all__ = ["OWN_DEFAULTS"]
 
@@ -50,7 +49,13 @@ _FACTS: dict[str, tuple[int, int | None, str, str]] = {
         "Runs with max_order 5, which is order 4: torchdiffeq's own 12 diverges on this stiff "
         "flow at any number of steps. From 20 steps, with clock='karras'.",
     ),
-    "implicit_adams": (4, None, _HAIRER, "Up to five evaluations a step; not for sampling."),
+    "implicit_adams": (
+        4,
+        None,
+        _HAIRER,
+        "Up to five evaluations a step, until the whole batch has converged, so an image depends a "
+        "little on its neighbours; not for sampling.",
+    ),
     "fixed_adams": (4, None, _HAIRER, "Another name of implicit_adams."),
     "adaptive_heun": (2, 1, _HAIRER, "Low order: for loose tolerances only."),
     "fehlberg2": (2, 2, "Fehlberg, 1969", "Low order: for loose tolerances only."),
@@ -61,10 +66,12 @@ _FACTS: dict[str, tuple[int, int | None, str, str]] = {
         5,
         None,
         "SciPy; options={'solver': 'RK45'} as in the tutorial of arXiv 2011.13456",
-        "Steps in float64 on the CPU; also RK23 and DOP853. Its implicit methods need a matrix "
+        "Steps in float64 on the CPU, one step for the whole batch, so an image depends on its "
+        "neighbours to the tolerance. Also RK23 and DOP853; its implicit methods need a matrix "
         "of every pixel by every pixel.",
     ),
 }
+_NEEDS_MIDDLE = 5  # from this order on, the states within a step need the one at half of it
 _LARGEST_JACOBIAN = 2**28  # bytes that a method which nobody has looked at may take
 
 # Options that differ from torchdiffeq's own defaults.
@@ -75,31 +82,13 @@ OWN_DEFAULTS: dict[str, dict[str, Any]] = {
 
 
 class _Function:
-    """The drift as torchdiffeq's classes call it, with the hooks they look for."""
+    """The drift as torchdiffeq's classes call it."""
 
     def __init__(self, equation: Equation) -> None:
         self.equation = equation
-        self.rejected = 0
 
     def __call__(self, u: Tensor, x: Tensor, *, perturb: Any = None) -> Tensor:
         return self.equation.f(u, x)
-
-    def callback_step(self, u: Tensor, x: Tensor, h: Tensor) -> None: ...
-
-    def callback_accept_step(self, u: Tensor, x: Tensor, h: Tensor) -> None: ...
-
-    def callback_reject_step(self, u: Tensor, x: Tensor, h: Tensor) -> None:
-        self.rejected += 1
-
-
-def _make(name: str, state: SolveState, function: _Function, **more: Any) -> Any:
-    return SOLVERS[name](
-        func=function,
-        y0=state.x,
-        rtol=state.rtol,
-        atol=state.atol,
-        **{"norm": rms_norm, **state.options, **more},
-    )
 
 
 class _FixedGrid:
@@ -108,73 +97,34 @@ class _FixedGrid:
     def __init__(self, name: str, state: SolveState) -> None:
         _check_room(name, state.x)
         self._function = _Function(state.equation)
-        state = replace(state, options={**OWN_DEFAULTS.get(name, {}), **state.options})
-        self._solver = _make(name, state, self._function)
+        self._solver = SOLVERS[name](
+            func=self._function,
+            y0=state.x,
+            rtol=state.rtol,
+            atol=state.atol,
+            norm=rms_norm,
+            **{**OWN_DEFAULTS.get(name, {}), **state.options},
+        )
 
     def step(self, u0: Tensor, u1: Tensor, x: Tensor) -> Tensor:
         change, _ = self._solver._step_func(self._function, u0, u1 - u0, u1, x)
         return x + change
 
 
-class _Tableau:
-    """The Runge–Kutta step of an adaptive method, without its step control.
-
-    It is written out here because torchdiffeq's own takes times in the dtype of the states. Where
-    the last stage of a step is the first of the next, its slope is handed on, so each step must
-    begin where the last one ended.
-    """
-
-    def __init__(self, name: str, state: SolveState) -> None:
-        tableau = _make(name, state, _Function(state.equation)).tableau
-        self._f = state.equation.f
-        self._nodes = tableau.alpha.tolist()
-        self._rows = [row.tolist() for row in tableau.beta]
-        self._weights = tableau.c_sol.tolist()
-        # The last stage of one step is the first of the next, where the tableau says so.
-        self._shared = self._nodes[-1] == 1 and self._weights[:-1] == self._rows[-1]
-        self._slope: Tensor | None = None  # at the end of the last step, where it is known
-
-    def step(self, u0: Tensor, u1: Tensor, x: Tensor) -> Tensor:
-        h = u1 - u0
-        slopes, stage = [self._f(u0, x) if self._slope is None else self._slope], x
-        for c, row in zip(self._nodes, self._rows, strict=True):
-            stage = x + h * _combined(row, slopes)
-            slopes.append(self._f(u1 if c == 1 else u0 + c * h, stage))
-        if not self._shared:
-            return x + h * _combined(self._weights, slopes)
-        self._slope = slopes[-1]
-        return stage
+def _pair_of(cls: Any) -> Pair:
+    """The tableau of an adaptive method."""
+    tableau = cls.tableau
+    return Pair(
+        cls.order,
+        tableau.alpha.tolist(),
+        [row.tolist() for row in tableau.beta],
+        tableau.c_sol.tolist(),
+        tableau.c_error.tolist(),
+        cls.mid.tolist() if cls.order >= _NEEDS_MIDDLE else (),
+    )
 
 
-def _combined(weights: list[float], slopes: list[Tensor]) -> Tensor:
-    return sum(w * k for w, k in zip(weights, slopes, strict=True) if w)  # type: ignore[return-value]
-
-
-def _walk_adaptive(name: str, state: SolveState) -> Iterator[Step]:
-    """torchdiffeq's adaptive stepping, landing on every node and nowhere beyond."""
-    function = _Function(state.equation)
-    solver = _make(name, state, function, step_t=state.nodes[1:])
-    solver._before_integrate(state.nodes)
-    # Its first step is a function of the state. A gradient through the places of the nodes would
-    # be one of the error of the steps.
-    solver.rk_state = solver.rk_state._replace(dt=solver.rk_state.dt.detach())
-    end = state.nodes[-1]
-    while solver.rk_state.t1 < end:
-        before = solver.rk_state.t1
-        try:
-            solver.rk_state = solver._adaptive_step(solver.rk_state)
-        except AssertionError as error:  # torchdiffeq's word for a step that became too small
-            raise BlowUp(
-                f"the step became too small ({error}): loosen rtol and atol "
-                f"(now {state.rtol:g}, {state.atol:g}), or use another clock or float64"
-            ) from error
-        state.rejected = function.rejected
-        if solver.rk_state.t1 > before:
-            # The length of a step depends on the states; its end is a number all the same.
-            yield Step(solver.rk_state.t1.detach(), solver.rk_state.y1)
-
-
-def _walk_scipy(state: SolveState) -> Iterator[Step]:
+def _walk_scipy(state: SolveState) -> Walk:
     """SciPy's steppers, one for each stretch between two nodes."""
     options = {**OWN_DEFAULTS["scipy_solver"], **state.options}
     cls = _scipy_class(options.pop("solver"))
@@ -186,19 +136,24 @@ def _walk_scipy(state: SolveState) -> Iterator[Step]:
         place = torch.tensor(u, dtype=torch.float64)
         return state.equation.f(place, point).double().flatten().cpu().numpy()
 
-    for u0, u1 in pairwise(state.nodes.tolist()):
-        step = None if first_step is None else min(first_step, u1 - u0)
+    def stepper_from(u0: float, u1: float, x: Tensor, first: float | None) -> Any:
         y = x.detach().double().flatten().cpu().numpy()
-        stepper = cls(
-            slope, u0, y, u1, rtol=state.rtol, atol=state.atol, first_step=step, **options
-        )
+        how = {"rtol": state.rtol, "atol": state.atol, **options}
+        return cls(slope, u0, y, u1, first_step=first and min(first, u1 - u0), **how)
+
+    for u0, u1 in pairwise(state.nodes.tolist()):
+        stepper = stepper_from(u0, u1, x, first_step)
         while stepper.status == "running":
             message = stepper.step()
             if stepper.status == "failed":
                 raise BlowUp(f"SciPy's {cls.__name__} gave up: {message}")
+            first_step = stepper.step_size
             x = torch.from_numpy(stepper.y).to(like).reshape(shape)
-            yield Step(torch.tensor(stepper.t, dtype=torch.float64), x)
-        first_step = stepper.step_size
+            altered = yield Step(torch.tensor(stepper.t, dtype=torch.float64), x)
+            if altered is not None:
+                x = altered
+                if stepper.status == "running":
+                    stepper = stepper_from(stepper.t, u1, x, first_step)
 
 
 def _scipy_class(name: str) -> Any:
@@ -213,8 +168,7 @@ def _scipy_class(name: str) -> Any:
 def _kind_of(cls: type) -> dict[str, Any]:
     """What the row of a class holds beside its facts."""
     if issubclass(cls, RKAdaptiveStepsizeODESolver):
-        options = {"norm", "first_step", "min_step", "max_step", "safety", "ifactor", "dfactor"}
-        return {"adaptive": True, "options": frozenset(options)}
+        return {"adaptive": True, "options": PAIR_OPTIONS}
     if issubclass(cls, ScipyWrapperODESolver):
         options = {"solver", "first_step", "max_step"}
         return {"adaptive": True, "options": frozenset(options)}
@@ -228,10 +182,7 @@ def _ways(name: str, cls: type) -> dict[str, Any]:
     if issubclass(cls, ScipyWrapperODESolver):
         return {"walk": _walk_scipy, "differentiable": False}
     if issubclass(cls, RKAdaptiveStepsizeODESolver):
-        return {
-            "one_step": lambda state: _Tableau(name, state),
-            "walk": lambda state: _walk_adaptive(name, state),
-        }
+        return pair_ways(_pair_of(cls))
     return {"one_step": lambda state: _FixedGrid(name, state)}
 
 

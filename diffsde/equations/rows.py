@@ -1,0 +1,44 @@
+r"""Rows: which samples of a batch are being evaluated, for scores that have something for each.
+
+Where every sample has steps of its own, a score is asked about some of the samples at a time,
+those that have still to go. A score that holds one label or one observation for each sample of
+the batch takes those of these samples by `own_rows`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+from torch import Tensor
+
+__all__ = ["only_rows", "own_rows"]
+
+_ROWS: ContextVar[tuple[Tensor, int] | None] = ContextVar("rows", default=None)
+
+
+@contextmanager
+def only_rows(rows: Tensor, size: int) -> Iterator[None]:
+    """Within this context, some rows of a batch are evaluated.
+
+    Args:
+        rows: (n,) their indices, rising.
+        size: B, of the batch.
+    """
+    before = _ROWS.set((rows, size) if len(rows) < size else None)
+    try:
+        yield
+    finally:
+        _ROWS.reset(before)
+
+
+def own_rows(values: Tensor) -> Tensor:
+    """Those of (B, …) values, one for each sample, that belong to the samples being evaluated.
+
+    What has another length than the batch, such as (1, …) for all samples, stays as it is.
+    """
+    rows = _ROWS.get()
+    if rows is None or not values.dim() or len(values) != rows[1]:
+        return values
+    return values[rows[0].to(values.device)]
