@@ -57,9 +57,11 @@ class Part:
         equation = make_equation(dynamics, x, request.interval, request.clock)
         grid = request.grid(equation)
         flat = x.reshape(len(x), -1) if dynamics.flat else x
+        planned = len(grid.us) - 1
         if begin is not None:
             grid, flat = grid.after(begin.u, equation.clock), begin.x
         state, stepping = request.state(equation, grid, flat, first), request.stepping()
+        state.planned = planned
         recorder = Recorder(
             request.solver.name,
             state,

@@ -85,4 +85,4 @@ def walk_fixed(solver: Solver, state: SolveState) -> Walk:
         x = method.step(u0, u1, x)
         altered = yield Step(u1, x)
         if altered is not None:
-            x, method = altered, solver.one_step(state)
+            x, method = altered, solver.one_step(state.after(u1, altered))

@@ -7,7 +7,7 @@ A method is given a `SolveState`, which holds the equation, the nodes and the no
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from torch import Tensor
@@ -49,6 +49,7 @@ class SolveState:
         rejected: how many steps an adaptive method has rejected.
         steps: (B,) accepted steps, where each sample has its own; otherwise None.
         watched: whether someone looks at the states between the nodes.
+        planned: how many steps the whole solve has, of which `nodes` may be the rest.
     """
 
     equation: Equation
@@ -65,6 +66,15 @@ class SolveState:
     rejected: int = 0
     steps: Tensor | None = None
     watched: bool = False
+    planned: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.planned is None:
+            self.planned = len(self.nodes) - 1
+
+    def after(self, u: Tensor, x: Tensor) -> SolveState:
+        """What remains of the solve from the node u on, with another state there."""
+        return replace(self, x=x, nodes=self.nodes[self.nodes >= u])
 
     def table(self, rule: Callable[[Tensor, Tensor], Row]) -> StepTable:
         """Coefficients of a step, a function of its two ends, tabulated over the grid."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from diffsde import GaussianScore, ProbabilityFlow, solve
+from diffsde import GaussianScore, LimitError, ProbabilityFlow, solve
 from diffsde.equations.forward import SDE
 from diffsde.equations.variance_exploding import EDMSDE
 from diffsde.equations.variance_preserving import VPSDE
@@ -102,3 +103,14 @@ def test_nothing_happens_outside_the_window(window: dict[str, float]) -> None:
     x = score.sample(5, 1.0, seed=1)
     churned = solve(flow(score), x, options={"S_churn": 5.0, **window}, **SETTINGS)
     assert torch.equal(churned.ys, solve(flow(score), x, **SETTINGS).ys)
+
+
+def test_a_stopped_solve_goes_on_with_its_churn() -> None:
+    """The noise that a step adds is a share of all steps of the solve, not of those that remain."""
+    score = gaussian(dims=4)
+    x = score.sample(3, 1.0, seed=0)
+    how: dict[str, Any] = {"steps": 8, "clock": "karras", "seed": 1, "options": {"S_churn": 2.0}}
+    whole = solve(flow(score), x, "heun_edm", **how)
+    with pytest.raises(LimitError) as caught:
+        solve(flow(score), x, "heun_edm", max_steps=3, **how)
+    assert torch.equal(caught.value.trajectory.resume().final, whole.final)

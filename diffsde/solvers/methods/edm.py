@@ -74,7 +74,7 @@ class _HeunEDM:
         self._score = linear.score
         options = {"S_churn": 0.0, "S_min": 0.0, "S_max": math.inf, "S_noise": 1.0, **state.options}
         self.low, self.high = options["S_min"], options["S_max"]
-        self.gamma = min(options["S_churn"] / (len(state.nodes) - 1), math.sqrt(2) - 1)
+        self.gamma = min(options["S_churn"] / (state.planned or 1), math.sqrt(2) - 1)
         churn = (self.gamma, self.low, self.high, options["S_noise"])
         self._table = state.table(partial(_ends, linear.process, state.equation.clock, churn))
         self._numbers = NormalTable(state.seed, "churn")
