@@ -6,9 +6,9 @@ The shipped IDX files are unpacked once into a cache folder, from which torchvis
 from __future__ import annotations
 
 import gzip
+import hashlib
 import math
 import os
-import shutil
 import struct
 import tempfile
 import zlib
@@ -18,7 +18,6 @@ from pathlib import Path
 
 from torch import Tensor
 from torchvision import datasets
-from torchvision.datasets.utils import check_integrity
 
 from diffsde.errors import DataError
 
@@ -29,6 +28,7 @@ DATASETS = {
     "fashion-mnist": datasets.FashionMNIST,
     "kmnist": datasets.KMNIST,
 }
+_OWN_CACHE = "set the environment variable DIFFSDE_CACHE to a folder that can be written to"
 # MD5 sums of the unpacked files: it does not matter how a file was packed.
 _SHIPPED = {
     "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
@@ -39,10 +39,21 @@ _SHIPPED = {
 
 
 def cache_folder() -> Path:
-    """The folder of unpacked data sets: $DIFFSDE_CACHE, or diffsde in the user's cache folder."""
-    if "DIFFSDE_CACHE" in os.environ:
-        return Path(os.environ["DIFFSDE_CACHE"])
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "diffsde"
+    """The folder of unpacked data sets: $DIFFSDE_CACHE, or diffsde in the user's cache folder.
+
+    Raises:
+        DataError: the user has no home folder, and no variable names another.
+    """
+    if own := os.environ.get("DIFFSDE_CACHE"):
+        return Path(own)
+    if shared := os.environ.get("XDG_CACHE_HOME"):
+        return Path(shared) / "diffsde"
+    try:
+        return Path.home() / ".cache" / "diffsde"
+    except RuntimeError as error:
+        raise DataError(
+            f"no folder to keep data sets in, because this user has no home ({error}): {_OWN_CACHE}"
+        ) from error
 
 
 def read_named(
@@ -57,56 +68,60 @@ def read_named(
     folder = Path(root) if root is not None else cache_folder()
     raw = folder / cls.__name__ / "raw"
     stems = [Path(file).stem for file, _ in cls.resources]
-    if name == "mnist" and root is None and not raw.exists():
-        _unpack_shipped(folder)
-    if not all((raw / stem).exists() for stem in stems):
-        _download(cls, folder, [raw / stem for stem in stems])
+    missing = [raw / stem for stem in stems if not (raw / stem).exists()]
+    if missing and name == "mnist" and root is None:
+        _unpack_shipped(raw)
+    elif missing:
+        _download(cls, folder, missing)
     for images, labels in zip(stems[::2], stems[1::2], strict=True):
         _check_pair(raw / images, raw / labels, len(cls.classes))
     found = cls(folder, train=train)
     return found.data[:, None], found.targets
 
 
-def _unpack_shipped(folder: Path) -> None:
-    """Unpack the shipped MNIST into the cache, whole or not at all."""
+def _unpack_shipped(raw: Path) -> None:
+    """Unpack the shipped MNIST into the cache, each file whole or not at all.
+
+    Several processes may do so at once: they write the same files.
+    """
     shipped = Path(str(resources.files("diffsde.data"))) / "mnist"
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder) as name:
-        raw = Path(name) / "raw"
-        raw.mkdir()
-        for stem, md5 in _SHIPPED.items():
-            _unpack(shipped / f"{stem}.gz", raw / stem, md5)
-        home = folder / "MNIST"
-        home.mkdir(exist_ok=True)
-        try:
-            raw.rename(home / "raw")
-        except OSError:
-            # Another process may have filled the cache in the meantime: use its files.
-            if not (home / "raw").exists():
-                raise
+    try:
+        raw.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=raw.parent) as name:
+            for stem, md5 in _SHIPPED.items():
+                _unpack(shipped / f"{stem}.gz", Path(name) / stem, md5)
+            raw.mkdir(exist_ok=True)
+            for stem in _SHIPPED:
+                (Path(name) / stem).replace(raw / stem)
+    except OSError as error:
+        raise DataError(
+            f"{raw}: MNIST cannot be unpacked there ({error.strerror or error}). Make room or allow "
+            f"writing, or {_OWN_CACHE}"
+        ) from error
 
 
 def _unpack(packed: Path, target: Path, md5: str) -> None:
+    """Unpack a shipped file; an OSError says that the target cannot be written."""
     try:
-        with gzip.open(packed) as source, target.open("wb") as file:
-            shutil.copyfileobj(source, file)
-        whole = check_integrity(target, md5)
+        with gzip.open(packed) as source:
+            data = source.read()
     except (OSError, EOFError, zlib.error):
-        whole = False
+        data = b""
+    whole = hashlib.md5(data, usedforsecurity=False).hexdigest() == md5
     if not whole:
         raise DataError(
             f"{packed}: missing or damaged (the MD5 sum of its contents is not {md5}). This "
             "file ships with diffsde: reinstall the package"
         )
+    target.write_bytes(data)
 
 
-def _download(cls: type[datasets.MNIST], folder: Path, files: Sequence[Path]) -> None:
-    missing = [str(file) for file in files if not file.exists()]
+def _download(cls: type[datasets.MNIST], folder: Path, missing: Sequence[Path]) -> None:
     try:
         cls(folder, download=True)
     except (RuntimeError, OSError, EOFError) as error:
         raise DataError(
-            f"{', '.join(missing)}: missing, and torchvision could not download it: {error}. Put "
+            f"{', '.join(map(str, missing))}: missing, and torchvision could not download it: {error}. Put "
             f"the {cls.__name__} files (IDX, unpacked or gzipped) there, or connect to a network"
         ) from error
 

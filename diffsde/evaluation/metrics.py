@@ -313,7 +313,7 @@ def _fid_error(features: Tensor, real: Tensor, bootstraps: int, seed: int) -> fl
     """Bootstrap standard error of the FID, over resamplings of the generated images."""
     n, numbers = len(features), generator(seed, "bootstrap")
     picks = [torch.randint(n, (n,), generator=numbers) for _ in range(bootstraps)]
-    scores = torch.tensor([fid(features[pick], real) for pick in picks])
+    scores = torch.tensor([fid(features[pick], real) for pick in picks], dtype=torch.float64)
     return float(scores.std()) if bootstraps > 1 else float("nan")
 
 

@@ -98,7 +98,8 @@ def build_model(description: Any, weights: Mapping[str, Tensor]) -> ScoreModel:
     parts = _checked_description(description)
     network, sde = _empty_network(parts)
     _check_weights(network, weights)
-    network.to_empty(device="cpu").load_state_dict(weights)
+    # Whatever torch's default dtype is at the time.
+    network.float().to_empty(device="cpu").load_state_dict(weights)
     preconditioning = PRECONDITIONINGS[parts["preconditioning"]["name"]](
         **parts["preconditioning"]["args"]
     )

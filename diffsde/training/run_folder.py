@@ -16,7 +16,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from safetensors import SafetensorError
 from torch import Tensor
 
 from diffsde.errors import CheckpointError, TrainingError
@@ -97,7 +96,7 @@ class RunFolder:
             write_tensors(self.path / name, *state)
             for old in self.states()[: -self.keep]:
                 old.unlink()
-        except (OSError, SafetensorError) as error:
+        except OSError as error:
             raise TrainingError(
                 f"{self.path}: the run could not be saved at update {step} ({error}). What was "
                 f"saved before is whole. {_rescue(name, state)}Free some space or allow writing "
@@ -120,6 +119,6 @@ def _rescue(name: str, state: State) -> str:
     try:
         place = tempfile.mkdtemp(prefix="diffsde-")
         written = write_tensors(Path(place) / name, *state)
-    except (OSError, SafetensorError) as error:
+    except OSError as error:
         return f"The state of that update could not be written to {place} either ({error}). "
     return f"The state of that update is in {written}: move it into the folder to lose nothing. "

@@ -51,7 +51,7 @@ def trajectories(sol: Trajectory | Sequence[Trajectory]) -> list[Trajectory]:
     """One trajectory or several, as a list.
 
     Raises:
-        InputError: the list is empty, or holds something else.
+        InputError: the list or a trajectory is empty, or the list holds something else.
     """
     sols = [sol] if isinstance(sol, Trajectory) else list(sol)
     wrong = [type(s).__name__ for s in sols if not isinstance(s, Trajectory)]
@@ -60,6 +60,11 @@ def trajectories(sol: Trajectory | Sequence[Trajectory]) -> list[Trajectory]:
             f"{wrong[0] if wrong else 'an empty list'}: expected a Trajectory, the result of "
             "solve, or a list of them"
         )
+    for one in sols:
+        if not one.ys.numel():
+            raise InputError(
+                f"states of shape {tuple(one.ys.shape)}: expected at least one time and one sample"
+            )
     return sols
 
 
@@ -67,7 +72,7 @@ def as_images(states: Tensor, shape: tuple[int, ...]) -> NDArray[np.float32]:
     """States (B, …) as images (B, C, H, W), not clamped; flat ones are given `shape`.
 
     Raises:
-        InputError: the states are not images with one or three channels.
+        InputError: the states are not images with one or three channels, or there are none.
     """
     if states.dim() == 2 and len(shape) == 3:
         states = states.reshape(-1, *shape)
@@ -77,6 +82,8 @@ def as_images(states: Tensor, shape: tuple[int, ...]) -> NDArray[np.float32]:
             "with C = 1 or 3, or flat states of a problem that was given shape=(C, H, W). "
             "plot_paths shows any states; animate and plot_plane also show points (B, 2)"
         )
+    if not states.numel():
+        raise InputError(f"states of shape {tuple(states.shape)}: expected at least one image")
     array: NDArray[np.float32] = states.detach().float().cpu().numpy()
     return array
 
