@@ -44,7 +44,7 @@ def read_folder(root: str | os.PathLike[str] | None, size: int | None) -> tuple[
 
 
 def _image_files(folder: Path) -> list[Path]:
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise DataError(f"{folder}: no such folder of images")
     paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in _SUFFIXES)
     if not paths:

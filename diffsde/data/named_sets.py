@@ -68,7 +68,7 @@ def read_named(
     folder = Path(root) if root is not None else cache_folder()
     raw = folder / cls.__name__ / "raw"
     stems = [Path(file).stem for file, _ in cls.resources]
-    missing = [raw / stem for stem in stems if not (raw / stem).exists()]
+    missing = [path for stem in stems if not os.path.exists(path := raw / stem)]
     if missing and name == "mnist" and root is None:
         _unpack_shipped(raw)
     elif missing:
@@ -95,8 +95,8 @@ def _unpack_shipped(raw: Path) -> None:
                 (Path(name) / stem).replace(raw / stem)
     except OSError as error:
         raise DataError(
-            f"{raw}: MNIST cannot be unpacked there ({error.strerror or error}). Make room or allow "
-            f"writing, or {_OWN_CACHE}"
+            f"{raw}: MNIST cannot be unpacked there ({error.strerror or error}). Make room or "
+            f"allow writing, or {_OWN_CACHE}"
         ) from error
 
 
@@ -121,8 +121,9 @@ def _download(cls: type[datasets.MNIST], folder: Path, missing: Sequence[Path]) 
         cls(folder, download=True)
     except (RuntimeError, OSError, EOFError) as error:
         raise DataError(
-            f"{', '.join(map(str, missing))}: missing, and torchvision could not download it: {error}. Put "
-            f"the {cls.__name__} files (IDX, unpacked or gzipped) there, or connect to a network"
+            f"{', '.join(map(str, missing))}: missing, and torchvision could not download it: "
+            f"{error}. Put the {cls.__name__} files (IDX, unpacked or gzipped) there, or connect "
+            "to a network"
         ) from error
 
 

@@ -38,7 +38,7 @@ from diffsde.system.description import (
     digest_of_score,
     surroundings,
 )
-from diffsde.system.files import written_whole
+from diffsde.system.files import check_folder, written_whole
 from diffsde.system.launch import launched_processes
 from diffsde.system.tables import Table
 from diffsde.system.tensorfile import read_tensors, write_tensors
@@ -134,8 +134,8 @@ def sample_images(
         progress: show a progress bar.
 
     Raises:
-        InputError: `out` holds chunks of another model or other settings, or the model cannot
-            be described.
+        InputError: `out` holds chunks of another model or other settings or cannot be written to,
+            or the model cannot be described.
     """
     tqdm = load_tqdm()  # before accelerate imports it
     from accelerate.utils import gather, reduce
@@ -170,6 +170,7 @@ class _Chunks:
         self.model, self.sampler, self.seed, self.folder = model, sampler, seed, folder
         self.description: dict[str, Any] = {}
         if folder is not None:
+            check_folder(folder, "out")
             self.description = _description(model, sampler, seed)
 
     def images(self, first: int, size: int) -> _Chunk:

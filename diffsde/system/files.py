@@ -123,7 +123,7 @@ def check_file(path: str | os.PathLike[str], name: str) -> Path:
 
 
 def _check_name(path: str | os.PathLike[str], said: str) -> None:
-    """Refuse what can name no file: too long, through a folder that may not be read, in a circle."""
+    """Refuse what can name no file: too long, a circle of links, in a folder that is closed."""
     try:
         os.stat(path)
     except (FileNotFoundError, NotADirectoryError):

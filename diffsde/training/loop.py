@@ -21,6 +21,7 @@ import os
 import time
 import warnings
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -78,15 +79,16 @@ def train(
 
     Raises:
         KeyboardInterrupt: on Ctrl-C, once the current update is finished and the run is saved.
-        TrainingError: the loss is no longer finite, `out` holds another run, or it cannot be
-            written to.
+        TrainingError: the loss is no longer finite, `out` holds another run, another process is
+            training in it, or it cannot be written to.
         CheckpointError: there is nothing to resume from, or it is damaged.
     """
     folder = RunFolder(Path(out), keep)
+    found = folder.states()
     accelerator = make_accelerator(folder.path, log_with)
     if resume:
         run = Run.load(folder.newest(), data, recipe, accelerator)
-    elif folder.states():
+    elif found:
         raise TrainingError(
             f"{folder.path} already holds a run: resume it (--resume), or choose another folder"
         )
@@ -95,7 +97,8 @@ def train(
         model = initial_model(data, recipe, sde or VESDE(), start_from)
         run = Run.start(data, recipe, model, accelerator, teacher)
     accelerator.wait_for_everyone()  # no process writes before all have read the folder
-    with tracked(accelerator, run.recipe):
+    main = accelerator.is_main_process
+    with folder.alone(found) if main else nullcontext(), tracked(accelerator, run.recipe):
         _go_on(run, folder, progress)
     return run.averaged()
 

@@ -31,6 +31,7 @@ __all__ = [
     "Shading",
     "as_images",
     "base_of_diffusion",
+    "check_not_empty",
     "checked_interval",
     "default_columns",
     "mosaic",
@@ -61,11 +62,20 @@ def trajectories(sol: Trajectory | Sequence[Trajectory]) -> list[Trajectory]:
             "solve, or a list of them"
         )
     for one in sols:
-        if not one.ys.numel():
-            raise InputError(
-                f"states of shape {tuple(one.ys.shape)}: expected at least one time and one sample"
-            )
+        check_not_empty(one)
     return sols
+
+
+def check_not_empty(sol: Trajectory) -> None:
+    """Check that there is a time and a sample to show.
+
+    Raises:
+        InputError: there is none.
+    """
+    if not sol.ys.numel():
+        raise InputError(
+            f"states of shape {tuple(sol.ys.shape)}: expected at least one time and one sample"
+        )
 
 
 def as_images(states: Tensor, shape: tuple[int, ...]) -> NDArray[np.float32]:

@@ -19,6 +19,7 @@ from diffsde.views.decoding import Decode, decoded
 from diffsde.views.display import (
     Shading,
     as_images,
+    check_not_empty,
     default_columns,
     mosaic,
     reached,
@@ -61,6 +62,8 @@ def plot_images(
     """
     if decode is not None:
         x = _last_decoded(x, decode)
+    if isinstance(x, Trajectory):
+        check_not_empty(x)
     states = as_images(x.final, x.shape) if isinstance(x, Trajectory) else as_images(x, ())
     limits = _limits_of(x, data_range)
     across = columns or default_columns(len(states))
@@ -111,6 +114,7 @@ def film_strip(
         InputError: the states are not images, or `denoised` is asked for and the trajectory
             has no estimates.
     """
+    check_not_empty(sol)
     if denoised and sol.denoised is None:
         raise InputError(
             "denoised=True: this trajectory has no denoised estimates; ask the solve for them"
