@@ -32,6 +32,7 @@ from .errors import (
     CheckpointError as CheckpointError,
     DataError as DataError,
     DiffSDEError as DiffSDEError,
+    FileError as FileError,
     InputError as InputError,
     LimitError as LimitError,
     SolveError as SolveError,

@@ -19,6 +19,7 @@ __all__ = [
     "CheckpointError",
     "DataError",
     "DiffSDEError",
+    "FileError",
     "InputError",
     "LimitError",
     "SolveError",
@@ -47,6 +48,10 @@ class CheckpointError(DiffSDEError):
 
 class DataError(DiffSDEError):
     """A data file is missing, truncated or damaged."""
+
+
+class FileError(DiffSDEError, OSError):
+    """A file cannot be written; whatever had its name before is as it was."""
 
 
 class TrainingError(DiffSDEError):

@@ -28,6 +28,7 @@ from diffsde.system.description import (
     digest_of_score,
     surroundings,
 )
+from diffsde.system.files import check_folder, check_target
 from diffsde.system.tables import Table
 from diffsde.system.tensorfile import read_tensors, write_tensors
 
@@ -106,8 +107,8 @@ def evaluate_likelihood(
         settings: for `log_likelihood`, such as probes, rtol, method.
 
     Raises:
-        InputError: `path` holds results of other images, another model or other settings, or
-            the flow cannot be described.
+        InputError: `path` holds results of other images, another model or other settings or cannot
+            be written, or the flow cannot be described.
     """
     check_flow(flow)
     if settings.get("grad"):
@@ -117,6 +118,7 @@ def evaluate_likelihood(
     description: dict[str, Any] = {}
     done, nfe = torch.zeros(0, dtype=torch.float64), 0
     if path is not None:
+        check_folder(check_target(path).parent, "path")
         description = _description(flow, images, chunk=chunk, seed=seed, **settings)
         done, nfe = _results_so_far(Path(path), description, done)
     tqdm, counts = load_tqdm(), {"total": len(images), "initial": len(done)}

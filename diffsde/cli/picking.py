@@ -6,6 +6,7 @@ Each is checked before anything is computed, whatever comes second included.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -46,7 +47,7 @@ class Plan(NamedTuple):
 def pick_model(name: str) -> diffsde.ScoreModel:
     """A model that ships with the package, one from a file or folder, or one from the hub."""
     path = Path(name)
-    named = not (path.exists() or path.suffix or "/" in name or len(path.parts) > 1)
+    named = not (os.path.exists(path) or path.suffix or "/" in name or len(path.parts) > 1)
     if name in model_names() or named:
         return diffsde.load_pretrained(name)
     try:

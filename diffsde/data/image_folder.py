@@ -40,7 +40,7 @@ def read_folder(root: str | os.PathLike[str], train: bool, sides: Sides | None) 
 
 
 def _image_files(folder: Path) -> list[Path]:
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise DataError(f"{folder}: no such folder of images")
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     hidden = {path for path in files if _is_hidden(path.relative_to(folder))}

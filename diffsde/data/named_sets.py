@@ -68,7 +68,7 @@ def read_named(name: str, root: str | os.PathLike[str] | None, train: bool) -> C
     folder = Path(root) if root is not None else cache_folder()
     raw = folder / cls.__name__ / "raw"
     stems = [Path(file).stem for file, _ in cls.resources]
-    missing = [raw / stem for stem in stems if not (raw / stem).exists()]
+    missing = [path for stem in stems if not os.path.exists(path := raw / stem)]
     if missing and shipped:
         _unpack_shipped(raw)
     elif missing:
@@ -124,8 +124,8 @@ def _download(cls: type[datasets.MNIST], folder: Path, missing: Sequence[Path]) 
     except (RuntimeError, OSError, EOFError) as error:
         raise DataError(
             f"{', '.join(map(str, missing))}: missing, and torchvision could not download it: "
-            f"{error}. Put the {cls.__name__} files (IDX, unpacked or gzipped) there, or "
-            "connect to a network"
+            f"{error}. Put the {cls.__name__} files (IDX, unpacked or gzipped) there, or connect "
+            "to a network"
         ) from error
 
 

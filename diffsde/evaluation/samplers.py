@@ -30,6 +30,7 @@ from diffsde.system.description import (
     surroundings,
 )
 from diffsde.system.digest import digest
+from diffsde.system.files import check_folder
 from diffsde.system.launch import launched_processes
 from diffsde.system.tensorfile import read_tensors, write_tensors
 from diffsde.system.wrapped import unwrapped
@@ -122,8 +123,9 @@ def sample_images(
 
     Raises:
         InputError: `out` holds chunks of another model, other settings or other frequencies of
-            classes; the model cannot be described; or classes are asked for, and the model takes
-            none, or other ones than the data have, or its data are not known.
+            classes, or cannot be written to; the model cannot be described; or classes are asked
+            for, and the model takes none, or other ones than the data have, or its data are not
+            known.
     """
     tqdm = load_tqdm()  # before accelerate imports it
     from accelerate.utils import gather, reduce
@@ -167,6 +169,7 @@ class _Chunks:
         self.labels, self.folder = labels, folder
         self.description: dict[str, Any] = {}
         if folder is not None:
+            check_folder(folder, "out")
             self.description = _description(model, sampler, seed, labels)
 
     def images(self, first: int, size: int) -> _Chunk:

@@ -98,7 +98,8 @@ def build_model(description: Any, weights: Mapping[str, Tensor]) -> ScoreModel:
     parts = _checked_description(description)
     network, sde = _empty_network(parts)
     _check_weights(network, weights)
-    network.to_empty(device="cpu").load_state_dict(weights)
+    # Whatever torch's default dtype is at the time.
+    network.float().to_empty(device="cpu").load_state_dict(weights)
     preconditioning = PRECONDITIONINGS[parts["preconditioning"]["name"]](
         **parts["preconditioning"]["args"]
     )
@@ -167,15 +168,15 @@ def load_model(path: str | os.PathLike[str]) -> ScoreModel:
     """
     name = hub_name(path)
     place = Path(path) if name is None else fetched(name)
-    if (place / INDEX).is_file():
+    if os.path.isfile(place / INDEX):
         return load_pipeline(place)
     return _read_model(_model_file(place))
 
 
 def _model_file(place: Path) -> Path:
     """The file of a model, in a folder or by itself."""
-    if place.is_dir():
-        if (place / MODEL_FILE).is_file():
+    if os.path.isdir(place):
+        if os.path.isfile(place / MODEL_FILE):
             return place / MODEL_FILE
         files = ", ".join(sorted(path.name for path in place.iterdir())) or "nothing"
         raise CheckpointError(
@@ -183,7 +184,7 @@ def _model_file(place: Path) -> Path:
             f"{MODEL_FILE}, as a run has. It holds {files:.200}. A part of a pipeline, such as "
             "unet, is not enough: give the folder above it"
         )
-    if place.suffix in _PICKLES and place.is_file():
+    if place.suffix in _PICKLES and os.path.isfile(place):
         raise CheckpointError(
             f"{place}: a pickle by its name, which can run code when it is read, so diffsde loads "
             "none. If you trust it: network.load_state_dict(torch.load(path, weights_only=True)), "

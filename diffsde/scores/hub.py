@@ -42,7 +42,7 @@ def hub_name(path: str | os.PathLike[str]) -> str | None:
         if not named:
             raise InputError(f"{path!r}: expected hf://user/name")
         return name
-    is_file = Path(path).exists() or Path(path).suffix in _FILES
+    is_file = os.path.exists(path) or Path(path).suffix in _FILES
     return name if named and not is_file else None
 
 

@@ -25,7 +25,7 @@ def launched_processes() -> PartialState:
     """
     from accelerate import PartialState
 
-    found = PartialState(cpu=not _has_accelerator())
+    found = PartialState(cpu=not torch.accelerator.is_available())
     started = int(os.environ.get("WORLD_SIZE", "1"))
     if found.num_processes != started:
         raise InputError(
@@ -33,9 +33,3 @@ def launched_processes() -> PartialState:
             "do the same work. To run on CPUs although there is a GPU, set ACCELERATE_USE_CPU=true"
         )
     return found
-
-
-def _has_accelerator() -> bool:
-    if hasattr(torch, "accelerator"):  # since torch 2.6
-        return torch.accelerator.is_available()
-    return torch.cuda.is_available()

@@ -26,7 +26,11 @@ _FORMAT = "diffsde-1"
 def write_tensors(
     path: str | os.PathLike[str], tensors: dict[str, Tensor], description: dict[str, Any]
 ) -> Path:
-    """Write tensors and a JSON description as safetensors, whole or not at all."""
+    """Write tensors and a JSON description as safetensors, whole or not at all.
+
+    Raises:
+        FileError, InputError: the file cannot be written; see `written_whole`.
+    """
     copies: dict[str, Tensor] = {}
     storages: set[int] = set()
     for name, tensor in tensors.items():
@@ -37,7 +41,10 @@ def write_tensors(
         storages.add(plain.untyped_storage().data_ptr())
     metadata = {"format": _FORMAT, "description": json.dumps(description)}
     with written_whole(path) as temporary:
-        save_file(copies, temporary, metadata=metadata)
+        try:
+            save_file(copies, temporary, metadata=metadata)
+        except SafetensorError as error:  # its word for a full disk, too
+            raise OSError(str(error)) from error
     return Path(path)
 
 
@@ -47,8 +54,9 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[
     Raises:
         CheckpointError: the file is missing, damaged, or written by something else.
     """
-    if not Path(path).is_file():
-        raise CheckpointError(f"{path}: no such file")
+    if not os.path.isfile(path):
+        what = "a folder, not a file" if os.path.isdir(path) else "no such file"
+        raise CheckpointError(f"{path}: {what}")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}

@@ -21,6 +21,7 @@ import os
 import time
 import warnings
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -86,18 +87,19 @@ def train(
 
     Raises:
         KeyboardInterrupt: on Ctrl-C, once the current update is finished and the run is saved.
-        TrainingError: the loss is no longer finite, `out` holds another run, or it cannot be
-            written to.
+        TrainingError: the loss is no longer finite, `out` holds another run, another process is
+            training in it, or it cannot be written to.
         CheckpointError: there is nothing to resume from, or it is damaged.
         InputError: data, recipe and models do not fit together.
     """
     data = as_data(data)
     start_from = None if start_from is None else plain_model(start_from)
     folder = RunFolder(Path(out), keep)
+    earlier = folder.states()
     accelerator = make_accelerator(folder.path, log_with)
     if resume:
         run = Run.load(folder.newest(), data, recipe, accelerator)
-    elif folder.states():
+    elif earlier:
         raise TrainingError(
             f"{folder.path} already holds a run: resume it (--resume), or choose another folder"
         )
@@ -110,7 +112,8 @@ def train(
         if accelerator.is_main_process:
             tell(asked, found, len(data))
     accelerator.wait_for_everyone()  # no process writes before all have read the folder
-    with tracked(accelerator, run.recipe):
+    main = accelerator.is_main_process
+    with folder.alone(earlier) if main else nullcontext(), tracked(accelerator, run.recipe):
         _go_on(run, folder, progress)
     return run.averaged()
 

@@ -37,11 +37,6 @@ def make_optimizers(network: nn.Module, recipe: Recipe) -> list[torch.optim.Opti
     adam_betas = (0.9, 0.99) if recipe.optimizer == "muon" else (0.9, 0.999)
     if recipe.optimizer == "adam":
         return [torch.optim.Adam(parameters.values(), recipe.learning_rate, adam_betas)]
-    if not hasattr(torch.optim, "Muon"):
-        raise InputError(
-            f"optimizer = 'muon' needs torch ≥ 2.9, but this is {torch.__version__}: "
-            "upgrade torch or choose 'adam'"
-        )
     # Muon is meant for maps between hidden layers, not for the first, the last or the embedding.
     hidden = [
         name

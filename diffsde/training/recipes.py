@@ -88,7 +88,7 @@ class Recipe:
             to 255, and u is uniform on [0, 1): for the likelihood of dequantised images.
         mirror: mirror half of the images, left to right: for photographs, not for digits.
         optimizer: "adam", or "muon": Muon for the hidden weight matrices and Adam for the
-            rest (needs torch ≥ 2.9).
+            rest.
         epochs: passes through the training samples; may be changed when a run is resumed.
         batch_size: samples in one update, over all processes. For a set of fewer than 1,000
             samples it is cut to what there is, with a warning.

@@ -2,21 +2,23 @@
 
 It holds `model.safetensors`, the averaged network, ready for `load_model`; the newest states
 `state-000001234.safetensors`, each with everything needed to resume from that update; `loss.csv`
-and `loss.png`. Every file is written under a temporary name, flushed to the disk and renamed,
-the state last. So whenever the power fails, the newest state is whole, and no other file is
-older than it.
+and `loss.png`; and `lock`, an empty file by which one process keeps the others away. Every other
+file is written under a temporary name, flushed to the disk and renamed, the state last. So whenever
+the power fails, the newest state is whole, and no other file is older than it.
 """
 
 from __future__ import annotations
 
 import csv
+import os
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from safetensors import SafetensorError
+from filelock import FileLock, Timeout
 from torch import Tensor
 
 from diffsde.errors import CheckpointError, TrainingError
@@ -60,7 +62,7 @@ class RunFolder:
 
     def states(self) -> list[Path]:
         """The states in the folder, oldest first."""
-        found = self.path.iterdir() if self.path.is_dir() else ()
+        found = self.path.iterdir() if os.path.isdir(self.path) else ()
         numbered = [(int(m[1]), path) for path in found if (m := _STATE.fullmatch(path.name))]
         return [path for _, path in sorted(numbered)]
 
@@ -76,6 +78,36 @@ class RunFolder:
                 f"{self.path}: no state-….safetensors to resume from; start without --resume"
             )
         return states[-1]
+
+    @contextmanager
+    def alone(self, found: Sequence[Path]) -> Iterator[None]:
+        """Keep all other processes from training in the folder; the system frees a killed one's.
+
+        Args:
+            found: the states that the folder had when it was read.
+
+        Raises:
+            TrainingError: another process is training in the folder, or has in the meantime.
+        """
+        with self._locked():
+            if self.states() != found:
+                raise TrainingError(f"{self.path}: another process has just trained here")
+            yield
+
+    def _locked(self) -> AbstractContextManager[Any]:
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            return FileLock(self.path / "lock").acquire(timeout=0)
+        except Timeout as error:
+            raise TrainingError(
+                f"{self.path}: another process is training in this folder. Wait until it has ended "
+                "and resume (--resume), or choose another folder"
+            ) from error
+        except OSError as error:
+            raise TrainingError(
+                f"{self.path}: nothing can be written there ({error.strerror}), so nothing is "
+                "trained; give another folder, or allow writing to this one"
+            ) from error
 
     def clean(self) -> None:
         """Remove files that a killed process did not finish writing."""
@@ -97,7 +129,7 @@ class RunFolder:
             write_tensors(self.path / name, *state)
             for old in self.states()[: -self.keep]:
                 old.unlink()
-        except (OSError, SafetensorError) as error:
+        except OSError as error:
             raise TrainingError(
                 f"{self.path}: the run could not be saved at update {step} ({error}). What was "
                 f"saved before is whole. {_rescue(name, state)}Free some space or allow writing "
@@ -120,6 +152,6 @@ def _rescue(name: str, state: State) -> str:
     try:
         place = tempfile.mkdtemp(prefix="diffsde-")
         written = write_tensors(Path(place) / name, *state)
-    except (OSError, SafetensorError) as error:
+    except OSError as error:
         return f"The state of that update could not be written to {place} either ({error}). "
     return f"The state of that update is in {written}: move it into the folder to lose nothing. "

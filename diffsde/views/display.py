@@ -30,6 +30,7 @@ from diffsde.solvers.trajectory import Trajectory
 __all__ = [
     "Shading",
     "base_of_diffusion",
+    "check_not_empty",
     "checked_interval",
     "default_columns",
     "mosaic",
@@ -50,7 +51,7 @@ def trajectories(sol: Trajectory | Sequence[Trajectory]) -> list[Trajectory]:
     """One trajectory or several, as a list.
 
     Raises:
-        InputError: the list is empty, or holds something else.
+        InputError: the list or a trajectory is empty, or the list holds something else.
     """
     sols = [sol] if isinstance(sol, Trajectory) else list(sol)
     wrong = [type(s).__name__ for s in sols if not isinstance(s, Trajectory)]
@@ -59,7 +60,21 @@ def trajectories(sol: Trajectory | Sequence[Trajectory]) -> list[Trajectory]:
             f"{wrong[0] if wrong else 'an empty list'}: expected a Trajectory, the result of "
             "solve, or a list of them"
         )
+    for one in sols:
+        check_not_empty(one)
     return sols
+
+
+def check_not_empty(sol: Trajectory) -> None:
+    """Check that there is a time and a sample to show.
+
+    Raises:
+        InputError: there is none.
+    """
+    if not sol.ys.numel():
+        raise InputError(
+            f"states of shape {tuple(sol.ys.shape)}: expected at least one time and one sample"
+        )
 
 
 def shade_limits(sol: Trajectory, shading: Shading) -> NDArray[np.float64]:

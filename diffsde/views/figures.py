@@ -10,6 +10,7 @@ the direction of the solve: from 1 down to ε for a reverse problem.
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from diffsde.errors import InputError, name_list
 from diffsde.solvers.trajectory import Trajectory
 from diffsde.system.files import written_whole
 from diffsde.views.display import title_of
@@ -59,11 +61,24 @@ def figure_of(ax: Axes) -> Figure:
 
 
 def written(figure: Figure, path: PathLike) -> Figure:
-    """The figure, after writing it to `path` if there is one."""
+    """The figure, after writing it to `path` if there is one.
+
+    Raises:
+        InputError: the suffix names no format.
+        FileError: the file cannot be written.
+    """
     if path is not None:
+        _check_format(path, figure)
         with written_whole(path) as temporary:
             figure.savefig(temporary)
     return figure
+
+
+def _check_format(path: str | os.PathLike[str], figure: Figure) -> None:
+    suffix, formats = Path(path).suffix, figure.canvas.get_supported_filetypes()
+    if suffix.removeprefix(".").lower() not in formats:
+        valid = name_list(suffix, [f".{name}" for name in formats])
+        raise InputError(f"{path}: its suffix {suffix!r} names no format of pictures. {valid}")
 
 
 def time_axis(axes: Axes, sol: Trajectory) -> None:

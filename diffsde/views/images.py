@@ -18,6 +18,7 @@ from diffsde.solvers.trajectory import Trajectory
 from diffsde.views.decoding import Decode, decoded
 from diffsde.views.display import (
     Shading,
+    check_not_empty,
     default_columns,
     mosaic,
     reached,
@@ -63,6 +64,8 @@ def plot_images(
     """
     if decode is not None:
         x = _last_decoded(x, decode)
+    if isinstance(x, Trajectory):
+        check_not_empty(x)
     states = as_images(x.final, x.shape) if isinstance(x, Trajectory) else as_images(x, ())
     limits = _limits_of(x, data_range)
     across = columns or default_columns(len(states))
@@ -113,6 +116,7 @@ def film_strip(
         InputError: the states are neither images nor signals, or `denoised` is asked for and
             the trajectory has no estimates.
     """
+    check_not_empty(sol)
     if denoised and sol.denoised is None:
         raise InputError(
             "denoised=True: this trajectory has no denoised estimates; ask the solve for them"

@@ -92,7 +92,7 @@ def as_images(states: Tensor, shape: tuple[int, ...]) -> NDArray[np.float32]:
     """States (B, …) as images (B, C, H, W), not clamped; flat ones are given `shape`.
 
     Raises:
-        InputError: the states are not images with one or three channels.
+        InputError: the states are not images with one or three channels, or there are none.
     """
     if states.dim() == 2 and len(shape) == 3:
         states = states.reshape(-1, *shape)
@@ -102,6 +102,8 @@ def as_images(states: Tensor, shape: tuple[int, ...]) -> NDArray[np.float32]:
             "with C = 1 or 3, or flat states of a problem that was given shape=(C, H, W). "
             f"{_OTHERS}"
         )
+    if not states.numel():
+        raise InputError(f"states of shape {tuple(states.shape)}: expected at least one image")
     return _array(states)
 
 

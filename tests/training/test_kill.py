@@ -122,15 +122,15 @@ def test_a_full_disk(small_disk: Path, elsewhere: Path) -> None:
     assert_rescued(found.value, folder, elsewhere)
 
 
-def test_a_folder_that_became_read_only(small_disk: Path, elsewhere: Path) -> None:
+def test_a_folder_that_has_become_read_only(small_disk: Path) -> None:
     folder = small_disk / "run"
     before = begun(folder)
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
-    with pytest.raises(TrainingError, match=r"not be saved at update 8 .*[Rr]ead-only") as found:
+    with pytest.raises(TrainingError, match="nothing can be written there .*[Rr]ead-only"):
         go_on(folder)
     assert contents(folder) == before
     subprocess.run(["mount", "-o", "remount,rw", str(small_disk)], check=True)
-    assert_rescued(found.value, folder, elsewhere)
+    go_on(folder)
 
 
 def test_a_disk_that_refuses_everything(
@@ -151,7 +151,7 @@ def test_a_place_that_cannot_be_written_to_is_known_before_the_first_update(
     tmp_path: Path,
 ) -> None:
     (tmp_path / "file").write_text("not a folder")
-    with pytest.raises(TrainingError, match="not be saved at update 0"):
+    with pytest.raises(TrainingError, match="nothing can be written there"):
         begun(tmp_path / "file" / "run")
 
 
