@@ -77,8 +77,9 @@ def tell(recipe: Recipe, found: Recipe, count: int) -> None:
     if updates < _USUAL:
         enough = math.ceil(_USUAL / (rest // found.batch_size))
         words.append(
-            f"{found.epochs} epochs are only {updates} updates, and the learning rate rises for "
-            f"the first {WARM_UP}: choose more epochs, such as epochs = {enough}"
+            f"epochs = {found.epochs} makes {updates} update{'s' * (updates > 1)}, and the "
+            f"learning rate rises for the first {WARM_UP}: choose more epochs, such as epochs = "
+            f"{enough}"
         )
     warnings.warn("; ".join(words), stacklevel=3)
 

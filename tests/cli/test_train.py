@@ -48,6 +48,14 @@ GIVEN: dict[str, tuple[str, Any]] = {
     "width": ("64", 64),
     "depth": ("2", 2),
     "compile": (None, False),
+    "sde": ("VPSDE", "VPSDE"),
+    "coupling": ("optimal", "optimal"),
+}
+# What must be given with it.
+ALSO: dict[str, dict[str, str]] = {
+    "width": {"recipe": "points"},
+    "depth": {"recipe": "points"},
+    "coupling": {"preconditioning": "coupled-flow", "objective": "flow"},
 }
 
 
@@ -86,12 +94,13 @@ def test_every_field_of_a_recipe_has_an_option(name: str) -> None:
 def test_every_option_arrives(name: str, asked: list[Recipe], array: Path, tmp_path: Path) -> None:
     text, value = GIVEN[name]
     typed = [f"--no-{name}"] if text is None else [option(name), *text.split()]
-    if name in ("width", "depth"):
-        typed += ["--recipe", "points"]
+    also = dict(ALSO.get(name, {}))
+    typed += [word for other, given in also.items() for word in (option(other), given)]
     run("train", "--out", tmp_path / "run", "--dataset", array, *typed)
-    base = RECIPES["points"] if name in ("width", "depth") else RECIPES["mnist"]
+    base: Any = replace(RECIPES[also.pop("recipe", "mnist")])
     assert getattr(base, name) != value, "not a test of anything"
-    assert asked == [replace(base, **{name: value})]
+    value = {**also, name: value}
+    assert asked == [replace(base, **value)]
 
 
 def test_the_recipe_is_that_of_the_data(asked: list[Recipe], array: Path, tmp_path: Path) -> None:

@@ -204,7 +204,10 @@ class Wave(nn.Module):
 def test_older_recipes_have_the_losses_they_had(objective: str, loss: float) -> None:
     """Numbers from before there was flow matching."""
     recipe = Recipe(
-        objective=objective, dequantise=objective == "likelihood", mirror=objective == "lognormal"
+        objective=objective,
+        sigma_data=0.33,
+        dequantise=objective == "likelihood",
+        mirror=objective == "lognormal",
     )
     x = torch.linspace(0, 1, 8 * 16).reshape(8, *SHAPE)
     numbers = TrainingNoise(7, "training", numbers_per_image(SHAPE, recipe)).draw(3, range(8))

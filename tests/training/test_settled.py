@@ -86,7 +86,7 @@ def test_small_sets_are_told() -> None:
     (words,) = told(Recipe(), 64)
     assert "64 samples: 2 are set aside" in words
     assert "62 are learned from; in batches of 62 (batch_size = 128 is more)" in words
-    assert "50 epochs are only 50 updates" in words
+    assert "epochs = 50 makes 50 updates," in words
     assert words.endswith("such as epochs = 2000")
     (words,) = told(Recipe(batch_size=8, epochs=1000), 64)
     assert words.endswith("in batches of 8")
