@@ -95,12 +95,12 @@ MUTATIONS = (
     ),
     Mutation(
         "churn: γ without its cap", "solvers/methods/edm.py",
-        'min(options["S_churn"] / (len(state.nodes) - 1), math.sqrt(2) - 1)',
-        'options["S_churn"] / (len(state.nodes) - 1)', _CHURN,
+        'min(options["S_churn"] / (state.planned or 1), math.sqrt(2) - 1)',
+        'options["S_churn"] / (state.planned or 1)', _CHURN,
     ),
     Mutation(
         "churn: γ by nodes, not steps", "solvers/methods/edm.py",
-        "(len(state.nodes) - 1)", "len(state.nodes)", _CHURN,
+        "(state.planned or 1)", "((state.planned or 1) + 1)", _CHURN,
     ),
     # other methods
     Mutation(
@@ -156,7 +156,7 @@ MUTATIONS = (
     ),
     Mutation(
         "exponential: φ₂", "solvers/methods/exponential.py",
-        "phi2 = 1 - gain / total", "phi2 = 1 - gain", _EXACT,
+        "phi2 = 1 + torch.expm1(-total) / total", "phi2 = 1 + torch.expm1(-total)", _EXACT,
     ),
     Mutation(
         "exponential: decay by h for every η", "solvers/methods/exponential.py",
@@ -164,17 +164,17 @@ MUTATIONS = (
     ),
     Mutation(
         "exponential: std of the noise", "solvers/methods/exponential.py",
-        "torch.expm1(-2 * dial * h)", "torch.expm1(-dial * h)",
+        "torch.expm1(-2 * spent)", "torch.expm1(-spent)",
         "solvers/test_solvers.py::test_the_law_of_every_sde_solver[ddim]",
     ),
     # adaptive steps and chunks
     Mutation(
-        "adaptive: the whole step is kept", "solvers/adaptive.py",
-        "return halves, torch.nan_to_num", "return whole, torch.nan_to_num", _HALVES,
+        "adaptive: the whole step is kept", "solvers/noisy_attempts.py",
+        "return _NoisyTrial(halves,", "return _NoisyTrial(whole,", _HALVES,
     ),
     Mutation(
-        "adaptive: exponent", "solvers/adaptive.py",
-        "1 / (solver.order + 0.5)", "1 / (solver.order + 1)", _NEXT,
+        "adaptive: exponent", "solvers/noisy_attempts.py",
+        "order=solver.order + 0.5,", "order=solver.order + 1,", _NEXT,
     ),
     Mutation(
         "chunk: first is forgotten", "solvers/chunks.py", "first + start)", "start)", _CHUNKS,
@@ -263,7 +263,7 @@ MUTATIONS = (
     # equations
     Mutation(
         "flow without its ½", "equations/reverse.py",
-        "weight = 0.5 * (1 + self.eta**2)", "weight = (1 + self.eta**2)",
+        "weight = 0.5 * (1 + square)", "weight = (1 + square)",
         "equations/test_reverse.py::test_flow_and_sde_share_their_marginals",
     ),
     Mutation(

@@ -23,14 +23,10 @@ from diffsde import (
     TrainingError,
     Trajectory,
 )
-from diffsde.evaluation.metrics import Evaluation
+from diffsde.evaluation.comparing import EvaluationRow, EvaluationTable
 from diffsde.evaluation.plots import plot_evaluation
-from diffsde.evaluation.samplers import (
-    EvaluationRow,
-    EvaluationTable,
-    Sampler,
-    sample_images,
-)
+from diffsde.evaluation.samplers import Sampler, sample_images
+from diffsde.evaluation.scoring import Evaluation
 from diffsde.views.comparisons import plot_losses
 from tests import launched, paths
 from tests.problems import flow, gaussian
@@ -44,7 +40,7 @@ def sol() -> Trajectory:
 
 @cache
 def table() -> EvaluationTable:
-    score = Evaluation(100, *[0.5] * 8, (0.1,) * 10)
+    score = Evaluation(100, *[0.5] * 8, (0.1,) * 10, "mnist", "classifier")
     return EvaluationTable((EvaluationRow(Sampler(), 20, score),), score)
 
 

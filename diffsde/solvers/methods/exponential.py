@@ -86,7 +86,7 @@ def _spans(linear: Semilinear, sigma0: Tensor, h: Tensor) -> _Spans:
     """For a number η."""
     dial = linear.eta**2  # type: ignore[operator]
     total = (1 + dial) * h
-    phi2 = 1 - -torch.expm1(-total) / total
+    phi2 = 1 + torch.expm1(-total) / total
     return _Spans(total, dial * h, phi2, 0.5 - phi2 / total)
 
 
