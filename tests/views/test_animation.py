@@ -530,9 +530,14 @@ def test_bad_options(tmp_path: Path, options: dict[str, object], text: str) -> N
 def test_what_cannot_be_shown(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"\.avi.*Valid names: .*\.gif"):
         animate(noisy(images(1), 3), tmp_path / "film.avi")
-    for shape in ((2, 5, 4, 6, 6), (2, 0, 1, 6, 6), (2, 5)):
+    other = "expected images .*decode=; plot_paths shows any"
+    for shape, words in (
+        ((2, 5, 4, 6, 6), other),
+        ((2, 5), other),
+        ((2, 0, 1, 6, 6), "expected at least one time and one sample"),
+    ):
         states = Trajectory(torch.tensor([1.0, 0.0]), torch.zeros(shape), "own", shape=shape[2:])
-        with pytest.raises(InputError, match="expected images .*decode=; plot_paths shows any"):
+        with pytest.raises(InputError, match=words):
             animate(states, tmp_path / "film.gif")
     with pytest.raises(InputError, match="expected a Trajectory"):
         animate([], tmp_path / "film.gif")
