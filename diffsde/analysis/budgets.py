@@ -101,17 +101,33 @@ def work_precision(
     if reference is not None and kind == "sde" and measure == "strong":
         _check_one_clock(clocks)
     x = _states(problem, n, seed) if x is None else x
-    rows: list[WorkRow] = []
-    for name in clocks:
-        bench = _Bench(problem, x, seed, kind == "sde", ts, repeats, name)
-        trials = [(s, trial) for s in solvers for trial in _trials(s, bench, budgets, tolerances)]
-        runs = [bench.run(solver, trial) for solver, trial in trials]
-        exact = Reference(reference, math.nan) if reference is not None else None
-        if exact is None:
-            most = max((trial.get("steps", 0) for _, trial in trials), default=0)
-            exact = bench.reference(most or max(budgets), runs, MEASURES[measure])
-        rows += [run.row(name, exact, MEASURES[measure]) for run in runs]
+    benches = [_Bench(problem, x, seed, kind == "sde", ts, repeats, name) for name in clocks]
+    runs = [
+        [bench.run(s, trial) for s in solvers for trial in _trials(s, bench, budgets, tolerances)]
+        for bench in benches
+    ]
+    exact = _references(benches, runs, reference, MEASURES[measure])
+    rows = (
+        run.row(name, one, MEASURES[measure])
+        for name, part, one in zip(clocks, runs, exact, strict=True)
+        for run in part
+    )
     return WorkPrecision(tuple(rows), measure)
+
+
+def _references(
+    benches: Sequence[_Bench],
+    runs: Sequence[list[_Run]],
+    given: Tensor | None,
+    measure: _Measure,
+) -> list[Reference]:
+    """What the runs in each clock are compared with."""
+    if given is not None:
+        return [Reference(given, math.nan)] * len(benches)
+    if benches[0].stochastic:  # a Brownian path belongs to a clock
+        pairs = zip(benches, runs, strict=True)
+        return [bench.reference(part, measure) for bench, part in pairs]
+    return [benches[0].reference([run for part in runs for run in part], measure)] * len(benches)
 
 
 def _check_numbers(
@@ -157,12 +173,13 @@ class _Bench:
         given = {"ts": self.ts, "clock": self.clock, "save": "last", **noise, **how}
         return solve(self.problem, self.x, method, **given)
 
-    def reference(self, steps: int, runs: Sequence[_Run], measure: _Measure) -> Reference:
-        """Final states of a fine solve, for runs that took so many steps at most."""
+    def reference(self, runs: Sequence[_Run], measure: _Measure) -> Reference:
+        """Final states of a fine solve, for these runs."""
         dynamics = dynamics_of(self.problem)
         fine = replace(self, x=self.x.double()) if _takes_double(dynamics, self.x) else self
         first, most = _FLOW_STEPS, _MOST_FLOW_STEPS
         if self.stochastic:
+            steps = max((run.planned for run in runs), default=1)
             first, most = _FINER * steps, _MOST_FINER * steps
         elif dynamics.process is not None:
             fine = replace(fine, clock="log_sigma")
@@ -176,22 +193,24 @@ class _Bench:
 
     def run(self, solver: Solver, trial: dict[str, Any]) -> _Run:
         """Solve and time; to blow up on a coarse grid is a result as well."""
+        planned = trial.get("steps", 1)
         try:
             sols = [self.solve(solver.name, **trial) for _ in range(self.repeats)]
         except BlowUpError as error:
             stats = error.trajectory.stats
-            return _Run(solver.name, None, stats, stats.seconds)
+            return _Run(solver.name, None, stats, stats.seconds, planned)
         seconds = statistics.median(sol.stats.seconds for sol in sols)
-        return _Run(solver.name, sols[0].final, sols[0].stats, seconds)
+        return _Run(solver.name, sols[0].final, sols[0].stats, seconds, planned)
 
 
 class _Run(NamedTuple):
-    """What one solve came to; `final` is None if it blew up."""
+    """What one solve came to, of so many steps as planned; `final` is None if it blew up."""
 
     method: str
     final: Tensor | None
     stats: Stats
     seconds: float
+    planned: int
 
     def row(self, clock: str, exact: Reference, measure: _Measure) -> WorkRow:
         gap = math.inf if self.final is None else measure(self.final, exact.states)

@@ -26,8 +26,8 @@ class Reference(NamedTuple):
 
     Attributes:
         states: (B, …), at the end.
-        error: √ mean square change by the last halving of the step; NaN for states that the caller
-            gave, and as it stood where the steps reached their limit.
+        error: √ mean square change by the last halving of the step, however large where the steps
+            have reached their limit; NaN for states that the caller gave.
     """
 
     states: Tensor

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from diffsde import BrownianPath, InputError, UnknownSolverError, solve
+from diffsde.analysis import budgets
 from diffsde.analysis.budgets import work_precision
 from diffsde.analysis.references import refined
 from diffsde.analysis.work_table import WorkPrecision
@@ -166,6 +167,24 @@ def test_the_reference_of_an_sde_is_refined_in_every_clock() -> None:
         rows = [row for row in table.rows if row.clock == clock]
         assert 0 < rows[0].reference <= 0.1 * min(row.error for row in rows)
     assert len({row.reference for row in table.rows}) == 2
+
+
+def test_the_reference_of_a_flow_is_solved_once_for_all_clocks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    solved: list[object] = []
+    real = budgets.solve
+
+    def counted(problem: object, x: Tensor, method: str, **how: object) -> object:
+        solved.append((method, how.get("steps")))
+        return real(problem, x, method, **how)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(budgets, "solve", counted)
+    table = work_precision(FLOW, ["euler", "rk4"], [16], x=X, clock=["t", "karras"])
+    fine = [one for one in solved if one[0] == "dopri8"]  # type: ignore[index]
+    assert len(fine) == len(set(fine)) >= 2
+    (own,) = {row.reference for row in table.rows}
+    assert 0 < own <= 0.1 * min(row.error for row in table.rows)
 
 
 def test_a_reference_that_cannot_be_good_enough_says_how_good_it_is() -> None:
