@@ -7,13 +7,14 @@ of a step, and the method itself. Rows are registered where the methods live
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import pairwise
 
 from diffsde.errors import InputError
 from diffsde.solvers.state import FixedStep, SolveState, Step, Stepping, Walk
 
-__all__ = ["REGISTRY", "Solver", "register", "walk_fixed"]
+__all__ = ["REGISTRY", "Solver", "register", "register_own", "walk_fixed"]
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,36 @@ def register(solver: Solver) -> Solver:
         raise InputError(f"solver {solver.name!r}: give one_step, walk, or both")
     REGISTRY[key] = solver
     return solver
+
+
+def register_own(
+    name: str,
+    kind: str,
+    order: float,
+    one_step: FixedStep,
+    *,
+    evaluations: float,
+    source: str,
+    advice: str,
+    multistep: bool = False,
+    options: Iterable[str] = (),
+) -> Solver:
+    """Add a row of a method that is written here; it takes fixed steps, unless told otherwise."""
+    return register(
+        Solver(
+            name=name,
+            kind=kind,
+            family="diffsde",
+            order=order,
+            adaptive=False,
+            evaluations=evaluations,
+            source=source,
+            advice=advice,
+            one_step=one_step,
+            multistep=multistep,
+            options=frozenset(options),
+        )
+    )
 
 
 def walk_fixed(solver: Solver, state: SolveState) -> Walk:

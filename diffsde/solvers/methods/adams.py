@@ -28,7 +28,7 @@ from diffsde.equations.clocks import Clock
 from diffsde.equations.dynamics import Process
 from diffsde.errors import InputError
 from diffsde.solvers.methods.requirements import semilinear
-from diffsde.solvers.registry import Solver, register
+from diffsde.solvers.registry import register_own
 from diffsde.solvers.state import FixedStep, SolveState
 from diffsde.system.numbers import whole_number
 
@@ -116,21 +116,11 @@ def _step(name: str, rule: _Rule) -> FixedStep:
 
 
 def _row(name: str, rule: _Rule, advice: str) -> None:
-    register(
-        Solver(
-            name=name,
-            kind="ode",
-            family="diffsde",
-            order=2,
-            adaptive=False,
-            evaluations=1,
-            source="Zhang, Chen, arXiv 2204.13902",
-            advice=advice,
-            one_step=_step(name, rule),
-            multistep=True,
-            options=frozenset({"max_order"}),
-        )
-    )
+    register_own(
+        name, "ode", 2, _step(name, rule),
+        evaluations=1, source="Zhang, Chen, arXiv 2204.13902", advice=advice,
+        multistep=True, options={"max_order"},
+    )  # fmt: skip
 
 
 _row("ipndm", _even_weights, "For 4 to 8 evaluations, clock='karras'; option max_order (4).")

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from diffsde.solvers.methods.requirements import additive
-from diffsde.solvers.registry import Solver, register
+from diffsde.solvers.registry import register_own
 from diffsde.solvers.state import FixedStep, SolveState
 
 __all__: list[str] = []
@@ -135,19 +135,8 @@ def _step(tableau: _Tableau, name: str) -> FixedStep:
 
 
 def _row(name: str, order: float, tableau: _Tableau, source: str, advice: str) -> None:
-    register(
-        Solver(
-            name=name,
-            kind="sde",
-            family="diffsde",
-            order=order,
-            adaptive=False,
-            evaluations=len(tableau.alpha),
-            source=source,
-            advice=advice,
-            one_step=_step(tableau, name),
-        )
-    )
+    step, evaluations = _step(tableau, name), len(tableau.alpha)
+    register_own(name, "sde", order, step, evaluations=evaluations, source=source, advice=advice)
 
 
 _ROESSLER = "Rößler, SIAM J. Numer. Anal. 48 (2010)"

@@ -16,7 +16,7 @@ from diffsde.equations.clocks import Clock
 from diffsde.equations.dynamics import Process
 from diffsde.noise.seeds import NormalTable
 from diffsde.solvers.methods.requirements import semilinear
-from diffsde.solvers.registry import Solver, register
+from diffsde.solvers.registry import register_own
 from diffsde.solvers.state import SolveState
 
 __all__: list[str] = []
@@ -92,18 +92,14 @@ class _HeunEDM:
         return ends.scale1 * (y + 0.5 * ends.h * (slope + slope1))
 
 
-register(
-    Solver(
-        name="heun_edm",
-        kind="ode",
-        family="diffsde",
-        order=2,
-        adaptive=False,
-        evaluations=2,
-        source="Karras et al., arXiv 2206.00364, algorithm 2",
-        advice="clock='karras'; options S_churn, S_min, S_max, S_noise add EDM's noise.",
-        one_step=_HeunEDM,
-        multistep=True,
-        options=frozenset({"S_churn", "S_min", "S_max", "S_noise"}),
-    )
+register_own(
+    "heun_edm",
+    "ode",
+    2,
+    _HeunEDM,
+    evaluations=2,
+    source="Karras et al., arXiv 2206.00364, algorithm 2",
+    advice="clock='karras'; options S_churn, S_min, S_max, S_noise add EDM's noise.",
+    multistep=True,
+    options={"S_churn", "S_min", "S_max", "S_noise"},
 )

@@ -31,7 +31,7 @@ from torch import Tensor
 from diffsde.equations.clocks import Clock
 from diffsde.equations.dynamics import Semilinear
 from diffsde.solvers.methods.requirements import semilinear
-from diffsde.solvers.registry import Solver, register
+from diffsde.solvers.registry import register_own
 from diffsde.solvers.state import FixedStep, SolveState
 
 __all__: list[str] = []
@@ -218,20 +218,11 @@ def _corrected(name: str) -> FixedStep:
 
 
 def _row(name: str, kind: str, order: float, step: FixedStep, source: str, advice: str) -> None:
-    register(
-        Solver(
-            name=name,
-            kind=kind,
-            family="diffsde",
-            order=order,
-            adaptive=False,
-            evaluations=1,
-            source=source,
-            advice=advice,
-            one_step=step,
-            multistep=name != "ddim",
-        )
-    )
+    multistep = name != "ddim"
+    register_own(
+        name, kind, order, step,
+        evaluations=1, source=source, advice=advice, multistep=multistep,
+    )  # fmt: skip
 
 
 _row(

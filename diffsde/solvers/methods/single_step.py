@@ -33,7 +33,7 @@ from diffsde.errors import InputError
 from diffsde.noise.seeds import NormalTable
 from diffsde.solvers.coefficients import Row
 from diffsde.solvers.methods.requirements import number_eta, semilinear
-from diffsde.solvers.registry import Solver, register
+from diffsde.solvers.registry import register_own
 from diffsde.solvers.state import FixedStep, SolveState
 
 __all__: list[str] = []
@@ -294,21 +294,12 @@ def _step(name: str, scheme: _Scheme) -> FixedStep:
 
 def _row(name: str, kind: str, order: float, scheme: _Scheme, source: str, advice: str) -> None:
     stages = len(scheme.nodes(1.0))
-    register(
-        Solver(
-            name=name,
-            kind=kind,
-            family="diffsde",
-            order=order,
-            adaptive=False,
-            evaluations=stages,
-            source=source,
-            advice=advice,
-            one_step=_step(name, scheme),
-            # The numbers of a third part belong to a node of the grid.
-            multistep=kind == "sde" and stages > 2,
-        )
-    )
+    # The numbers of a third part belong to a node of the grid.
+    by_node = kind == "sde" and stages > 2
+    register_own(
+        name, kind, order, _step(name, scheme),
+        evaluations=stages, source=source, advice=advice, multistep=by_node,
+    )  # fmt: skip
 
 
 _LU, _PLUS = "Lu et al., arXiv 2206.00927", "Lu et al., arXiv 2211.01095"

@@ -10,7 +10,7 @@ from torch import Tensor
 from diffsde.noise.seeds import NormalTable
 from diffsde.solvers.coefficients import Row
 from diffsde.solvers.methods.requirements import additive, semilinear
-from diffsde.solvers.registry import Solver, register
+from diffsde.solvers.registry import register_own
 from diffsde.solvers.state import SolveState
 
 __all__: list[str] = []
@@ -74,31 +74,23 @@ class _PredictorCorrector:
 
 _SOURCE = "the tutorial of Song et al., arXiv 2011.13456"
 
-register(
-    Solver(
-        name="em",
-        kind="sde",
-        family="diffsde",
-        order=1.0,
-        adaptive=False,
-        evaluations=1,
-        source=_SOURCE,
-        advice="The same step as euler. 500 even steps in t, or 100 with clock='karras'.",
-        one_step=_EulerMaruyama,
-    )
+register_own(
+    "em",
+    "sde",
+    1.0,
+    _EulerMaruyama,
+    evaluations=1,
+    source=_SOURCE,
+    advice="The same step as euler. 500 even steps in t, or 100 with clock='karras'.",
 )
-register(
-    Solver(
-        name="pc",
-        kind="sde",
-        family="diffsde",
-        order=1.0,
-        adaptive=False,
-        evaluations=2,
-        source=_SOURCE,
-        advice="A Langevin step before each step; options snr (0.16) and corrector_steps (1).",
-        one_step=_PredictorCorrector,
-        multistep=True,
-        options=frozenset({"snr", "corrector_steps"}),
-    )
+register_own(
+    "pc",
+    "sde",
+    1.0,
+    _PredictorCorrector,
+    evaluations=2,
+    source=_SOURCE,
+    advice="A Langevin step before each step; options snr (0.16) and corrector_steps (1).",
+    multistep=True,
+    options={"snr", "corrector_steps"},
 )
