@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from diffsde.errors import InputError
+from diffsde.system.digest import digest
 
 __all__ = ["ArrayData", "Contents", "Samples", "as_labels"]
 
@@ -74,6 +75,10 @@ class Samples:
     def spread(self) -> float:
         """The standard deviation of the coordinate that varies most, measured likewise."""
         return float(self._some().std(0, correction=0).max())
+
+    def digest(self) -> str:
+        """16 hexadecimal digits of all samples and of their labels, if there are any."""
+        return digest([self.samples] if self.labels is None else [self.samples, self.labels])
 
     def _some(self) -> Tensor:
         """Samples at equal distances, float64."""

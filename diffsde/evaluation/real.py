@@ -6,7 +6,6 @@ them. Of a data set without test images, those stand for them that training hold
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from diffsde.scores.model import ScoreModel
 from diffsde.system.digest import digest
 from diffsde.system.wrapped import unwrapped
 from diffsde.training.recipes import Recipe
+from diffsde.training.settled import held_out_of
 from diffsde.views.decoding import image_shape
 
 __all__ = ["Data", "RealImages", "data_of", "real_images"]
@@ -56,8 +56,7 @@ class RealImages:
     @cached_property
     def training_digest(self) -> str:
         """16 hexadecimal digits of the training images and their labels."""
-        labels = self.train.labels
-        return digest([self.train.images] if labels is None else [self.train.images, labels])
+        return self.train.digest()
 
     @cached_property
     def digest(self) -> str:
@@ -115,7 +114,7 @@ def _loaded(
 
 def _divided(data: ImageData, held_out: int | None) -> RealImages:
     count = len(data.images)
-    last = _usually_held_out(count) if held_out is None else held_out
+    last = held_out_of(Recipe.held_out, count) if held_out is None else held_out
     if not 0 < last < count:
         raise InputError(
             f"{data.name} has no test images, and of its {count} images {last} were held out in "
@@ -126,12 +125,6 @@ def _divided(data: ImageData, held_out: int | None) -> RealImages:
     parts = zip(data.images.split([count - last, last]), labels, strict=True)
     train, test = (ImageData(data.name, images, own) for images, own in parts)
     return RealImages(train, test, divided=True)
-
-
-def _usually_held_out(count: int) -> int:
-    """How many samples the usual recipe holds out."""
-    share = Recipe.held_out
-    return math.ceil(share * count) if share < 1 else int(share)
 
 
 def data_of(

@@ -59,7 +59,7 @@ class Run:
         teacher: ScoreModel | None,
     ) -> None:
         self.data, self.recipe, self.accelerator = data, recipe, accelerator
-        self.digest = _digest_of_data(data)
+        self.digest = data.digest()
         self.model = model.to(accelerator.device)
         self.model.data = data.name
         self.teacher = None if teacher is None else Teacher(teacher, model, data)
@@ -323,14 +323,10 @@ class Run:
         }
 
 
-def _digest_of_data(data: Samples) -> str:
-    return digest([data.samples] if data.labels is None else [data.samples, data.labels])
-
-
 def _digests(data: Samples, recipe: Recipe) -> list[str]:
     """The digests of runs on these data: labels that are not used need not be the same."""
     unused = [] if recipe.classes else [digest([data.samples])]
-    return [_digest_of_data(data), *unused]
+    return [data.digest(), *unused]
 
 
 def _can_compile() -> bool:

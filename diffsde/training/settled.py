@@ -12,7 +12,7 @@ from diffsde.errors import InputError
 from diffsde.scores.model import ScoreModel
 from diffsde.training.recipes import WARM_UP, Recipe
 
-__all__ = ["as_before", "settled", "tell"]
+__all__ = ["as_before", "held_out_of", "settled", "tell"]
 
 _FEW = 1000  # fewer samples are made do with, and the user is told how
 _USUAL = 2000  # updates, below which little is learned
@@ -36,7 +36,7 @@ def settled(
     _check_kind(recipe, data)
     if recipe.classes:
         data.check_classes(recipe.classes)
-    held_out = _held_out(recipe, len(data))
+    held_out = held_out_of(recipe.held_out, len(data))
     rest = len(data) - held_out
     if rest < parts:
         fewer = f", fewer than the {parts} parts of a batch" if parts > 1 else ""
@@ -96,8 +96,8 @@ def as_before(given: Recipe, saved: Recipe) -> Recipe:
     return found
 
 
-def _held_out(recipe: Recipe, count: int) -> int:
-    share = recipe.held_out
+def held_out_of(share: float, count: int) -> int:
+    """How many of so many samples a recipe's `held_out` sets aside: a share, or from 1 a number."""
     return math.ceil(share * count) if share < 1 else int(share)
 
 
