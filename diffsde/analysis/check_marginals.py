@@ -15,6 +15,7 @@ from torch import Tensor
 from diffsde.equations.reverse import ReverseProblem
 from diffsde.errors import BlowUpError, InputError
 from diffsde.solvers.solving import solve
+from diffsde.system.parameters import device_of
 
 __all__ = ["DEVIATIONS", "Forward", "Marginal", "checked_data", "marginals", "solved"]
 
@@ -55,8 +56,7 @@ def checked_data(data: Tensor, problem: ReverseProblem) -> Tensor:
 
 
 def _device(problem: ReverseProblem) -> torch.device:
-    parameters = [*problem.parameters(), *problem.buffers()]
-    return parameters[0].device if parameters else torch.device("cpu")
+    return device_of(problem) or torch.device("cpu")
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ A score may also say
     evaluations      how many evaluations of a network one call costs; 1 if it does not say
     data_scale       how large a number of its data may be; nothing is known if it does not say
     data_range       the values of black and of white in its data; (0, 1) if it does not say
-
     flow_only        whether it belongs to a probability flow and to no reverse SDE; False if not
 
 and one that wraps another passes these on, by `says_of`. A score that comes from a velocity has

@@ -18,6 +18,7 @@ from diffsde.equations.reverse import Score
 from diffsde.equations.schedule import ScheduleSDE
 from diffsde.scores.denoisers import DenoiserScore, check_model
 from diffsde.system.packages import optional_package
+from diffsde.system.parameters import dtype_of
 
 __all__ = ["from_azula", "to_azula"]
 
@@ -64,7 +65,7 @@ class _AzulaScore(DenoiserScore):
     """The score of a denoiser that takes our own x and t, as azula's do."""
 
     def denoise(self, x: Tensor, t: Tensor | float) -> Tensor:
-        dtype = self._dtype(x)
+        dtype = dtype_of(self.denoiser, x.dtype)
         at = torch.as_tensor(t, dtype=dtype, device=x.device)
         return with_graph(self._mean, "denoiser", x.to(dtype), at).to(x.dtype)
 

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from diffsde.equations.forward import SDE, expand
 from diffsde.equations.graphs import with_graph
@@ -33,6 +33,7 @@ from diffsde.errors import InputError, how_to_load
 from diffsde.scores.drawing import Drawing
 from diffsde.scores.model import checked_shape
 from diffsde.system.one_line import class_of, one_line
+from diffsde.system.parameters import dtype_of
 
 __all__ = ["Denoiser", "DenoiserScore", "check_model", "from_denoiser", "to_denoiser"]
 
@@ -78,16 +79,10 @@ class DenoiserScore(Drawing):
     def denoise(self, x: Tensor, t: Tensor | float) -> Tensor:
         """E[x(0) | x(t) = x], of x's shape."""
         t = torch.as_tensor(t, dtype=x.dtype, device=x.device).expand(len(x))
-        dtype = self._dtype(x)
+        dtype = dtype_of(self.denoiser, x.dtype)
         y = x / expand(self.sde.marginal_scale(t), x)
         level = self.sde.noise_level(t).to(dtype)
         return with_graph(self.denoiser, "denoiser", y.to(dtype), level).to(x.dtype)
-
-    def _dtype(self, x: Tensor) -> torch.dtype:
-        """The dtype of the denoiser's parameters, or x's if it has none."""
-        if not isinstance(self.denoiser, nn.Module):
-            return x.dtype
-        return next((parameter.dtype for parameter in self.denoiser.parameters()), x.dtype)
 
 
 def from_denoiser(

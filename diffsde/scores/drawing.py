@@ -21,6 +21,7 @@ from diffsde.scores.guidance import classifier_free
 from diffsde.scores.labels import Label
 from diffsde.scores.usual import CLOCK, METHODS, STEPS
 from diffsde.system.numbers import whole_number
+from diffsde.system.parameters import device_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -146,7 +147,7 @@ class Drawing(nn.Module):
         if steps is None and settings.get("ts") is None and not _adapts(solver, settings):
             steps = STEPS
         shape = (n, *self._known_shape())
-        x = self.sde.prior_sample(shape, seed=seed, dtype=dtype, device=_device_of(self))
+        x = self.sde.prior_sample(shape, seed=seed, dtype=dtype, device=device_of(self))
         return solve(
             problem,
             x,
@@ -195,8 +196,3 @@ def _solver(method: str | None, kind: str | None) -> Solver:
 def _adapts(solver: Solver, settings: dict[str, Any]) -> bool:
     adaptive = settings.get("adaptive")
     return solver.adaptive if adaptive is None else bool(adaptive)
-
-
-def _device_of(module: nn.Module) -> torch.device | None:
-    tensors = (*module.parameters(), *module.buffers())
-    return next((tensor.device for tensor in tensors), None)

@@ -24,6 +24,7 @@ from diffsde.scores.labels import labels_for
 from diffsde.scores.preconditioning import Coefficients, Preconditioning, make_preconditioning
 from diffsde.system.numbers import whole_number
 from diffsde.system.one_line import class_of, one_line
+from diffsde.system.parameters import dtype_of
 from diffsde.system.wrapped import unwrapped
 
 __all__ = ["ScoreModel", "checked_shape"]
@@ -151,7 +152,7 @@ class ScoreModel(Drawing):
             c = t
         else:
             c = self.coefficients(torch.as_tensor(t, dtype=x.dtype, device=x.device))
-        dtype = next((p.dtype for p in self.network.parameters()), x.dtype)
+        dtype = dtype_of(self.network, x.dtype)
         told = () if class_label is None else (self._class_labels(class_label, x),)
         told_in = torch.promote_types(dtype, says_of(self.network, "label_dtype", dtype))
         label = c.label.expand(len(x)).contiguous().to(told_in)

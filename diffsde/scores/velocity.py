@@ -24,7 +24,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from diffsde.equations.forward import SDE, expand
 from diffsde.equations.graphs import with_graph
@@ -37,6 +37,7 @@ from diffsde.scores.drawing import Drawing
 from diffsde.scores.model import checked_shape
 from diffsde.system.argument_order import takes_time_first
 from diffsde.system.one_line import class_of, one_line
+from diffsde.system.parameters import dtype_of
 
 __all__ = ["VelocityScore", "from_velocity"]
 
@@ -70,7 +71,7 @@ class VelocityScore(Drawing):
         self.shape = None if shape is None else checked_shape(shape)
         self.data_range = checked_range(data_range)
         _check_end(sde)
-        dtype = self._dtype(torch.get_default_dtype())
+        dtype = dtype_of(function, torch.get_default_dtype())
         self.time_first = takes_time_first(function, "velocity", self.shape, dtype)
 
     def __repr__(self) -> str:
@@ -80,7 +81,7 @@ class VelocityScore(Drawing):
     def velocity(self, x: Tensor, t: Tensor | float) -> Tensor:
         """E[a′ x(0) + s′ z | x(t) = x], of x's shape (B, …): the drift of the flow."""
         t = torch.as_tensor(t, dtype=x.dtype, device=x.device).expand(len(x)).contiguous()
-        dtype = self._dtype(x.dtype)
+        dtype = dtype_of(self.function, x.dtype)
         return with_graph(self._called, "velocity", x.to(dtype), t.to(dtype)).to(x.dtype)
 
     def _called(self, x: Tensor, t: Tensor) -> Tensor:
@@ -110,12 +111,6 @@ class VelocityScore(Drawing):
         parts = (sde.marginal_scale, sde.marginal_std)
         slopes = (sde.marginal_scale_slope, sde.marginal_std_slope)
         return [expand(part(t), x) for part in (*parts, *slopes)]
-
-    def _dtype(self, default: torch.dtype) -> torch.dtype:
-        """The dtype of the function's parameters, or the default if it has none."""
-        if not isinstance(self.function, nn.Module):
-            return default
-        return next((parameter.dtype for parameter in self.function.parameters()), default)
 
 
 def _check_end(sde: SDE) -> None:

@@ -13,6 +13,7 @@ This folder may import `errors` only.
     compiler     whether networks can be compiled
     argument_order  whether a function takes (x, t) or (t, x)
     wrapped      modules inside of wrappers, such as DataParallel
+    parameters   where a module computes and how precisely
     packages     packages that may not be installed
     bars         progress bars
     tables       results that show themselves as tables

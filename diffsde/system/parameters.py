@@ -1,0 +1,23 @@
+r"""Where a module computes and how precisely, by its parameters."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+__all__ = ["device_of", "dtype_of"]
+
+
+def dtype_of(fn: Any, default: torch.dtype) -> torch.dtype:
+    """The dtype of a module's parameters; the default for anything else, or if it has none."""
+    if not isinstance(fn, nn.Module):
+        return default
+    return next((parameter.dtype for parameter in fn.parameters()), default)
+
+
+def device_of(module: nn.Module) -> torch.device | None:
+    """The device of a module's parameters or buffers; None if it has neither."""
+    tensors = (*module.parameters(), *module.buffers())
+    return next((tensor.device for tensor in tensors), None)
