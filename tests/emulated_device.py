@@ -1,0 +1,215 @@
+"""An accelerator to test on where there is none.
+
+A tensor of the emulated device keeps its numbers on the CPU, but behaves as one of CUDA in what
+matters:
+
+- it cannot be mixed with CPU tensors of one or more axes, as torch forbids on CUDA;
+- `numpy()` and `from_numpy` do not reach it;
+- each look at a number from the host (`item`, `float`, `bool`, `tolist`) and each copy to the host
+  is counted as a synchronisation, and each copy from the host as a transfer, with its bytes.
+
+    with Emulated() as device:
+        model = device.module(model)  # its parameters and buffers, in place
+        sol = solve(…, device.tensor(x), …)
+        device.synchronisations, device.transfers, device.transferred_bytes
+        device.cpu(sol.final)  # what it holds
+
+It cannot tell speed, memory, or kernels that round otherwise: those need a real device.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map
+
+DEVICE = torch.device("lazy", 0)  # a kind of device that torch knows and no build uses
+
+COUNTS: Counter[str] = Counter()
+
+# Operations whose result, or its shape, the host must know.
+_LOOKING = (
+    "aten::_local_scalar_dense",
+    "aten::_unique2",
+    "aten::equal",
+    "aten::is_nonzero",
+    "aten::masked_select",
+    "aten::nonzero",
+)
+# Operations that may take tensors of both sides.
+_CROSSING = ("aten::_to_copy", "aten::copy_", "aten::_local_scalar_dense")
+_INDEXING = ("aten::index", "aten::index_put", "aten::index_put_", "aten::_index_put_impl_")
+_JOINING = ("aten::stack", "aten::cat")  # these take not even a number of the other side
+
+
+class OnDevice(Tensor):
+    """A tensor that says it is on the device."""
+
+    @staticmethod
+    def __new__(cls, inner: Tensor) -> OnDevice:
+        made = torch.Tensor._make_wrapper_subclass(
+            cls,
+            inner.shape,
+            strides=inner.stride(),
+            storage_offset=inner.storage_offset(),
+            dtype=inner.dtype,
+            device=DEVICE,
+            requires_grad=False,
+        )
+        made.inner = inner
+        return made
+
+    def tolist(self) -> Any:
+        COUNTS["synchronisations"] += 1
+        return self.inner.tolist()
+
+    def __repr__(self) -> str:
+        return f"OnDevice({self.inner!r})"
+
+    @classmethod
+    def __torch_dispatch__(cls, func, types, args=(), kwargs=None):
+        return _dispatch(func, args, kwargs or {})
+
+
+class Emulated:
+    """The device, while it is there."""
+
+    device = DEVICE
+
+    def __enter__(self) -> Emulated:
+        self._modes = (_Dispatch(), _Constructors())
+        for mode in self._modes:
+            mode.__enter__()
+        self.reset()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for mode in reversed(self._modes):
+            mode.__exit__(*error)
+
+    def reset(self) -> None:
+        COUNTS.clear()
+
+    @property
+    def synchronisations(self) -> int:
+        return COUNTS["synchronisations"]
+
+    @property
+    def transfers(self) -> int:
+        return COUNTS["transfers"]
+
+    @property
+    def transferred_bytes(self) -> int:
+        return COUNTS["bytes"]
+
+    def tensor(self, x: Tensor) -> OnDevice:
+        return OnDevice(x.detach().clone())
+
+    def cpu(self, x: Tensor) -> Tensor:
+        return x.inner if isinstance(x, OnDevice) else x
+
+    def module(self, module: nn.Module) -> nn.Module:
+        """Move a module's parameters and buffers, in place."""
+        for part in module.modules():
+            for name, p in part._parameters.items():
+                if p is not None:
+                    moved = nn.Parameter(self.tensor(p), requires_grad=p.requires_grad)
+                    part._parameters[name] = moved
+            for name, b in part._buffers.items():
+                if b is not None:
+                    part._buffers[name] = self.tensor(b)
+        return module
+
+
+class _Dispatch(TorchDispatchMode):
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        return _dispatch(func, args, kwargs or {})
+
+
+class _Constructors(TorchFunctionMode):
+    """`torch.tensor(…, device=…)` makes its tensor on the CPU and moves it."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = dict(kwargs or {})
+        if func in (torch.tensor, torch.as_tensor) and _is_ours(kwargs.get("device")):
+            kwargs.pop("device")
+            if args and isinstance(args[0], Tensor):
+                return args[0].to(device=DEVICE, dtype=kwargs.get("dtype"))
+            return func(*args, **kwargs).to(DEVICE)
+        return func(*args, **kwargs)
+
+
+def _is_ours(device: Any) -> bool:
+    return device is not None and torch.device(device).type == DEVICE.type
+
+
+def _dispatch(func, args, kwargs):
+    tensors = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
+    ours = [t for t in tensors if isinstance(t, OnDevice)]
+    others = [t for t in tensors if not isinstance(t, OnDevice)]
+    name = func._schema.name
+    if ours:
+        _check_mixture(func, args, others)
+        _count_looks(name, args, others)
+    on_device = bool(ours)
+    if kwargs.get("device") is not None:
+        on_device = _is_ours(kwargs["device"])
+        kwargs = {**kwargs, "device": torch.device("cpu")}
+        if name == "aten::_to_copy" and on_device:
+            _count_transfers(others)
+        elif name == "aten::_to_copy":
+            COUNTS["synchronisations"] += len(ours)
+    inner = tree_map(lambda x: x.inner if isinstance(x, OnDevice) else x, (args, kwargs))
+    out = func(*inner[0], **inner[1])
+    if _writes_to_first(func):
+        return args[0]
+    return tree_map(lambda x: OnDevice(x) if on_device and _is_plain(x) else x, out)
+
+
+def _writes_to_first(func) -> bool:
+    """Whether it works in place; `__rshift__`, which ends as such names do, does not."""
+    arguments = func._schema.arguments
+    return bool(arguments) and arguments[0].is_write
+
+
+def _is_plain(x: Any) -> bool:
+    return isinstance(x, Tensor) and not isinstance(x, OnDevice)
+
+
+def _check_mixture(func, args, others: list[Tensor]) -> None:
+    name = func._schema.name
+    bad = [t for t in others if t.dim() > 0]  # numbers of the host are taken as numbers
+    if name in _CROSSING:
+        bad = []
+    elif name in _INDEXING:
+        bad = [] if isinstance(args[0], OnDevice) else [args[0]]  # indices may be the host's
+    elif name in _JOINING:
+        bad = others
+    elif _writes_to_first(func) and not isinstance(args[0], OnDevice):
+        bad = [args[0]]
+    if bad:
+        raise RuntimeError(
+            f"{func}: Expected all tensors to be on the same device, found the device and cpu "
+            f"(cpu of shapes {[tuple(t.shape) for t in bad]})"
+        )
+
+
+def _count_looks(name: str, args, others: list[Tensor]) -> None:
+    """Count what an operation on tensors of the device asks of the host, and takes from it."""
+    masked = name in _INDEXING and any(t is not None and t.dtype == torch.bool for t in args[1])
+    taken = name == "aten::copy_" and not isinstance(args[0], OnDevice)
+    if name in _LOOKING or masked or taken:
+        COUNTS["synchronisations"] += 1
+    elif name == "aten::copy_" or name in _INDEXING:
+        _count_transfers(others)
+
+
+def _count_transfers(tensors: list[Tensor]) -> None:
+    for tensor in tensors:
+        COUNTS["transfers"] += 1
+        COUNTS["bytes"] += tensor.numel() * tensor.element_size()
