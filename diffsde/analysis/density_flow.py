@@ -23,7 +23,7 @@ from diffsde.equations.graphs import leaf, ordinary, with_graph
 from diffsde.equations.reverse import ProbabilityFlow
 from diffsde.equations.rows import own_rows
 from diffsde.errors import InputError, name_list
-from diffsde.noise.seeds import NormalTable
+from diffsde.noise.normal import NormalTable
 from diffsde.solvers.solving import solve
 from diffsde.solvers.trajectory import Trajectory
 from diffsde.system.numbers import whole_number
@@ -111,8 +111,8 @@ def random_probes(x: Tensor, dims: int, n: int, kind: str, seed: int, first: int
     if kind not in _PROBES:
         raise InputError(f"probe = {kind!r}: {name_list(str(kind), list(_PROBES))}")
     table, samples = NormalTable(seed, "probe"), range(first, first + len(x))
-    normal = torch.stack([table.rows(samples, k, (dims,), x.dtype) for k in range(n)])
-    return (normal.sign() if kind == "rademacher" else normal).to(x.device)
+    normal = torch.stack([table.rows(samples, k, (dims,), x.dtype, x.device) for k in range(n)])
+    return normal.sign() if kind == "rademacher" else normal
 
 
 def _check_size(x: Tensor, dims: int) -> None:

@@ -46,7 +46,8 @@ from diffsde.equations.graphs import ordinary_mode
 from diffsde.equations.ranges import UNIT, Range, from_unit
 from diffsde.equations.reverse import ProbabilityFlow
 from diffsde.errors import InputError
-from diffsde.noise.seeds import NormalTable, checked_seed
+from diffsde.noise.normal import NormalTable
+from diffsde.noise.seeds import checked_seed
 from diffsde.system.tables import Table
 
 __all__ = ["Likelihood", "bits_per_dim", "dequantise", "level_bits", "log_likelihood"]
@@ -211,8 +212,9 @@ def dequantise(
         raise InputError(
             f"images from {float(images.min()):g} to {float(images.max()):g}: expected [0, 1]"
         )
-    samples = range(first, first + len(images))
-    normal = NormalTable(checked_seed(seed), "dequantise").rows(
-        samples, 0, images.shape[1:], torch.float64
+    table, samples = (
+        NormalTable(checked_seed(seed), "dequantise"),
+        range(first, first + len(images)),
     )
+    normal = table.rows(samples, 0, images.shape[1:], torch.float32, images.device)
     return from_unit(within_levels(images, torch.special.ndtr(normal).to(images)), data_range)

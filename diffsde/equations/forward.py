@@ -52,7 +52,8 @@ from diffsde.equations.consistency import check_consistency
 from diffsde.equations.counted import Counted, at_times
 from diffsde.equations.dynamics import ENDLESS, Dynamics, Field
 from diffsde.errors import InputError
-from diffsde.noise.seeds import NormalTable, checked_seed
+from diffsde.noise.normal import NormalTable
+from diffsde.noise.seeds import checked_seed
 
 __all__ = ["SDE", "exact_time", "expand"]
 
@@ -207,14 +208,17 @@ class SDE(nn.Module):
     ) -> Tensor:
         """Draw x(T) ~ N(m, s(T)² I) of shape (B, …); m = a(T) · data_mean, or 0 without one.
 
-        Sample i depends only on seed and first + i, so a large batch may be drawn in parts.
+        Sample i depends only on seed and first + i, so a large batch may be drawn in parts. It is
+        drawn on the device, torch's default one if none is given, and is the same on every device
+        but for rounding.
         """
         if not shape or any(n < 1 for n in shape):
             raise InputError(f"shape = {tuple(shape)}: expected positive numbers (B, …)")
         n, *rest = shape
-        table = NormalTable(checked_seed(seed), "prior")
-        noise = table.rows(range(first, first + n), 0, rest, dtype or torch.get_default_dtype())
-        return (self.prior_mean(noise) + self.prior_std * noise).to(device)
+        table, dtype = NormalTable(checked_seed(seed), "prior"), dtype or torch.get_default_dtype()
+        where = torch.get_default_device() if device is None else torch.device(device)
+        noise = table.rows(range(first, first + n), 0, rest, dtype, where)
+        return self.prior_mean(noise) + self.prior_std * noise
 
     def prior_logp(self, x: Tensor) -> Tensor:
         """log N(x; m, s(T)² I), of shape (B,), in nats."""

@@ -17,7 +17,7 @@ from torch import Tensor
 from diffsde.equations.reverse import PROBLEMS, Score
 from diffsde.errors import InputError, name_list
 from diffsde.evaluation.real import Data, data_of
-from diffsde.noise.seeds import NormalTable
+from diffsde.noise.normal import NormalTable
 from diffsde.scores.model import ScoreModel
 from diffsde.solvers.catalogue import find_solver
 from diffsde.solvers.settings import full_settings

@@ -2,7 +2,9 @@ r"""Noise: random numbers by address, and Brownian motion made of them.
 
 This folder may import `data`, `system` and `errors`. Noise knows no equation.
 
-    seeds           normal numbers, each with an address (seed, purpose, sample, node)
+    seeds           seeds, and the purposes that keep their numbers apart
+    philox          random words by address, on the CPU and on a device
+    normal          normal numbers, each with an address (seed, purpose, sample, node)
     brownian        Brownian motion for torchsde and for `solve`, sample by sample
     brownian_path   a Brownian path as a function of time
 """

@@ -1,3 +1,3 @@
 from .brownian import BoundBrownian as BoundBrownian, SequentialBrownian as SequentialBrownian
 from .brownian_path import BrownianPath as BrownianPath
-from .seeds import NormalTable as NormalTable
+from .normal import NormalTable as NormalTable

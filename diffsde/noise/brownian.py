@@ -25,18 +25,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 
 import torch
 from torch import Tensor
 from torchsde import BaseBrownian
 
 from diffsde.errors import InputError
-from diffsde.noise.seeds import NormalTable, Numbers, address_of, checked_seed
+from diffsde.noise.normal import NormalTable
+from diffsde.noise.seeds import address_of, checked_seed
 
 __all__ = ["BoundBrownian", "SequentialBrownian"]
 
-_WORTH_A_THREAD = 2**14  # so many numbers take longer to draw than to pass between threads
 _WORD = 2**64
 
 
@@ -129,8 +128,7 @@ class SequentialBrownian(BoundBrownian):
 
     The interval that begins at u reads the numbers of each sample at the time u, so a fixed
     grid costs one draw a step. Another grid with the same seed therefore has other paths;
-    those of `BrownianPath` do not depend on the grid. For a large batch, a separate thread
-    draws the next numbers while the network is evaluated.
+    those of `BrownianPath` do not depend on the grid.
 
     Args:
         time_of: the time by which a place u is addressed; u itself if left out.
@@ -150,8 +148,6 @@ class SequentialBrownian(BoundBrownian):
         super().__init__(seed, "brownian", size, samples, dtype, device, commutes=commutes)
         self._time_of = time_of or (lambda u: u)
         self._interval: tuple[float, float] | None = None
-        self._drawer = ThreadPoolExecutor(1) if self.shape.numel() >= _WORTH_A_THREAD else None
-        self._coming: dict[int, Future[Numbers]] = {}
 
     def increment(
         self, ta: Tensor | float, tb: Tensor | float, area: bool
@@ -164,9 +160,7 @@ class SequentialBrownian(BoundBrownian):
                 "can be evaluated in any order"
             )
         self._interval = interval
-        values = self.over(*interval, area)
-        self._look_ahead(interval[1], area)
-        return values
+        return self.over(*interval, area)
 
     def over(
         self, ta: Tensor | float, tb: Tensor | float, area: bool
@@ -182,31 +176,17 @@ class SequentialBrownian(BoundBrownian):
         area = u / h - 0.5 * w if u is not None else w
         shape = (self.shape[1], self.shape[1])
         table = NormalTable(self.seed, "levy-area")
-        z = table.rows(self.samples, self._address(float(ta), 0), shape, self.dtype).to(w.device)
+        z = table.rows(self.samples, self._node(float(ta), 0), shape, self.dtype, self.device)
         upper = z.triu(1)
         square = area**2
         std = (h * h / 20 + h / 5 * (square.unsqueeze(2) + square.unsqueeze(1))).sqrt()
         product = area.unsqueeze(2) * w.unsqueeze(1)
         return product - product.transpose(1, 2) + std * (upper - upper.transpose(1, 2))
 
-    def _look_ahead(self, u: float, area: bool) -> None:
-        """Let the thread draw the next interval's numbers while the solver takes this step."""
-        if self._drawer is not None:
-            nodes = [self._address(u, which) for which in range(1 + area)]
-            self._coming = {node: self._drawer.submit(self._draw, node) for node in nodes}
-
-    def _address(self, u: float, which: int) -> int:
+    def _node(self, u: float, which: int) -> int:
         return address_of(self._time_of(u)) + which * _WORD
 
     def _numbers(self, u: float, which: int) -> Tensor:
         """The numbers at u: those of W (0) or of H (1)."""
-        node = self._address(u, which)
-        if self._drawer is None:
-            numbers = self._draw(node)
-        else:  # only the thread uses the table, which is not thread-safe
-            coming = self._coming.pop(node, None) or self._drawer.submit(self._draw, node)
-            numbers = coming.result()
-        return torch.from_numpy(numbers).to(self.device, self.dtype)
-
-    def _draw(self, node: int) -> Numbers:
-        return self._table.draw(self.samples, node, self.shape[1])
+        node, shape = self._node(u, which), self.shape[1:]
+        return self._table.rows(self.samples, node, shape, self.dtype, self.device)

@@ -16,8 +16,8 @@ Duvenaud, arXiv 2001.01328 (the virtual tree).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -28,7 +28,7 @@ from diffsde.noise.seeds import checked_seed
 
 __all__ = ["BrownianPath"]
 
-_RESOLUTION = 2.0**-20
+_RESOLUTION = 2.0**-16
 _FINEST = 2.0**-36
 _FLOAT32 = 2.0**-22  # a unit in the last place of a time in float32, twice over
 _ROUNDED = 40  # binary digits of a time within its cell
@@ -85,7 +85,7 @@ class _Interval:
     """One node of a cell's tree: the part [start, start + h] of [0, 1]."""
 
     node: Node  # its address: 1 for the root, 2n and 2n + 1 for the halves of n, beside the cell
-    start: Tensor  # () or (B, 1)
+    start: Tensor  # () or (B, 1), on the host, as all times
     h: float
     w0: Tensor  # W(start), (B, m), from the cell's beginning on
     u0: Tensor  # ∫ W from the cell's beginning to start
@@ -110,6 +110,8 @@ class _Tree(BoundBrownian):
         super().__init__(seed, purpose, size, samples, dtype, device, commutes=commutes)
         self.resolution = resolution
         self._depth = math.ceil(-math.log2(resolution))
+        # In the states' own precision the path is as exact as the states to which it is added.
+        self._precise = torch.promote_types(self.dtype, torch.float32)
         self._chain: list[_Interval] = []  # the intervals around the last time, from a cell down
         self._last: tuple[Tensor, tuple[Tensor, Tensor]] | None = None
 
@@ -122,9 +124,11 @@ class _Tree(BoundBrownian):
         wa, ua = self._value(a, first)
         w, u = self._cells(first, last)  # from the beginning of a's cell to that of b's
         wb, ub = self._value(b, last)
-        u = u + (b - last) * w + ub
-        w = w + wb
-        return self._out(w - wa), self._out(u - ua - (b - a) * wa) if area else None
+        increment = w + wb - wa
+        if not area:
+            return self._out(increment), None
+        u = u + self._there(b - last) * w + ub
+        return self._out(increment), self._out(u - ua - self._there(b - a) * wa)
 
     def _check(self, a: Tensor, b: Tensor) -> None:
         # torchsde, which adds up its times, may end with a step as long as their rounding.
@@ -144,23 +148,28 @@ class _Tree(BoundBrownian):
         )
 
     def _out(self, value: Tensor) -> Tensor:
-        return value.to(self.device, self.dtype)
+        return value.to(self.dtype)
 
     def _numbers(self, node: Node) -> Tensor:
-        """Two standard normal numbers for each channel, (2, B, m), float64."""
+        """Two standard normal numbers for each channel, (2, B, m)."""
         shape = (2, self.shape[1])
-        return self._table.rows(self.samples, node, shape, torch.float64).transpose(0, 1)
+        numbers = self._table.rows(self.samples, node, shape, self._precise, self.device)
+        return numbers.transpose(0, 1)
+
+    def _there(self, times: Tensor) -> Tensor | float:
+        """Times beside states: one for all samples as a number, (B, 1) on the states' device."""
+        return float(times) if times.dim() == 0 else times.to(self.device, self._precise)
 
     def _cells(self, first: Tensor, last: Tensor) -> tuple[Tensor, Tensor]:
         """W and ∫ W over whole cells, from `first` up to `last`, both relative to `first`."""
-        w = u = torch.zeros(self.shape, dtype=torch.float64)
+        w = u = torch.zeros(self.shape, dtype=self._precise, device=self.device)
         cell = first
         while bool((cell < last).any()):
-            going = cell < last
-            root = self._root(cell)
-            u = torch.where(going, u + w + 0.5 * root.w + root.area, u)
-            w = torch.where(going, w + root.w, w)
-            cell = torch.where(going, cell + 1, cell)
+            going, root = (cell < last).double(), self._root(cell)
+            here = self._there(going)
+            u = u + here * (w + 0.5 * root.w + root.area)
+            w = w + here * root.w
+            cell = cell + going
         return w, u
 
     def _root(self, cell: Tensor) -> _Interval:
@@ -179,7 +188,7 @@ class _Tree(BoundBrownian):
             return self._last[1]
         # Rounding makes a dyadic time exact, so the descent ends as soon as it is reached.
         r = ((t - cell) * 2**_ROUNDED).round() / 2**_ROUNDED
-        value = _bridge(self._descend(cell, r), r, self._numbers)
+        value = self._bridge(self._descend(cell, r), r)
         self._last = (t, value)
         return value
 
@@ -201,7 +210,44 @@ class _Tree(BoundBrownian):
         if len(self._chain) > depth + 1 and self._chain[depth + 1].node == node:
             return  # kept from the last time
         del self._chain[depth + 1 :]
-        self._chain.append(_half(parent, node, right, self._numbers(parent.node)))
+        self._chain.append(self._half(parent, node, right))
+
+    def _half(self, parent: _Interval, node: Node, right: Tensor) -> _Interval:
+        """One half of an interval, drawn given the whole interval."""
+        h, (x, y), there = parent.h, self._numbers(parent.node), self._there
+        side = 1 - 2 * right.double()  # 1: left, −1: right
+        lean = _plus(1.5 * parent.area, math.sqrt(h / 16), x)  # W_left − W / 2
+        shared = _plus(parent.area, -0.5, lean)
+        w = _plus(0.5 * parent.w, there(side), lean)
+        area = _plus(shared, there(math.sqrt(h / 48) * side), y)
+        w0, u0 = parent.w0, parent.u0
+        if bool(right.any()):  # for these, `w` and `area` are of the right half
+            here = there(right.double())
+            mean = w0 + 0.5 * (parent.w - w) + (2 * shared - area)  # of W over the left half
+            u0 = _plus(u0, there(right * (h / 2)), mean)
+            w0 = _plus(w0, here, parent.w - w)
+        return _Interval(node, parent.start + right * (h / 2), h / 2, w0, u0, w, area)
+
+    def _bridge(self, interval: _Interval, r: Tensor) -> tuple[Tensor, Tensor]:
+        """W and ∫ W from 0 to r, by a Brownian bridge over the interval in which r lies."""
+        h, h1 = interval.h, r - interval.start
+        if not bool((h1 > 0).any()):
+            return interval.w0, interval.u0
+        h2 = h - h1
+        d = (h1**3 + h2**3).sqrt()
+        a = h1**3.5 * h2**0.5 / (2 * h * d)
+        b = h1**0.5 * h2**3.5 / (2 * h * d)
+        c = math.sqrt(3) * (h1 * h2) ** 1.5 / (6 * d)
+        x, y = self._numbers(interval.node)
+        there = self._there
+        w = (
+            there(h1 / h) * interval.w
+            + there(6 * h1 * h2 / h**2) * interval.area
+            + there(2 * (a + b) / h) * x
+        )
+        # The area is kept as h1 H, because h1 may be zero for some samples.
+        area = there(h1**3 / h**2) * interval.area - there(a) * x + there(c) * y
+        return interval.w0 + w, interval.u0 + there(h1) * (interval.w0 + 0.5 * w) + area
 
 
 def _address(cell: Tensor) -> Node:
@@ -228,39 +274,8 @@ def _children(node: Node, right: Tensor) -> Node:
     return [_child(n, bool(bit)) for n, bit in zip(nodes, rights, strict=True)]  # type: ignore[misc]
 
 
-def _half(parent: _Interval, node: Node, right: Tensor, numbers: Tensor) -> _Interval:
-    """One half of an interval, drawn given the whole interval."""
-    h = parent.h
-    z, n = math.sqrt(h / 16) * numbers[0], math.sqrt(h / 12) * numbers[1]
-    w_left = 0.5 * parent.w + 1.5 * parent.area + z
-    area_left, area_right = 0.25 * parent.area - 0.5 * (z - n), 0.25 * parent.area - 0.5 * (z + n)
-    u_left = h / 2 * (area_left + 0.5 * w_left)
-    return replace(
-        parent,
-        node=node,
-        start=torch.where(right, parent.start + h / 2, parent.start),
-        h=h / 2,
-        w0=torch.where(right, parent.w0 + w_left, parent.w0),
-        u0=torch.where(right, parent.u0 + h / 2 * parent.w0 + u_left, parent.u0),
-        w=torch.where(right, parent.w - w_left, w_left),
-        area=torch.where(right, area_right, area_left),
-    )
-
-
-def _bridge(
-    interval: _Interval, r: Tensor, draw: Callable[[Node], Tensor]
-) -> tuple[Tensor, Tensor]:
-    """W and ∫ W from 0 to r, by a Brownian bridge over the interval in which r lies."""
-    h, h1 = interval.h, r - interval.start
-    if not bool((h1 > 0).any()):
-        return interval.w0, interval.u0
-    h2 = h - h1
-    d = (h1**3 + h2**3).sqrt()
-    a = h1**3.5 * h2**0.5 / (2 * h * d)
-    b = h1**0.5 * h2**3.5 / (2 * h * d)
-    c = math.sqrt(3) * (h1 * h2) ** 1.5 / (6 * d)
-    x1, x2 = draw(interval.node)
-    w = h1 / h * interval.w + 6 * h1 * h2 / h**2 * interval.area + 2 * (a + b) / h * x1
-    # The area is kept as h1 H, because h1 may be zero for some samples.
-    scaled_area = h1**3 / h**2 * interval.area - a * x1 + c * x2
-    return interval.w0 + w, interval.u0 + h1 * (interval.w0 + 0.5 * w) + scaled_area
+def _plus(a: Tensor, factor: Tensor | float, b: Tensor) -> Tensor:
+    """a + factor × b, in one pass over the states."""
+    if isinstance(factor, Tensor):
+        return torch.addcmul(a, factor, b)
+    return torch.add(a, b, alpha=factor)

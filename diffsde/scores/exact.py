@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from diffsde.equations.forward import SDE, exact_time, expand
 from diffsde.errors import InputError
-from diffsde.noise.seeds import NormalTable, checked_seed
+from diffsde.noise.normal import NormalTable
+from diffsde.noise.seeds import checked_seed
 from diffsde.system.one_line import one_line
 
 __all__ = ["GaussianScore", "MixtureScore"]

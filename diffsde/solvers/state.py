@@ -15,7 +15,8 @@ from torch import Tensor
 from diffsde.errors import InputError
 from diffsde.noise.brownian import BoundBrownian
 from diffsde.noise.brownian_path import BrownianPath
-from diffsde.noise.seeds import NormalTable, address_of
+from diffsde.noise.normal import NormalTable
+from diffsde.noise.seeds import address_of
 from diffsde.solvers.coefficients import Row, StepTable
 from diffsde.solvers.equation import Equation
 
@@ -99,7 +100,7 @@ class SolveState:
             which: of several sets for one step, the number of this one.
         """
         node = address_of(self.times[float(u)]) + which * 2**64
-        return table.rows(self.samples, node, x.shape[1:], x.dtype).to(x.device)
+        return table.rows(self.samples, node, x.shape[1:], x.dtype, x.device)
 
     @property
     def channels(self) -> int:

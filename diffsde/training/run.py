@@ -218,7 +218,8 @@ class Run:
         for positions in self.parts:
             with self.accelerator.accumulate(self.divided.network):
                 part = index[positions.start : positions.stop]
-                numbers = self.noise.draw(self.progress.step, positions)
+                device = self.accelerator.device
+                numbers = self.noise.draw(self.progress.step, positions, device)
                 loss = loss_of_images(
                     self.divided, self.data, part, self.recipe, numbers, self.teacher
                 )
@@ -286,7 +287,7 @@ class Run:
         for first in range(0, n, _CHUNK)[accelerator.process_index :: accelerator.num_processes]:
             positions = range(first, min(first + _CHUNK, n))
             index = self.train_samples + torch.arange(positions.start, positions.stop)
-            numbers = self.held_out_noise.draw(0, positions)
+            numbers = self.held_out_noise.draw(0, positions, accelerator.device)
             loss = loss_of_images(model, self.data, index, self.recipe, numbers, self.teacher)
             total += loss * len(positions)
         mean: float = accelerator.reduce(total, "sum").item() / n

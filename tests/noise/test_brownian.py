@@ -14,7 +14,8 @@ from torch import Tensor
 
 from diffsde import VESDE, BrownianPath, GaussianScore, InputError, ReverseSDE, solve
 from diffsde.noise.brownian import BoundBrownian, SequentialBrownian
-from diffsde.noise.seeds import NormalTable, address_of
+from diffsde.noise.normal import NormalTable
+from diffsde.noise.seeds import address_of
 
 SIZE = (4, 5000)
 INTERVALS = [(0.0, 0.25), (0.25, 0.31), (0.31, 1.234), (1.234, 1.2345), (1.2345, 2.0)]

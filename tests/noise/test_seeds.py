@@ -7,7 +7,8 @@ import torch
 from scipy import stats
 
 from diffsde import InputError
-from diffsde.noise.seeds import PURPOSES, NormalTable, checked_seed
+from diffsde.noise.normal import NormalTable
+from diffsde.noise.seeds import PURPOSES, checked_seed
 
 F64 = torch.float64
 

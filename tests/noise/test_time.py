@@ -13,7 +13,8 @@ from torch import Tensor
 
 from diffsde import VESDE, BrownianPath, InputError, ReverseSDE, solve
 from diffsde.noise.brownian import SequentialBrownian
-from diffsde.noise.seeds import PURPOSES, NormalTable, generator
+from diffsde.noise.normal import NormalTable
+from diffsde.noise.seeds import PURPOSES, generator
 from tests.problems import SIGNIFICANCE, mild, mixture
 
 N = 20_000
@@ -119,7 +120,9 @@ SEEDS = [
 
 def test_no_two_seeds_or_purposes_share_numbers() -> None:
     drawn = {
-        (seed, purpose): tuple(NormalTable(seed, purpose).draw([0], 0, 3)[0].tolist())
+        (seed, purpose): tuple(
+            NormalTable(seed, purpose).rows([0], 0, (3,), torch.float32)[0].tolist()
+        )
         for seed in {*SEEDS, *(5 + k * 2**32 for k in range(1, len(PURPOSES) + 1))}
         for purpose in PURPOSES
     }

@@ -14,7 +14,8 @@ from diffsde import GaussianScore, LimitError, ProbabilityFlow, solve
 from diffsde.equations.forward import SDE
 from diffsde.equations.variance_exploding import EDMSDE
 from diffsde.equations.variance_preserving import VPSDE
-from diffsde.noise.seeds import NormalTable, address_of
+from diffsde.noise.normal import NormalTable
+from diffsde.noise.seeds import address_of
 from tests.problems import assert_same_law, flow, gaussian
 
 STEPS = 12

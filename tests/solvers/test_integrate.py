@@ -85,7 +85,8 @@ def test_evaluations_are_counted_until_each_saved_state() -> None:
 
 def test_the_tutorial_s_loop_is_what_em_does() -> None:
     """x ← x + g² score Δt + g √Δt z, on the nodes 1, …, ε, with the noise of the solve."""
-    from diffsde.noise.seeds import NormalTable, address_of
+    from diffsde.noise.normal import NormalTable
+    from diffsde.noise.seeds import address_of
 
     x, table = X1.clone(), NormalTable(0, "brownian")
     ts = torch.linspace(1, SDE.eps, 41, dtype=torch.float64)

@@ -51,7 +51,8 @@ def test_a_sample_alone_is_the_sample_in_its_batch(dims: int) -> None:
 
 def test_the_step_is_the_tutorial_s_where_the_noise_is_stronger_than_the_data() -> None:
     """With the score's own norm, as in the tutorial; 784 pixels, data of std 0.03."""
-    from diffsde.noise.seeds import NormalTable, address_of
+    from diffsde.noise.normal import NormalTable
+    from diffsde.noise.seeds import address_of
 
     sde = VESDE()
     score = GaussianScore(sde, torch.zeros(784), 0.03)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from diffsde.equations.clocks import Clock
 from diffsde.equations.dynamics import Process
-from diffsde.noise.seeds import NormalTable
+from diffsde.noise.normal import NormalTable
 from diffsde.solvers.methods.requirements import semilinear
 from diffsde.solvers.registry import register_own
 from diffsde.solvers.state import SolveState

@@ -30,7 +30,7 @@ from torch import Tensor
 
 from diffsde.equations.counted import AtTime
 from diffsde.errors import InputError
-from diffsde.noise.seeds import NormalTable
+from diffsde.noise.normal import NormalTable
 from diffsde.solvers.coefficients import Row
 from diffsde.solvers.methods.requirements import number_eta, semilinear
 from diffsde.solvers.registry import register_own

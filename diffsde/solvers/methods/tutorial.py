@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from diffsde.noise.seeds import NormalTable
+from diffsde.noise.normal import NormalTable
 from diffsde.solvers.coefficients import Row
 from diffsde.solvers.methods.requirements import additive, semilinear
 from diffsde.solvers.registry import register_own

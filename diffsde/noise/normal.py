@@ -1,0 +1,99 @@
+r"""Normal numbers that belong to a sample, not to a batch.
+
+Every number has an address: (seed, purpose, sample, node). Image i of a batch reads only the
+numbers of sample i. No image therefore depends on the size, the order or the device of its
+batch, or on how the batch is split, and two solvers with the same seed see the same noise.
+
+Two halves of a random word (see `philox`) give two numbers by the transform of Box and Muller
+(1958), here in float32:
+
+    z₁ = √(−2 ln u₁) cos 2πu₂,    z₂ = √(−2 ln u₁) sin 2πu₂.
+
+So every dtype gets the same numbers, and a solve in float64 meets the noise of one in float32. On
+a device they are made by the device itself. The words are the same there, and the numbers are
+too, but for the rounding of its logarithm, sine and cosine.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy
+import torch
+from numpy.random import SeedSequence
+from numpy.typing import NDArray
+from torch import Tensor
+
+from diffsde.noise.philox import HostWords, Nodes, device_words
+from diffsde.noise.seeds import entropy
+
+__all__ = ["NormalTable"]
+
+_CPU = torch.device("cpu")
+_UNIT = 2.0**-32  # a half word k gives u₁ = (k + ½) / 2³², which is never zero, and u₂ = k / 2³²
+_ANGLE = 2 * math.pi * _UNIT
+
+
+class NormalTable:
+    """Standard normal numbers by address.
+
+    Args:
+        seed: any whole number ≥ 0.
+        purpose: a key of `PURPOSES`.
+    """
+
+    def __init__(self, seed: int, purpose: str) -> None:
+        (key,) = SeedSequence(entropy(seed, purpose)).generate_state(1, numpy.uint64)
+        self._key = int(key)
+        self._words = HostWords(self._key)
+
+    def rows(
+        self,
+        samples: Sequence[int],
+        nodes: Nodes,
+        shape: Sequence[int],
+        dtype: torch.dtype,
+        device: torch.device | str = _CPU,
+    ) -> Tensor:
+        """The numbers of each sample at its node: (len(samples), *shape), on the device.
+
+        Args:
+            samples: indices of the samples.
+            nodes: one node for all samples, or one for each; 0 ≤ node < 2¹²⁸.
+            shape: of one sample's numbers; another number of them are other numbers.
+            dtype: to which the numbers, made in float32, are cast.
+            device: where they are made.
+        """
+        count, device = math.prod(shape), torch.device(device)
+        pairs = -(-count // 2)
+        if device.type == "cpu":
+            words = self._words.draw(samples, nodes, pairs)
+            numbers = torch.from_numpy(_on_host(words))
+        else:
+            numbers = _on_device(device_words(self._key, samples, nodes, pairs, device))
+        return numbers[:, :count].reshape(len(samples), *shape).to(dtype)
+
+
+def _on_host(words: NDArray[numpy.uint64]) -> NDArray[numpy.float32]:
+    """Two numbers for each word, (B, 2 × words), by NumPy, which is faster than torch here."""
+    radius = words.astype(numpy.uint32).astype(numpy.float32)  # of the lower half
+    radius += 0.5
+    radius *= _UNIT
+    numpy.log(radius, out=radius)
+    radius *= -2
+    numpy.sqrt(radius, out=radius)
+    angle = (words >> numpy.uint64(32)).astype(numpy.float32)
+    angle *= _ANGLE
+    n, pairs = words.shape
+    numbers = numpy.empty((n, 2, pairs), numpy.float32)
+    numpy.multiply(radius, numpy.cos(angle), out=numbers[:, 0])
+    numpy.multiply(radius, numpy.sin(angle), out=numbers[:, 1])
+    return numbers.reshape(n, 2 * pairs)
+
+
+def _on_device(words: Tensor) -> Tensor:
+    """The same with torch."""
+    radius = (-2 * (((words & 0xFFFFFFFF).float() + 0.5) * _UNIT).log()).sqrt()
+    angle = ((words >> 32) & 0xFFFFFFFF).float() * _ANGLE
+    return torch.cat([radius * angle.cos(), radius * angle.sin()], 1)
