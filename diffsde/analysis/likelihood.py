@@ -212,9 +212,7 @@ def dequantise(
         raise InputError(
             f"images from {float(images.min()):g} to {float(images.max()):g}: expected [0, 1]"
         )
-    table, samples = (
-        NormalTable(checked_seed(seed), "dequantise"),
-        range(first, first + len(images)),
-    )
+    samples = range(first, first + len(images))
+    table = NormalTable(checked_seed(seed), "dequantise")
     normal = table.rows(samples, 0, images.shape[1:], torch.float32, images.device)
     return from_unit(within_levels(images, torch.special.ndtr(normal).to(images)), data_range)

@@ -13,6 +13,7 @@ words of neighbouring samples follow on one another there, so that a batch is dr
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy
 import torch
@@ -62,16 +63,17 @@ class HostWords:
 
 
 def _runs(samples: Sequence[int], nodes: Nodes) -> list[tuple[int, int, int]]:
-    """Neighbouring samples at one node, whose words follow on one another: (first, how many, node).
+    """Neighbouring samples at one node, whose words follow on one another: (first, n, node)."""
+    if isinstance(nodes, int) and isinstance(samples, range) and _is_run(samples):
+        return [(samples.start, len(samples), nodes)]
+    each = [nodes] * len(samples) if isinstance(nodes, int) else nodes
+    return [(sample, 1, node) for sample, node in zip(samples, each, strict=True)]
 
-    The counter of such a run may not pass a multiple of 2³² samples, where its upper half changes.
-    """
-    if isinstance(nodes, int):
-        if isinstance(samples, range) and samples.step == 1 and len(samples):
-            if samples.start // _HALF == (samples.stop - 1) // _HALF:
-                return [(samples.start, len(samples), nodes)]
-        nodes = [nodes] * len(samples)
-    return [(sample, 1, node) for sample, node in zip(samples, nodes, strict=True)]
+
+def _is_run(samples: range) -> bool:
+    """Whether the counter only counts up from sample to sample: its upper half may not change."""
+    same_upper_half = samples.start // _HALF == (samples.stop - 1) // _HALF
+    return samples.step == 1 and len(samples) > 0 and same_upper_half
 
 
 def device_words(
@@ -132,8 +134,9 @@ def _index(samples: Sequence[int], device: torch.device) -> Tensor:
 def _halves(nodes: Nodes, n: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """The lower and the upper word of each sample's node, (B, 1)."""
     if isinstance(nodes, int):
-        words = nodes % _WORD, nodes // _WORD
-        return tuple(torch.full((n, 1), _signed(word), device=device) for word in words)
+        upper, lower = divmod(nodes, _WORD)
+        filled = partial(torch.full, (n, 1), device=device)
+        return filled(_signed(lower)), filled(_signed(upper))
     pairs = [[_signed(node % _WORD), _signed(node // _WORD)] for node in nodes]
     both = torch.tensor(pairs, device=device)
     return both[:, :1], both[:, 1:]

@@ -81,7 +81,7 @@ class GaussianScore(nn.Module):
 
     def sample(self, n: int, t: Tensor | float, seed: int | None = None) -> Tensor:
         """n samples of x(t), of shape (n, *shape); sample i depends on seed and i alone."""
-        z = _draws(n, self.shape, checked_seed(seed))
+        z = _draws(n, self.shape, checked_seed(seed), self.mean.device)
         mean, variance = self._law(z, t)
         return mean + variance.sqrt() * z
 
@@ -164,17 +164,18 @@ class MixtureScore(nn.Module):
     def sample(self, n: int, t: Tensor | float, seed: int | None = None) -> Tensor:
         """n samples of x(t), of shape (n, *shape); sample i depends on seed and i alone."""
         seed = checked_seed(seed)
-        z = _draws(n, self.shape, seed)
+        z = _draws(n, self.shape, seed, self.means.device)
         which = self._chosen(n, seed)
-        t = exact_time(t, self.means).cpu()
+        t = exact_time(t, self.means).to(z.device)
         scale, std = self.sde.marginal_scale(t), self.sde.marginal_std(t)
-        width = ((scale * self.stds.cpu()[which]) ** 2 + std**2).sqrt()
-        return (expand(scale, z) * self.means.cpu()[which] + expand(width, z) * z).to(z)
+        width = ((scale * self.stds[which]) ** 2 + std**2).sqrt()
+        return (expand(scale, z) * self.means[which] + expand(width, z) * z).to(z)
 
     def _chosen(self, n: int, seed: int) -> Tensor:
         """The components of n samples, (n,)."""
-        numbers = NormalTable(seed, "component").rows(range(n), 0, (), torch.float64)
-        bounds = self.log_weights.double().cpu().exp().cumsum(0)[:-1]
+        table, device = NormalTable(seed, "component"), self.means.device
+        numbers = table.rows(range(n), 0, (), torch.float64, device)
+        bounds = self.log_weights.double().exp().cumsum(0)[:-1]
         return torch.searchsorted(bounds, torch.special.ndtr(numbers))
 
 
@@ -188,5 +189,6 @@ def _check_components(n: int, stds: Tensor, weights: Tensor) -> None:
         raise InputError("stds and weights: expected positive numbers")
 
 
-def _draws(n: int, shape: Sequence[int], seed: int) -> Tensor:
-    return NormalTable(seed, "sample").rows(range(n), 0, shape, torch.get_default_dtype())
+def _draws(n: int, shape: Sequence[int], seed: int, device: torch.device) -> Tensor:
+    table = NormalTable(seed, "sample")
+    return table.rows(range(n), 0, shape, torch.get_default_dtype(), device)

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import itertools
 import math
-import threading
-import time
 
 import pytest
 import torch
 from scipy import stats
 from torch import Tensor
 
-from diffsde import VESDE, BrownianPath, GaussianScore, InputError, ReverseSDE, solve
+from diffsde import BrownianPath, InputError
 from diffsde.noise.brownian import BoundBrownian, SequentialBrownian
 from diffsde.noise.normal import NormalTable
 from diffsde.noise.seeds import address_of
@@ -112,31 +110,16 @@ def test_the_same_interval_twice_is_the_same_noise() -> None:
 
 
 @pytest.mark.parametrize("area", [False, True])
-def test_numbers_drawn_ahead_are_those_of_each_sample(area: bool) -> None:
+def test_the_numbers_of_a_step_are_those_of_each_sample_at_its_beginning(area: bool) -> None:
     size, table = (64, 300), NormalTable(3, "brownian")
     noise, few = SequentialBrownian(3, size), SequentialBrownian(3, (2, 300), [5, 60])
-    assert noise._drawer is not None
-    assert few._drawer is None
-    for k, (a, b) in enumerate(INTERVALS):
-        asked_again = k == 2
-        for _ in range(1 + asked_again):
-            (w, u), (part_w, part_u) = (n.increment(a, b, area) for n in (noise, few))
-            z = table.rows(range(64), address_of(a), size[1:], torch.float32)
-            assert torch.equal(w, math.sqrt(b - a) * z)
-            assert torch.equal(w[[5, 60]], part_w)
-            if area:
-                assert torch.equal(u[[5, 60]], part_u)  # type: ignore[index, arg-type]
-
-
-def test_a_trajectory_keeps_no_thread() -> None:
-    score = GaussianScore(VESDE(), torch.zeros(2**13), 0.3)
-    before = set(threading.enumerate())  # some of these may end in the meantime
-    sol = solve(ReverseSDE(score.sde, score, score.shape), torch.randn(2, 2**13), steps=3)
-    ends = time.monotonic() + 10
-    while set(threading.enumerate()) - before and time.monotonic() < ends:
-        time.sleep(0.01)
-    assert not set(threading.enumerate()) - before
-    assert len(sol) == 4
+    for a, b in INTERVALS:
+        (w, u), (part_w, part_u) = (n.increment(a, b, area) for n in (noise, few))
+        z = table.rows(range(64), address_of(a), size[1:], torch.float32)
+        assert torch.equal(w, math.sqrt(b - a) * z)
+        assert torch.equal(w[[5, 60]], part_w)
+        if area:
+            assert torch.equal(u[[5, 60]], part_u)  # type: ignore[index, arg-type]
 
 
 def test_a_sequential_source_refuses_another_order() -> None:

@@ -18,6 +18,7 @@ from diffsde.noise.seeds import PURPOSES, generator
 from tests.problems import SIGNIFICANCE, mild, mixture
 
 N = 20_000
+F32 = torch.float32
 
 
 class Wiener:
@@ -120,9 +121,7 @@ SEEDS = [
 
 def test_no_two_seeds_or_purposes_share_numbers() -> None:
     drawn = {
-        (seed, purpose): tuple(
-            NormalTable(seed, purpose).rows([0], 0, (3,), torch.float32)[0].tolist()
-        )
+        (seed, purpose): tuple(NormalTable(seed, purpose).rows([0], 0, (3,), F32)[0].tolist())
         for seed in {*SEEDS, *(5 + k * 2**32 for k in range(1, len(PURPOSES) + 1))}
         for purpose in PURPOSES
     }
