@@ -15,11 +15,14 @@ TIMES = (0.93, 0.512, 0.1234)
 
 @pytest.mark.parametrize(
     ("name", "tolerance"),
-    [("euler", 6e-2), ("midpoint", 2e-3), ("rk4", 1e-5), ("dpmpp_2m", 1e-3), ("dopri5", 1e-4),
+    [("euler", 6e-2), ("midpoint", 2e-3), ("rk4", 1e-5), ("dpmpp_2m", 1e-3), ("dopri5", 3e-4),
      ("scipy_solver", 1e-4), ("implicit_adams", 1e-4), ("heun_edm", 2e-3)],
 )  # fmt: skip
 def test_a_flow_between_its_steps(name: str, tolerance: float) -> None:
-    """The tolerance is about twice the solver's own error at its nodes."""
+    """The tolerance is about twice the solver's own error at its nodes.
+
+    The interpolant of dopri5 is of order 4: in six batches it is off by 1.5e-4 at most.
+    """
     steps = None if name in ("dopri5", "scipy_solver") else {"dpmpp_2m": 80}.get(name, 40)
     sol = solve(flow(SCORE), X1, name, steps=steps)
     for t in TIMES:

@@ -80,7 +80,7 @@ def test_the_law_of_every_sde_solver(row: Solver) -> None:
 def test_the_law_of_every_flow_solver(row: Solver) -> None:
     score = mixture()
     x = score.sample(500, 1.0, seed=1)
-    steps = None if row.adaptive else 100
+    steps = None if row.adaptive else 200  # with 100, Euler's own error shows
     sol = solve(flow(score), x, row.name, steps=steps, clock="log_sigma", save="last")
     assert_same_law(sol.final, score.sample(5000, score.sde.eps, seed=3))
 
@@ -113,8 +113,8 @@ def test_the_strong_order_of_every_sde_solver(row: Solver) -> None:
         return solve(reverse(score), x, method, steps=steps, noise=noise, save="last").final
 
     exact = final("sosra" if row.name == "srk" else "srk", 512)
-    errors = [rms(final(row.name, n) - exact) for n in grids]
-    # 24 samples: the slope of the error scatters by 0.1 and is higher on coarse grids.
+    errors = [typical(final(row.name, n) - exact) for n in grids]
+    # From path to path the slope scatters by 0.06; it is higher on coarse grids.
     assert slope(errors) > row.order - 0.2, errors
 
 
@@ -219,6 +219,14 @@ def test_the_order_of_every_fixed_step_flow_solver(row: Solver, clock: str) -> N
 
 def rms(x: Tensor) -> float:
     return float(x.square().mean().sqrt())
+
+
+def typical(x: Tensor) -> float:
+    """The error of a typical sample, the geometric mean of all.
+
+    A mean square would be the error of the few that pass between two clusters.
+    """
+    return float(x.square().mean(1).sqrt().log().mean().exp())
 
 
 def slope(errors: list[float]) -> float:

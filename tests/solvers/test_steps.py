@@ -108,7 +108,7 @@ def test_an_altered_state_is_a_new_start(row: Any, how: dict[str, Any], in_place
     fixed = row.one_step is not None and how.get("adaptive") is not True and (
         not row.adaptive or "adaptive" in how
     )  # fmt: skip
-    how = {**how, "rtol": 1e-6 if row.kind == "ode" else 0.03}
+    how = {**how, "rtol": 1e-6 if row.kind == "ode" else 0.01}
     if row.name in ("adaptive_heun", "fehlberg2"):
         how["rtol"] = 1e-4
     if not fixed:
