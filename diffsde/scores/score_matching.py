@@ -29,7 +29,7 @@ def score_matching_loss(
     the batch, so the expected loss of a network that returns zero is C·H·W (784 on 28 × 28).
     Source: arXiv 2011.13456, eq. 7 with λ = s².
     """
-    # Like all noise here, this is drawn on the CPU, so a seed means the same on every device.
+    # It is drawn on the CPU, so that a seed means the same on every device.
     sde = unwrapped(model).sde
     share = torch.rand(len(x), generator=generator, dtype=x.dtype).to(x.device)
     t = SMALLEST_TIME + (sde.T - SMALLEST_TIME) * share
