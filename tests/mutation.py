@@ -302,16 +302,20 @@ MUTATIONS = (
     # noise
     Mutation(
         "bridge: variance of the middle", "noise/brownian_path.py",
-        "z, n = math.sqrt(h / 16)", "z, n = math.sqrt(h / 12)", _BROWNIAN,
+        "math.sqrt(h / 16), x)", "math.sqrt(h / 12), x)", _BROWNIAN,
     ),
     Mutation(
-        "bridge: area of the left half", "noise/brownian_path.py",
-        "area_left, area_right = 0.25 * parent.area - 0.5 * (z - n)",
-        "area_left, area_right = 0.25 * parent.area - 0.5 * (z + n)", _BROWNIAN,
+        "bridge: area of a half", "noise/brownian_path.py",
+        "shared = _plus(parent.area, -0.5, lean)", "shared = _plus(parent.area, 0.5, lean)",
+        _BROWNIAN,
+    ),
+    Mutation(
+        "bridge: sides of the area", "noise/brownian_path.py",
+        "math.sqrt(h / 48) * side", "math.sqrt(h / 48) * side.abs()", _BROWNIAN,
     ),
     Mutation(
         "bridge: weight of the area", "noise/brownian_path.py",
-        "6 * h1 * h2 / h**2 * interval.area", "3 * h1 * h2 / h**2 * interval.area", _BROWNIAN,
+        "there(6 * h1 * h2 / h**2)", "there(3 * h1 * h2 / h**2)", _BROWNIAN,
     ),
     Mutation(
         "bridge: spread of the area", "noise/brownian_path.py",

@@ -240,7 +240,7 @@ def test_budget_names_what_the_number_depends_on() -> None:
     score, flow = mixture(VPSDE(), dims=6)
     x = 0.5 * score.sample(6, 1e-3, seed=0)
     loose = error_budget(flow, x, rtol=1e-3, atol=1e-3, probes=2)
-    budget = error_budget(flow, x.double(), rtol=1e-5, atol=1e-5, probes=8)
+    budget = error_budget(flow, x.double(), rtol=1e-5, atol=1e-5, probes=64)
     assert budget.keys() == {"tolerance", "epsilon", "probe", "images"}
     assert 0 < abs(budget["tolerance"]) < abs(loose["tolerance"]) < 0.1
     shift = flat_mixture(score, x, 2e-3) - flat_mixture(score, x, 1e-3)
