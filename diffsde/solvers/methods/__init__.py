@@ -11,6 +11,7 @@ from diffsde.solvers.methods import (
     adams,
     additive,
     edm,
+    tsitouras,
     torchdiffeq,
     torchsde,
 )
@@ -23,5 +24,6 @@ __all__ = [
     "single_step",
     "torchdiffeq",
     "torchsde",
+    "tsitouras",
     "tutorial",
 ]
