@@ -7,14 +7,19 @@ of a step, and the method itself. Rows are registered where the methods live
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Any
 
 from diffsde.errors import InputError
 from diffsde.solvers.state import FixedStep, SolveState, Step, Stepping, Walk
 
 __all__ = ["REGISTRY", "Solver", "register", "register_own", "walk_fixed"]
+
+
+def _never(options: Mapping[str, Any]) -> bool:
+    return False
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,7 @@ class Solver:
         walk: gives the states after each accepted step, for methods that step by themselves.
         multistep: whether a step uses the ones before it, or counts them.
         options: the keywords that `options=` may hold.
+        noisy: whether, with these options, its steps have noise that is not the equation's.
         loses_law: why samples of a reverse problem have another law, and what to take instead;
             empty for methods to sample with.
         differentiable: whether a graph is kept through its steps.
@@ -51,6 +57,7 @@ class Solver:
     walk: Stepping | None = field(default=None, repr=False)
     multistep: bool = False
     options: frozenset[str] = field(default=frozenset(), repr=False)
+    noisy: Callable[[Mapping[str, Any]], bool] = field(default=_never, repr=False)
     loses_law: str = field(default="", repr=False)
     differentiable: bool = field(default=True, repr=False)
 
@@ -81,11 +88,12 @@ def register_own(
     order: float,
     one_step: FixedStep,
     *,
-    evaluations: float,
+    evaluations: float | None,
     source: str,
     advice: str,
     multistep: bool = False,
     options: Iterable[str] = (),
+    noisy: Callable[[Mapping[str, Any]], bool] = _never,
 ) -> Solver:
     """Add a row of a method that is written here; it takes fixed steps, unless told otherwise."""
     return register(
@@ -101,6 +109,7 @@ def register_own(
             one_step=one_step,
             multistep=multistep,
             options=frozenset(options),
+            noisy=noisy,
         )
     )
 

@@ -71,7 +71,7 @@ register(
         adaptive=True,
         evaluations=6,
         source="Tsitouras, Computers & Mathematics with Applications 62 (2011), 770–775",
-        advice="As dopri5, with other coefficients of smaller error; clock='log_sigma'.",
+        advice="As dopri5, and on these flows no nearer at equal cost; clock='log_sigma'.",
         options=PAIR_OPTIONS,
         **pair_ways(TSITOURAS),
     )
