@@ -39,14 +39,17 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def solvers(kind: str) -> str:
     """The registry's rows of one kind."""
-    head = ["name", "library", "order", "score evaluations a step", "steps", "source", "advice"]
+    orders = ["strong order", "weak order"] if kind == "sde" else ["order"]
+    head = ["name", "library", *orders, "score evaluations a step", "steps", "source", "advice"]
     return table(head, map(_solver, list_solvers(kind)))
 
 
 def _solver(row: Solver) -> list[str]:
     cost = "varies" if row.evaluations is None else f"{row.evaluations:g}"
     steps = "its own" if row.adaptive else "fixed"
-    return [f"`{row.name}`", row.family, f"{row.order:g}", cost, steps, row.source, row.advice]
+    weak = "–" if row.weak_order is None else f"{row.weak_order:g}"
+    orders = [f"{row.order:g}", weak] if row.kind == "sde" else [f"{row.order:g}"]
+    return [f"`{row.name}`", row.family, *orders, cost, steps, row.source, row.advice]
 
 
 def commands() -> str:

@@ -30,7 +30,10 @@ class Solver:
         name: what `solve(method=…)` takes.
         kind: "sde" or "ode".
         family: the library it comes from: torchsde, torchdiffeq or diffsde.
-        order: of convergence: strong, for additive noise, or of the ODE method.
+        order: of convergence: of the ODE method, or strong, path by path, for additive noise.
+        weak_order: of an SDE's method, law by law, for noise that depends on time alone, as the
+            tests measure it: on a linear equation, and by one step of a nonlinear one where steps
+            stand alone. None for an ODE, and where the law has an error that no step removes.
         adaptive: whether it chooses its own steps unless told not to.
         evaluations: of the score for each step; None if that varies.
         source: paper or text that defines it.
@@ -53,6 +56,7 @@ class Solver:
     evaluations: float | None
     source: str
     advice: str = ""
+    weak_order: float | None = None
     one_step: FixedStep | None = field(default=None, repr=False)
     walk: Stepping | None = field(default=None, repr=False)
     multistep: bool = False
@@ -91,6 +95,7 @@ def register_own(
     evaluations: float | None,
     source: str,
     advice: str,
+    weak_order: float | None = None,
     multistep: bool = False,
     options: Iterable[str] = (),
     noisy: Callable[[Mapping[str, Any]], bool] = _never,
@@ -106,6 +111,7 @@ def register_own(
             evaluations=evaluations,
             source=source,
             advice=advice,
+            weak_order=weak_order,
             one_step=one_step,
             multistep=multistep,
             options=frozenset(options),

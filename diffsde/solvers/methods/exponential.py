@@ -215,25 +215,28 @@ def _corrected(name: str) -> FixedStep:
     return lambda state: _Corrected(state, name)
 
 
-def _row(name: str, kind: str, order: float, step: FixedStep, source: str, advice: str) -> None:
-    multistep = name != "ddim"
+def _row(
+    name: str, kind: str, order: float, step: FixedStep, source: str, advice: str,
+    weak_order: float | None = None,
+) -> None:  # fmt: skip
     register_own(
         name, kind, order, step,
-        evaluations=1, source=source, advice=advice, multistep=multistep,
+        evaluations=1, source=source, advice=advice, weak_order=weak_order,
+        multistep=name != "ddim",
     )  # fmt: skip
 
 
 _row(
     "ddim", "sde", 1.0, _exponential("ddim", 1), f"{_DDIM}; at η = 1 ancestral sampling",
-    "Exact noise for any step; clock='karras'.",
+    "Exact noise for any step; clock='karras'.", weak_order=1,
 )  # fmt: skip
 _row(
     "sde_dpmpp_2m", "sde", 1.0, _exponential("sde_dpmpp_2m", 2), _LU,
-    "The best SDE sampler at 10 to 40 steps, clock='karras'.",
+    "The best SDE sampler at 10 to 40 steps, clock='karras'.", weak_order=2,
 )  # fmt: skip
 _row(
     "sde_dpmpp_3m", "sde", 1.0, _exponential("sde_dpmpp_3m", 3), _LU,
-    "As sde_dpmpp_2m, from 20 steps.",
+    "As sde_dpmpp_2m, from 20 steps.", weak_order=2,
 )  # fmt: skip
 _row(
     "ddim", "ode", 1, _exponential("ddim", 1), _DDIM,
@@ -253,5 +256,5 @@ _row(
 )  # fmt: skip
 _row(
     "sa_solver", "sde", 1.0, _corrected("sa_solver"), "Xue et al., arXiv 2309.05019, with τ = η",
-    "As unipc, with noise; from 15 steps.",
+    "As unipc, with noise; from 15 steps.", weak_order=2,
 )  # fmt: skip

@@ -279,13 +279,17 @@ def _step(name: str, scheme: _Scheme) -> FixedStep:
     return made
 
 
-def _row(name: str, kind: str, order: float, scheme: _Scheme, source: str, advice: str) -> None:
+def _row(
+    name: str, kind: str, order: float, scheme: _Scheme, source: str, advice: str,
+    weak_order: float | None = None,
+) -> None:  # fmt: skip
     stages = len(scheme.nodes(1.0))
     # The numbers of a third part belong to a node of the grid.
     by_node = kind == "sde" and stages > 2
     register_own(
         name, kind, order, _step(name, scheme),
-        evaluations=stages, source=source, advice=advice, multistep=by_node,
+        evaluations=stages, source=source, advice=advice, weak_order=weak_order,
+        multistep=by_node,
     )  # fmt: skip
 
 
@@ -299,10 +303,16 @@ _row("res_3s", "ode", 3, _RES_3, _RES, "Order 3 however stiff; from about 20 eva
 _row("dpmpp_2s", "ode", 2, _MIDPOINT, _PLUS, "As dpmpp_2m, but each step stands alone.")
 _row("dpm_2", "ode", 2, _DPM_2, _LU, "Of the noise, not of the image; clock='karras'.")
 _row("dpm_solver_3", "ode", 3, _DPM_3, _LU, "Of the noise, not of the image; from 30 evaluations.")
-_row("dpmpp_sde", "sde", 1.0, _MIDPOINT, _K_DIFFUSION, "The denoiser at the middle of the step.")
+_row(
+    "dpmpp_sde", "sde", 1.0, _MIDPOINT, _K_DIFFUSION,
+    "The denoiser at the middle of the step.", weak_order=2,
+)  # fmt: skip
 _row(
     "dpmpp_2s_ancestral", "sde", 1.0, _ANCESTRAL, _K_DIFFUSION,
-    "A step of the flow down beyond σ₁, then noise.",
+    "A step of the flow down beyond σ₁, then noise.", weak_order=1,
 )  # fmt: skip
-_row("seeds_2", "sde", 1.0, _RES_2, _SEEDS, "Two stages with noise; weak order 2.")
-_row("seeds_3", "sde", 1.0, _THIRDS, _SEEDS, "Three stages with noise; weak order 3.")
+_row("seeds_2", "sde", 1.0, _RES_2, _SEEDS, "Two stages with noise.", weak_order=2)
+_row(
+    "seeds_3", "sde", 1.0, _THIRDS, _SEEDS,
+    "Three stages with noise; of order 3 where there is none.", weak_order=2,
+)  # fmt: skip
