@@ -63,8 +63,8 @@ def atlas(
 ) -> None:
     """Chart solvers: strong error, weak error, FID, confidence and seconds (extra: metrics).
 
-    Writes table.csv and a picture for each network. Without --method, it takes nine solvers that
-    are worth comparing. What is done is kept in --out, so the same command resumes where it
+    Writes table.csv and a picture for each network. Without --method, it takes seven solvers
+    that are worth comparing. What is done is kept in --out, so the same command resumes where it
     stopped, and images and laws that are there are not made again if options are added.
 
     Example: diffsde atlas --model mixture --method dpmpp_2m --method unipc --n 2000
