@@ -48,6 +48,7 @@ from diffsde.solvers.solving import solve
 from diffsde.system.bars import load_tqdm
 from diffsde.system.description import digest_of_score, surroundings
 from diffsde.system.files import check_folder, written_whole
+from diffsde.system.one_line import class_of
 from diffsde.system.tables import Table
 
 __all__ = [
@@ -214,6 +215,11 @@ def make_atlas(
         raise InputError("rivals: one is given twice")
     for rival in rivals:
         find_solver(rival.method, rival.kind)
+    for name, score in networks.items():
+        if not isinstance(score, (ScoreModel, MixtureScore)):
+            raise InputError(
+                f"networks[{name!r}] = {class_of(score)}: expected a ScoreModel or a MixtureScore"
+            )
     check_enough(n, "images")
     folder = check_folder(out, "out")
     rows = [

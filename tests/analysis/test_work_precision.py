@@ -50,8 +50,8 @@ def test_the_budget_pays_for_the_denoising_evaluation() -> None:
         ("heun2", 1, 3), ("heun2", 20, 41),  # 4 evaluations pay for one step, as 3 do
     ]  # fmt: skip
     how = {"clock": "karras", "save": "last", "denoise": True}
-    ends = [solve(FLOW, X, "euler", steps=n, **how).final for n in (40, 5000)]
-    assert errors(table, "euler")[2] == pytest.approx(rms(ends[0] - ends[1]), rel=0.02)
+    ends = [solve(FLOW, X, "euler", steps=n, **how).final for n in (40, 1000)]
+    assert errors(table, "euler")[2] == pytest.approx(rms(ends[0] - ends[1]), rel=0.1)
 
 
 def test_the_cost_of_a_step_is_measured_where_no_row_states_it() -> None:
