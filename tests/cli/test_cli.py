@@ -135,8 +135,8 @@ def test_errors_say_what_to_do(
     assert "Traceback" not in done.stderr
 
 
-COMMANDS = ("gallery", "sample", "explore", "evaluate", "likelihood", "work-precision", "solvers",
-            "train")  # fmt: skip
+COMMANDS = ("gallery", "sample", "explore", "evaluate", "likelihood", "work-precision", "atlas",
+            "solvers", "train")  # fmt: skip
 
 
 def test_every_command_has_help_with_an_example() -> None:
@@ -176,6 +176,22 @@ def test_json_is_one_object_and_nothing_else(
     assert found["seconds"] > 0
     assert found["written"]
     assert all(Path(path).exists() for path in found["written"])
+
+
+def test_the_atlas_of_the_mixture_and_where_it_goes_on(tmp_path: Path) -> None:
+    """Strict JSON, though the exact samples have no strong error; and the same table again."""
+    chosen = "--model", "mixture", "--method", "dpmpp_2m", "--method", "ddim", "--kind", "ode"
+    command = "atlas", *chosen, "--budget", 3, "--n", 100, "--paths", 2, "--out", tmp_path, "--json"
+    tables = []
+    for _ in range(2):
+        done = run(*command)
+        assert done.returncode == 0, done.stderr
+        found = json.loads(done.stdout, parse_constant=pytest.fail)
+        tables.append(found["rows"])
+        names = ["dpmpp_2m", "ddim", "exact samples"]
+        assert [row["method"] for row in found["rows"]] == names
+        assert [Path(path).name for path in found["written"]] == ["table.csv", "mixture.png"]
+    assert tables[0] == tables[1]  # with its seconds
 
 
 def test_train_says_what_it_reached(
