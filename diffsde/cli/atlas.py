@@ -50,7 +50,8 @@ def atlas(
         ),
     ] = None,
     n: Annotated[
-        int, typer.Option("--n", min=100, help="Number of images, by which laws are judged.")
+        int,
+        typer.Option("--n", min=100, help="Number of images; of the mixture ten times as many."),
     ] = 1000,
     paths: Annotated[
         int, typer.Option(min=1, help="Number of samples whose strong error is measured.")

@@ -65,6 +65,8 @@ __all__ = [
 BUDGETS = (3, 4, 5, 6, 8, 10, 15, 20, 40)
 EXACT = "exact samples"
 
+_MORE = 10  # times as many samples of a mixture as images, since its score costs next to nothing
+
 T = TypeVar("T")
 
 
@@ -196,7 +198,7 @@ def make_atlas(
         networks: models of data that are known (`model.data`), and mixtures, by name.
         rivals: solvers in clocks.
         budgets: numbers of evaluations, each of which pays for as many steps as it can.
-        n: images, or samples of a mixture, by which laws are judged.
+        n: images by which laws are judged; of a mixture ten times as many samples are drawn.
         paths: samples whose strong error is measured.
         seed: of all noise.
         out: a folder, in which cells are kept. The same call goes on from there.
@@ -288,7 +290,7 @@ class _Chart:
         self.name, self.score, self.paths, self.seed = name, score, paths, seed
         self.folder, self.progress = folder / name, progress
         self.judge: _LawJudge | _ImageJudge = (
-            _LawJudge(score, n, seed)
+            _LawJudge(score, _MORE * n, seed)
             if isinstance(score, MixtureScore)
             else _ImageJudge(score, n, seed, self.folder / "images")
         )
