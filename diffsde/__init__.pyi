@@ -65,6 +65,7 @@ from .scores.observations import (
 )
 from .scores.score_matching import score_matching_loss as score_matching_loss
 from .scores.score_unet import ScoreUNet as ScoreUNet
+from .scores.tempering import tempered as tempered
 from .scores.velocity import from_velocity as from_velocity
 from .solvers.catalogue import list_solvers as list_solvers
 from .solvers.citing import cite as cite

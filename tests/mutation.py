@@ -104,6 +104,19 @@ MUTATIONS = (
     ),
     # other methods
     Mutation(
+        "restart: the same numbers at every restart", "solvers/methods/restart.py",
+        "self.state.numbers(self._numbers, u1, x, k)", "self.state.numbers(self._numbers, u1, x)",
+        "solvers/test_restart.py",
+    ),
+    Mutation(
+        "restart: forward by σ_max, whatever noise is there", "solvers/methods/restart.py",
+        "(ladder[0] ** 2 - ladder[-1] ** 2).sqrt()", "ladder[0]", "solvers/test_restart.py",
+    ),
+    Mutation(
+        "tsit5: the state at half a step", "solvers/methods/tsitouras.py",
+        "0.011356249999999998", "0.01135", "solvers/test_adaptive_flows.py",
+    ),
+    Mutation(
         "additive: β and γ swapped", "solvers/methods/additive.py",
         "tab.beta, tab.gamma)", "tab.gamma, tab.beta)",
         f"{_STRONG}[sosra]",
@@ -155,8 +168,8 @@ MUTATIONS = (
         "return slope + self._past[0][0] * bend, 2 * bend", "return slope, 2 * bend", _EXACT,
     ),
     Mutation(
-        "exponential: φ₂", "solvers/methods/exponential.py",
-        "phi2 = 1 + torch.expm1(-total) / total", "phi2 = 1 + torch.expm1(-total)", _EXACT,
+        "exponential: φ₂", "solvers/methods/integrals.py",
+        "return 1 - gain(z) / z", "return 1 - gain(z)", _EXACT,
     ),
     Mutation(
         "exponential: decay by h for every η", "solvers/methods/exponential.py",
@@ -164,7 +177,7 @@ MUTATIONS = (
     ),
     Mutation(
         "exponential: std of the noise", "solvers/methods/exponential.py",
-        "torch.expm1(-2 * spent)", "torch.expm1(-spent)",
+        "gain(2 * spent)", "gain(spent)",
         "solvers/test_solvers.py::test_the_law_of_every_sde_solver[ddim]",
     ),
     # adaptive steps and chunks

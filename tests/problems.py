@@ -10,6 +10,9 @@ from diffsde import VESDE, GaussianScore, MixtureScore, ProbabilityFlow, Reverse
 
 DIMS = 32  # enough for the corrector's norms to be steady, few enough to be fast
 
+# Options with which a method of the flow that adds noise adds none.
+NOISELESS = {"restart": {"restarts": 0}}
+
 # The chance that a right sampler fails one test. There are some thousand of them.
 SIGNIFICANCE = 1e-6
 

@@ -17,6 +17,7 @@ This folder may import `views` and the folders below it.
     budgets              accuracy against evaluations of the score
     references           fine solves that say how far they are from being exact
     work_table           the table of it
+    laws                 how far samples are from a law that is known
     speed                the fastest way to evaluate a score on this machine
     speed_bench          time and error of one way to evaluate a score
 """

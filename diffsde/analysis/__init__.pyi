@@ -21,6 +21,7 @@ from .latents import (
     round_trip as round_trip,
     slerp as slerp,
 )
+from .laws import LawErrors as LawErrors, law_errors as law_errors
 from .likelihood import (
     Likelihood as Likelihood,
     dequantise as dequantise,

@@ -59,6 +59,7 @@ def work_precision(
     reference: Tensor | None = None,
     measure: str = "strong",
     repeats: int = 1,
+    denoise: bool = False,
 ) -> WorkPrecision:
     """Measure error against work for several methods.
 
@@ -66,7 +67,8 @@ def work_precision(
         problem: anything that `solve` takes.
         methods: names of solvers for that kind of problem.
         budgets: numbers of score evaluations. A fixed-step method takes as many steps as each
-            of them pays for; a budget that pays for none gives no row.
+            of them pays for; a budget that pays for none gives no row, and two that pay for the
+            same give one.
         x: initial states, (B, …); n draws from the prior of a reverse problem if left out.
         n: number of states to draw.
         seed: seed of these draws and of the Brownian path.
@@ -81,6 +83,8 @@ def work_precision(
             Each row says how large that change was.
         measure: "strong" or "weak", see the module.
         repeats: number of solves for each row; its time is their median.
+        denoise: compare the clean images that every solve, the reference too, ends with by one
+            more evaluation. The budgets pay for it.
 
     Returns:
         The table, clock by clock and method by method, in the order given.
@@ -101,7 +105,9 @@ def work_precision(
     if reference is not None and kind == "sde" and measure == "strong":
         _check_one_clock(clocks)
     x = _states(problem, n, seed) if x is None else x
-    benches = [_Bench(problem, x, seed, kind == "sde", ts, repeats, name) for name in clocks]
+    benches = [
+        _Bench(problem, x, seed, kind == "sde", ts, repeats, name, denoise) for name in clocks
+    ]
     runs = [
         [bench.run(s, trial) for s in solvers for trial in _trials(s, bench, budgets, tolerances)]
         for bench in benches
@@ -167,10 +173,12 @@ class _Bench:
     ts: Sequence[float] | None
     repeats: int
     clock: str
+    denoise: bool
 
     def solve(self, method: str, **how: Any) -> Trajectory:
         noise = {"noise": BrownianPath(self.seed)} if self.stochastic else {}
-        given = {"ts": self.ts, "clock": self.clock, "save": "last", **noise, **how}
+        kept = {"save": "last", "denoise": self.denoise}
+        given = {"ts": self.ts, "clock": self.clock, **kept, **noise, **how}
         return solve(self.problem, self.x, method, **given)
 
     def reference(self, runs: Sequence[_Run], measure: _Measure) -> Reference:
@@ -242,9 +250,12 @@ def _trials(
     if cost is not None:
         cost *= dynamics_of(bench.problem).counted.evaluations  # of a network, for each call
     else:
-        one = replace(bench, x=bench.x[:1])
+        one = replace(bench, x=bench.x[:1], denoise=False)
         cost = one.solve(solver.name, steps=_PROBE).stats.nfe / _PROBE
-    return [{"steps": int(budget / cost)} for budget in budgets if budget >= cost]
+    # The last denoising evaluation is one of the score, and costs what a call of it costs.
+    last = dynamics_of(bench.problem).counted.evaluations if bench.denoise else 0
+    counts = [int((budget - last) / cost) for budget in budgets]
+    return [{"steps": count} for count in dict.fromkeys(counts) if count > 0]
 
 
 def _strong(x: Tensor, exact: Tensor) -> float:

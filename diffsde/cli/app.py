@@ -9,7 +9,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from diffsde import __version__
-from diffsde.cli import judging, listing, sampling, training
+from diffsde.cli import atlas, judging, listing, sampling, training
 from diffsde.cli.command import Command
 from diffsde.errors import DiffSDEError, InputError
 
@@ -27,6 +27,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "evaluate": judging.evaluate,
     "likelihood": judging.likelihood,
     "work-precision": judging.work_precision,
+    "atlas": atlas.atlas,
     "solvers": listing.solvers,
     "train": training.train,
 }

@@ -26,16 +26,22 @@ def solvers(
     with reported(as_json) as report:
         rows = diffsde.list_solvers(kind)
         texts = [
-            f"{title}\n\n{_table(chosen)}\n"
-            for title, name in (("Reverse SDE", "sde"), ("Probability flow", "ode"))
+            f"{title}\n\n{_table(chosen, without)}\n"
+            for title, name, without in (
+                ("Reverse SDE, with strong and weak orders", "sde", {"kind"}),
+                ("Probability flow", "ode", {"kind", "weak"}),
+            )
             if (chosen := [row for row in rows if row.kind == name])
         ]
         report.say("\n".join(texts), solvers=[facts_of(row) for row in rows])
 
 
-def _table(rows: list[diffsde.solvers.Solver]) -> str:
+def _table(rows: list[diffsde.solvers.Solver], without: set[str]) -> str:
+    """The table of some rows, without the columns that say nothing there."""
     from diffsde.solvers.catalogue import HEAD, cells_of
 
-    kind = HEAD.index("kind")  # it is the title
-    head, *lines = ((*cells[:kind], *cells[kind + 1 :]) for cells in (HEAD, *map(cells_of, rows)))
+    head, *lines = (
+        [cell for name, cell in zip(HEAD, cells, strict=True) if name not in without]
+        for cells in (HEAD, *map(cells_of, rows))
+    )
     return text_table(head, lines)

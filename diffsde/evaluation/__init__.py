@@ -10,6 +10,8 @@ This folder may import `training`, `analysis`, `views` and what lies below them.
     samplers    sets of images drawn by solvers
     comparing   samplers and their scores, as a table
     plots       both as pictures
+    atlas       every solver on every network, by every measure
+    atlas_plots the atlas as pictures
 """
 
 import lazy_loader

@@ -1,3 +1,13 @@
+from .atlas import (
+    BUDGETS as BUDGETS,
+    RIVALS as RIVALS,
+    Atlas as Atlas,
+    AtlasRow as AtlasRow,
+    Rival as Rival,
+    exact_mixture as exact_mixture,
+    make_atlas as make_atlas,
+)
+from .atlas_plots import plot_atlas as plot_atlas
 from .classifier import (
     Classifier as Classifier,
     classifier_of as classifier_of,

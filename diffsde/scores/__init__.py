@@ -16,8 +16,9 @@ This folder may import `solvers` and the folders below it, so that a model can d
     checkpoint       models in files
     exact            data whose score is known in closed form
     guidance         the score of a class, or one pushed away from a weaker one
+    tempering        the score of the data at another temperature
     observations     the score of images of which something has been seen
-    guided           what both have in common
+    guided           what all of these have in common
     denoisers        denoisers D(y, σ) as scores, and scores as denoisers
     azula            the same for models of azula
     diffusers        the same for models of diffusers

@@ -41,4 +41,5 @@ from .preconditioning import (
 from .residual_unet import PixelWaves as PixelWaves, ResidualUNet as ResidualUNet
 from .score_matching import score_matching_loss as score_matching_loss
 from .score_unet import FourierFeatures as FourierFeatures, ScoreUNet as ScoreUNet
+from .tempering import tempered as tempered
 from .velocity import VelocityScore as VelocityScore, from_velocity as from_velocity

@@ -19,6 +19,7 @@ from diffsde.errors import InputError
 from diffsde.noise.seeds import checked_seed
 from diffsde.scores.guidance import classifier_free
 from diffsde.scores.labels import Label
+from diffsde.scores.tempering import tempered
 from diffsde.scores.usual import CLOCK, METHODS, STEPS
 from diffsde.system.numbers import whole_number
 from diffsde.system.parameters import device_of
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from diffsde.solvers.trajectory import Trajectory
 
 __all__ = ["Drawing"]
+
+_SPREADS = 4.0  # of the data in their range: EDM's σ = ½ for (−1, 1)
 
 
 class Drawing(nn.Module):
@@ -51,9 +54,12 @@ class Drawing(nn.Module):
     classes: int = 0
     flow_only: bool = False
 
-    def flow(self, *, label: Label | None = None, guidance: float = 1.0) -> ProbabilityFlow:
+    def flow(
+        self, *, label: Label | None = None, guidance: float = 1.0, temperature: float = 1.0
+    ) -> ProbabilityFlow:
         """The probability flow of this score, or of one class; see `sample` for the arguments."""
-        return ProbabilityFlow(self.sde, self.of_class(label, guidance), self._known_shape())
+        score = self._asked_for(label, guidance, temperature)
+        return ProbabilityFlow(self.sde, score, self._known_shape())
 
     def reverse(
         self,
@@ -61,10 +67,19 @@ class Drawing(nn.Module):
         *,
         label: Label | None = None,
         guidance: float = 1.0,
+        temperature: float = 1.0,
     ) -> ReverseSDE:
         """The reverse SDE of this score, or of one class; η as `ReverseSDE` takes it."""
-        score = self.of_class(label, guidance)
+        score = self._asked_for(label, guidance, temperature)
         return ReverseSDE(self.sde, score, self._known_shape(), eta)
+
+    def _asked_for(self, label: Label | None, guidance: float, temperature: float) -> Score:
+        """The score of a class at a temperature."""
+        score = self.of_class(label, guidance)
+        if temperature == 1:
+            return score
+        black, white = self.data_range
+        return tempered(self.sde, score, temperature, (white - black) / _SPREADS)
 
     def of_class(self, label: Label | None, guidance: float = 1.0) -> Score:
         """The score of one class, or of (B,) classes; with label=None, this score.
@@ -102,6 +117,7 @@ class Drawing(nn.Module):
         label: Label | None = None,
         guidance: float = 1.0,
         eta: float | Callable[[Tensor], Tensor] | None = None,
+        temperature: float = 1.0,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
         denoise: bool = True,
@@ -124,6 +140,9 @@ class Drawing(nn.Module):
             label: draw one class only, or (n,) classes, one for each sample.
             guidance: γ of `classifier_free`; 1 draws from the class as it is.
             eta: η of the reverse SDE, 1 if left out.
+            temperature: below 1 samples are more typical and more alike, above 1 less: see
+                `tempered`, which is given a quarter of the data's range as their spread, EDM's
+                choice for images.
             device: where to compute; the model is moved there. Where the model is, if left out.
             dtype: of the states; torch's default if left out.
             denoise: end with one more evaluation, which removes the noise that is left at ε.
@@ -143,7 +162,7 @@ class Drawing(nn.Module):
         solver = _solver(method, kind or ("ode" if self.flow_only else None))
         if device is not None:
             self.to(device)
-        problem = self._problem(solver.kind, label, guidance, eta)
+        problem = self._problem(solver.kind, label, guidance, eta, temperature)
         if steps is None and settings.get("ts") is None and not _adapts(solver, settings):
             steps = STEPS
         shape = (n, *self._known_shape())
@@ -165,14 +184,16 @@ class Drawing(nn.Module):
         label: Label | None,
         guidance: float,
         eta: float | Callable[[Tensor], Tensor] | None,
+        temperature: float,
     ) -> ReverseSDE | ProbabilityFlow:
         if kind == "ode":
             if eta is not None:
                 raise InputError(
                     "eta is for the reverse SDE: take a method of it, or leave eta out"
                 )
-            return self.flow(label=label, guidance=guidance)
-        return self.reverse(1.0 if eta is None else eta, label=label, guidance=guidance)
+            return self.flow(label=label, guidance=guidance, temperature=temperature)
+        eta = 1.0 if eta is None else eta
+        return self.reverse(eta, label=label, guidance=guidance, temperature=temperature)
 
     def _known_shape(self) -> tuple[int, ...]:
         if self.shape is None:

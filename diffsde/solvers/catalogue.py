@@ -22,7 +22,7 @@ __all__ = [
 ]
 
 
-HEAD = ("name", "kind", "family", "order", "evaluations", "steps", "advice")
+HEAD = ("name", "kind", "family", "order", "weak", "evaluations", "steps", "advice")
 
 
 class SolverList(Table, list[Solver]):
@@ -44,7 +44,8 @@ def cells_of(row: Solver) -> tuple[str, ...]:
     """A row of the table that people read, below its `HEAD`."""
     cost = "varies" if row.evaluations is None else f"{row.evaluations:g}"
     steps = "its own" if row.adaptive else "fixed"
-    return row.name, row.kind, row.family, f"{row.order:g}", cost, steps, row.advice
+    weak = "–" if row.weak_order is None else f"{row.weak_order:g}"
+    return row.name, row.kind, row.family, f"{row.order:g}", weak, cost, steps, row.advice
 
 
 def list_solvers(kind: str | None = None) -> SolverList:

@@ -70,7 +70,7 @@ def within_step(
     through the two ends, and a straight line where the path of the noise was not kept.
     """
     pathless = state.equation.stochastic and state.path is None
-    if pathless or (solver.multistep and _noisy(state)):
+    if pathless or (solver.multistep and _noisy(solver, state)):
         length = after.u - before.u
         return lambda u: before.x + (u - before.u) / length * (after.x - before.x)
     us, ends = torch.stack([before.u, after.u]).double(), torch.stack([before.x, after.x])
@@ -103,7 +103,7 @@ def _solved_on(walk: Stepping, state: SolveState, start: Tensor, x: Tensor, u: T
 def _hermite(
     solver: Solver, state: SolveState, us: Tensor, states: Tensor, k: int, u: Tensor
 ) -> Tensor:
-    if _noisy(state):
+    if _noisy(solver, state):
         raise InputError(f"{solver.name} with noise has no dense output: save the times you need")
     (u0, u1), (x0, x1) = us[k : k + 2], states[k : k + 2]
     f0, f1 = state.equation.f(u0, x0), state.equation.f(u1, x1)
@@ -114,5 +114,5 @@ def _hermite(
     return straight + r * (r - 1) * bend
 
 
-def _noisy(state: SolveState) -> bool:
-    return state.equation.stochastic or bool(state.options.get("S_churn"))
+def _noisy(solver: Solver, state: SolveState) -> bool:
+    return state.equation.stochastic or solver.noisy(state.options)

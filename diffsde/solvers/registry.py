@@ -7,14 +7,19 @@ of a step, and the method itself. Rows are registered where the methods live
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Any
 
 from diffsde.errors import InputError
 from diffsde.solvers.state import FixedStep, SolveState, Step, Stepping, Walk
 
 __all__ = ["REGISTRY", "Solver", "register", "register_own", "walk_fixed"]
+
+
+def _never(options: Mapping[str, Any]) -> bool:
+    return False
 
 
 @dataclass(frozen=True)
@@ -25,7 +30,10 @@ class Solver:
         name: what `solve(method=…)` takes.
         kind: "sde" or "ode".
         family: the library it comes from: torchsde, torchdiffeq or diffsde.
-        order: of convergence: strong, for additive noise, or of the ODE method.
+        order: of convergence: of the ODE method, or strong, path by path, for additive noise.
+        weak_order: of an SDE's method, law by law, for noise that depends on time alone, as the
+            tests measure it: on a linear equation, and by one step of a nonlinear one where steps
+            stand alone. None for an ODE, and where the law has an error that no step removes.
         adaptive: whether it chooses its own steps unless told not to.
         evaluations: of the score for each step; None if that varies.
         source: paper or text that defines it.
@@ -34,6 +42,7 @@ class Solver:
         walk: gives the states after each accepted step, for methods that step by themselves.
         multistep: whether a step uses the ones before it, or counts them.
         options: the keywords that `options=` may hold.
+        noisy: whether, with these options, its steps have noise that is not the equation's.
         loses_law: why samples of a reverse problem have another law, and what to take instead;
             empty for methods to sample with.
         differentiable: whether a graph is kept through its steps.
@@ -47,10 +56,12 @@ class Solver:
     evaluations: float | None
     source: str
     advice: str = ""
+    weak_order: float | None = None
     one_step: FixedStep | None = field(default=None, repr=False)
     walk: Stepping | None = field(default=None, repr=False)
     multistep: bool = False
     options: frozenset[str] = field(default=frozenset(), repr=False)
+    noisy: Callable[[Mapping[str, Any]], bool] = field(default=_never, repr=False)
     loses_law: str = field(default="", repr=False)
     differentiable: bool = field(default=True, repr=False)
 
@@ -81,11 +92,13 @@ def register_own(
     order: float,
     one_step: FixedStep,
     *,
-    evaluations: float,
+    evaluations: float | None,
     source: str,
     advice: str,
+    weak_order: float | None = None,
     multistep: bool = False,
     options: Iterable[str] = (),
+    noisy: Callable[[Mapping[str, Any]], bool] = _never,
 ) -> Solver:
     """Add a row of a method that is written here; it takes fixed steps, unless told otherwise."""
     return register(
@@ -98,9 +111,11 @@ def register_own(
             evaluations=evaluations,
             source=source,
             advice=advice,
+            weak_order=weak_order,
             one_step=one_step,
             multistep=multistep,
             options=frozenset(options),
+            noisy=noisy,
         )
     )
 

@@ -112,6 +112,13 @@ WORKS = {
         "SEEDS: Exponential SDE Solvers for Fast High-Quality Sampling from Diffusion Models",
         2023,
     ),
+    "2306.14878": Work(
+        "xu2023restart",
+        "Xu, Yilun and Deng, Mingyang and Cheng, Xiang and Tian, Yonglong and Liu, Ziming and "
+        "Jaakkola, Tommi",
+        "Restart Sampling for Improving Generative Processes",
+        2023,
+    ),
     "2308.02157": Work(
         "zhang2023improved",
         "Zhang, Qinsheng and Song, Jiaming and Chen, Yongxin",

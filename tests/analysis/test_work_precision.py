@@ -41,6 +41,19 @@ def test_a_budget_is_spent_and_not_exceeded() -> None:
     }  # fmt: skip
 
 
+def test_the_budget_pays_for_the_denoising_evaluation() -> None:
+    """Of every solve, and the reference is denoised as well."""
+    table = work_precision(FLOW, ["euler", "heun2"], [3, 4, 41], x=X, clock="karras", denoise=True)
+    spent = [(row.method, row.steps, row.nfe) for row in table.rows]
+    assert spent == [
+        ("euler", 2, 3), ("euler", 3, 4), ("euler", 40, 41),
+        ("heun2", 1, 3), ("heun2", 20, 41),  # 4 evaluations pay for one step, as 3 do
+    ]  # fmt: skip
+    how = {"clock": "karras", "save": "last", "denoise": True}
+    ends = [solve(FLOW, X, "euler", steps=n, **how).final for n in (40, 1000)]
+    assert errors(table, "euler")[2] == pytest.approx(rms(ends[0] - ends[1]), rel=0.1)
+
+
 def test_the_cost_of_a_step_is_measured_where_no_row_states_it() -> None:
     table = work_precision(FLOW, ["implicit_adams"], [60], x=X, reference=EXACT)
     assert 30 <= table.rows[0].nfe <= 66

@@ -22,7 +22,7 @@ SECONDS = 5  # of the processor, in which bad input is answered: other processes
 BAD = [
     *(
         (f"{command} --out {out}", 2, words)
-        for command in ("sample", "gallery", "evaluate", "work-precision", "train")
+        for command in ("sample", "gallery", "evaluate", "work-precision", "atlas", "train")
         for out, words in (
             ("FILE", ("--out", "a file is in the way")),
             ("FILE/below", ("--out", "cannot write")),
@@ -44,7 +44,7 @@ BAD = [
     ),
     *(
         (f"{command} --method dpmpp_2m --method nope", 2, ("nope", "Valid names"))
-        for command in ("sample", "explore", "evaluate", "work-precision")
+        for command in ("sample", "explore", "evaluate", "work-precision", "atlas")
     ),
     *(
         (f"{command} --clock {clock}", 2, ("--clock karas", "did you mean 'karras'"))
@@ -96,6 +96,11 @@ BAD = [
     ("likelihood --eps -1e-5", 2, ("--eps -1e-05", "above 0")),
     ("likelihood --model LARGER", 2, ("give --dataset, such as --dataset PATH",)),
     ("likelihood --model LARGER --dataset mnist", 2, ("1 × 32 × 32", "1 × 28 × 28")),
+    ("atlas --clock t", 2, ("--clock", "give it too")),
+    ("atlas --method ddim --clock karas", 2, ("--clock karas", "did you mean 'karras'")),
+    ("atlas --model mnist --model mnist", 2, ("--model", "given twice")),
+    ("atlas --model nope.safetensors", 1, ("--model nope.safetensors", "no such file")),
+    ("atlas --n 99", 2, ("--n", "100")),
     ("work-precision --budget 0", 2, ("--budget", "greater than or equal to 1")),
     ("work-precision --method em --method dopri5", 2, ("--method", "one kind")),
     ("train --out new --class-dropout 2", 2, ("--class-dropout 2", "expected")),

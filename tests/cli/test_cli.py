@@ -31,11 +31,14 @@ def test_solvers_lists_the_registry() -> None:
     assert all(row["name"] in table.stdout and row["advice"] in table.stdout for row in found)
     assert "srk" not in run("solvers", "ode").stdout
     lines = [line.split() for line in table.stdout.splitlines()]
-    assert lines.count(["name", "family", "order", "evaluations", "steps", "advice"]) == 2
+    heads = ["name", "family", "order", "weak"], ["name", "family", "order", "evaluations"]
+    assert [[line[:4] for line in lines].count(head) for head in heads] == [1, 1]
     for row in list_solvers():
         cost = "varies" if row.evaluations is None else f"{row.evaluations:g}"
-        start = [row.name, row.family, f"{row.order:g}", cost]
-        assert start in [line[:4] for line in lines], row.name
+        weak = "–" if row.weak_order is None else f"{row.weak_order:g}"
+        orders = [f"{row.order:g}", weak] if row.kind == "sde" else [f"{row.order:g}"]
+        start = [row.name, row.family, *orders, cost]
+        assert start in [line[: len(start)] for line in lines], row.name
 
 
 def test_sample_writes_images_and_the_path(tmp_path: Path, tiny: Path) -> None:
@@ -132,8 +135,8 @@ def test_errors_say_what_to_do(
     assert "Traceback" not in done.stderr
 
 
-COMMANDS = ("gallery", "sample", "explore", "evaluate", "likelihood", "work-precision", "solvers",
-            "train")  # fmt: skip
+COMMANDS = ("gallery", "sample", "explore", "evaluate", "likelihood", "work-precision", "atlas",
+            "solvers", "train")  # fmt: skip
 
 
 def test_every_command_has_help_with_an_example() -> None:
@@ -173,6 +176,22 @@ def test_json_is_one_object_and_nothing_else(
     assert found["seconds"] > 0
     assert found["written"]
     assert all(Path(path).exists() for path in found["written"])
+
+
+def test_the_atlas_of_the_mixture_and_where_it_goes_on(tmp_path: Path) -> None:
+    """Strict JSON, though the exact samples have no strong error; and the same table again."""
+    chosen = "--model", "mixture", "--method", "dpmpp_2m", "--method", "ddim", "--kind", "ode"
+    command = "atlas", *chosen, "--budget", 3, "--n", 100, "--paths", 2, "--out", tmp_path, "--json"
+    tables = []
+    for _ in range(2):
+        done = run(*command)
+        assert done.returncode == 0, done.stderr
+        found = json.loads(done.stdout, parse_constant=pytest.fail)
+        tables.append(found["rows"])
+        names = ["dpmpp_2m", "ddim", "exact samples"]
+        assert [row["method"] for row in found["rows"]] == names
+        assert [Path(path).name for path in found["written"]] == ["table.csv", "mixture.png"]
+    assert tables[0] == tables[1]  # with its seconds
 
 
 def test_train_says_what_it_reached(

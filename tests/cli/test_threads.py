@@ -42,6 +42,7 @@ def test_every_command_that_computes_chooses_threads_before_torch_is_loaded(tmp_
     assert done.stdout.split("\n")[:-1] == [
         f"{name} False"
         for name in (
-            "gallery", "sample", "explore", "evaluate", "likelihood", "work-precision", "train",
+            "gallery", "sample", "explore", "evaluate", "likelihood", "work-precision", "atlas",
+            "train",
         )
     ]  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from diffsde import (
     ReverseSDE,
     ScoreModel,
     SolveError,
+    from_denoiser,
     solve,
 )
 from diffsde.equations.forward import SDE
@@ -31,6 +33,7 @@ from diffsde.scores import (
     inpainting,
     linear_inverse,
     super_resolution,
+    tempered,
 )
 
 MEAN = torch.tensor([0.4, -0.3, 0.1, 0.6], dtype=torch.float64)
@@ -381,3 +384,47 @@ def test_bad_autoguidance() -> None:
         autoguidance(score, score, math.nan)
     with pytest.raises(InputError, match="one process"):
         autoguidance(score, GaussianScore(EDMSDE(), MEAN, STD), 2.0)
+
+
+# -- temperature -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("temperature", [0.25, 1.0, 2.0])
+@pytest.mark.parametrize("make", SDES.values(), ids=SDES.keys())
+def test_gaussian_data_at_a_temperature_are_gaussian(make: type[SDE], temperature: float) -> None:
+    """Of a std √τ times as large, exactly, at every time."""
+    sde = make()
+    score = GaussianScore(sde, MEAN, torch.full_like(MEAN, 0.3))
+    found = tempered(sde, score, temperature, 0.3)
+    exact = GaussianScore(sde, MEAN, torch.full_like(MEAN, 0.3 * temperature**0.5))
+    x = torch.randn(5, 4, dtype=torch.float64)
+    times = torch.tensor([1.0, 0.5, 0.1, 0.01], dtype=torch.float64) * sde.T
+    for t, moment in zip(times, found.prepare(times), strict=True):  # type: ignore[attr-defined]
+        torch.testing.assert_close(found(x, t), exact(x, t))
+        torch.testing.assert_close(found(x, moment), exact(x, t))
+    each = times.repeat(2)[:5]
+    torch.testing.assert_close(found(x, each), exact(x, each))
+
+
+def test_the_temperature_of_samples() -> None:
+    """The flow's std is √τ times as large, and the SDE's."""
+    # Gaussian data of std ¼, the spread that is taken for images in [0, 1].
+    sde = EDMSDE(T=20.0, eps=0.002)
+    score = from_denoiser(lambda y, sigma: y / (1 + 16 * sigma[:, None] ** 2), sde, shape=(2,))
+    for method in ("dpmpp_2m", "sde_dpmpp_2m"):
+        warm = score.sample(4000, method=method, seed=0, save="last", temperature=1.0)
+        cold = score.sample(4000, method=method, seed=0, save="last", temperature=0.49)
+        # The std of 8,000 numbers is known to 0.8 %.
+        ratio = float(cold.final.std() / warm.final.std())
+        assert ratio == pytest.approx(0.7, abs=0.025)
+    assert "tempered" in repr(score.reverse(temperature=0.5).score)
+    assert score.flow(temperature=1).score is score
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, math.nan, math.inf, "cold"])
+def test_bad_temperatures(value: Any) -> None:
+    score = from_denoiser(lambda y, sigma: 0 * y, EDMSDE(), shape=(2,))
+    with pytest.raises(InputError, match="temperature"):
+        score.sample(2, temperature=value)
+    with pytest.raises(InputError, match="spread"):
+        tempered(score.sde, score, 0.5, value)

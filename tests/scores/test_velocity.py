@@ -37,7 +37,7 @@ from diffsde.scores.preconditioning import CoupledFlowPrediction, FlowPrediction
 from diffsde.scores.velocity import VelocityScore
 from diffsde.solvers.registry import Solver
 from diffsde.system.description import digest_of_score
-from tests.problems import assert_same_law
+from tests.problems import NOISELESS, assert_same_law
 
 MEAN, STD = 0.4, 0.3
 SIT = lambda t: (1 - t).clamp(min=0).sqrt()  # noqa: E731
@@ -229,7 +229,8 @@ def test_every_solver_and_clock_of_the_flow(row: Solver) -> None:
     exact = mean + (x - MEAN * (1 - begin)) * std / before
     for clock in CLOCKS:
         steps = None if row.adaptive else 60
-        sol = solve(score.flow(), x, row.name, steps=steps, clock=clock, save="last")
+        how = {"steps": steps, "clock": clock, "options": NOISELESS.get(row.name)}
+        sol = solve(score.flow(), x, row.name, save="last", **how)
         atol = 0.05 if row.order == 1 else 0.005  # the largest error is that of even steps in σ
         torch.testing.assert_close(sol.final, exact, rtol=0, atol=atol)
 

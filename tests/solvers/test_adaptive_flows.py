@@ -31,13 +31,14 @@ from diffsde.equations.rows import only_rows
 from diffsde.solvers.equation import make_equation
 from diffsde.solvers.interpolation import CUBIC, QUARTIC, QUINTIC, SEXTIC, Hermite
 from diffsde.solvers.methods.torchdiffeq import _pair_of
-from diffsde.solvers.pairs import _PairAttempts
-from diffsde.solvers.registry import Solver
+from diffsde.solvers.methods.tsitouras import TSITOURAS
+from diffsde.solvers.pairs import Pair, _PairAttempts
 from diffsde.solvers.state import SolveState
 from tests.problems import flow, gaussian, mild, mixture
 
 ROWS = [row for row in list_solvers("ode") if row.adaptive and row.one_step is not None]
 NAMES = [row.name for row in ROWS]
+THEIR_NAMES = [row.name for row in ROWS if row.family == "torchdiffeq"]
 SCORE = mixture(mild(), dims=6).double()
 FLOW = flow(SCORE)
 # One sample near the border of the clusters, which takes more steps than the others.
@@ -147,7 +148,7 @@ def torchdiffeq_steps(
 
 
 @pytest.mark.parametrize("tol", [1e-3, 1e-6])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", THEIR_NAMES)
 def test_one_sample_takes_torchdiffeq_s_steps(name: str, tol: float) -> None:
     """With its controller: the same times and states, but where a last step may be stretched."""
     if name == "adaptive_heun" and tol < 1e-4:
@@ -174,7 +175,7 @@ def test_one_sample_takes_torchdiffeq_s_steps(name: str, tol: float) -> None:
     torch.testing.assert_close(ours.final, theirs[-1][1], rtol=0, atol=10 * tol)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", THEIR_NAMES)
 def test_a_function_of_scalar_time_keeps_torchdiffeq_s_way(name: str) -> None:
     """One step for the whole batch, by the norm of the whole batch; t is a scalar."""
 
@@ -272,23 +273,27 @@ def test_a_polynomial_of_the_degree_is_met(poly: Hermite) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "order"), [("dopri8", 7), ("dopri5", 5), ("bosh3", 4), ("fehlberg2", 3),
-                        ("adaptive_heun", 3)],
+    ("name", "order"), [("dopri8", 7), ("dopri5", 5), ("tsit5", 5), ("bosh3", 4),
+                        ("fehlberg2", 3), ("adaptive_heun", 3)],
 )  # fmt: skip
 def test_the_order_of_the_states_within_a_step(name: str, order: int) -> None:
     """The error of a step of length h is O(h^order) everywhere in it."""
-    row = next(row for row in ROWS if row.name == name)
-    errors = [_within(row, h) for h in ((0.2, 0.1) if order > 4 else (0.02, 0.01))]
+    pair = _pair(name)
+    errors = [_within(pair, h) for h in ((0.2, 0.1) if order > 4 else (0.02, 0.01))]
     assert math.log2(errors[0] / errors[1]) > order - 0.4, errors
 
 
-def _within(row: Solver, h: float) -> float:
+def _pair(name: str) -> Pair:
+    return TSITOURAS if name == "tsit5" else _pair_of(SOLVERS[name])
+
+
+def _within(pair: Pair, h: float) -> float:
     """The largest error within one step of this length from t = 1."""
     x, rows = X[:2], torch.arange(2)
     equation = make_equation(dynamics_of(FLOW), x, None, "t")
     nodes = torch.tensor([0.0, equation.duration], dtype=torch.float64)
     state = SolveState(equation, x, nodes, 1.0, 1.0, watched=True)
-    attempts = _PairAttempts(_pair_of(SOLVERS[row.name]), state, equation.f)
+    attempts = _PairAttempts(pair, state, equation.f)
     u0 = torch.zeros(2, dtype=torch.float64)
     attempts.begin(u0, x)
     attempts.keep(rows, attempts.attempt(rows, u0, u0 + h, x), rows >= 0)
@@ -311,6 +316,42 @@ def test_what_is_kept_between_the_ends_is_as_near(name: str) -> None:
     errors = (sol.ys - exact.ys).abs().amax((1, 2))
     assert float(errors.max()) < 300 * tol
     assert float(errors[1:-1].max()) < 10 * float(errors[-1]) + 10 * tol
+
+
+def test_tsitouras_s_own_interpolant() -> None:
+    """Its weights b₁ … b₇ at θ, table 2 of the paper, against the quartic through what we keep."""
+    powers = torch.tensor([
+        [1.0, -2.763706197274826, 2.9132554618219126, -1.0530884977290216],
+        [0.0, 0.1317, -0.2234, 0.1017],
+        [0.0, 3.9302962368947516, -5.941033872131505, 2.490627285651253],
+        [0.0, -12.411077166933676, 30.33818863028232, -16.548102889244902],
+        [0.0, 37.50931341651104, -88.1789048947664, 47.37952196281928],
+        [0.0, -27.896526289197286, 65.09189467479366, -34.87065786149661],
+        [0.0, 1.5, -4.0, 2.5],
+    ], dtype=torch.float64)  # fmt: skip
+    theta = torch.linspace(0, 1, 7, dtype=torch.float64)[:, None]
+    theirs = theta ** torch.arange(1, 5) @ powers.T  # (7, 7 stages)
+    first, last = torch.eye(7, dtype=torch.float64)[[0, 6]]
+    weights = TSITOURAS.weights, TSITOURAS.middle
+    end, middle = (torch.tensor(w, dtype=torch.float64) for w in weights)
+    known = [part.expand(7, 7) for part in (0 * first, first, end, last, middle)]
+    torch.testing.assert_close(QUARTIC.at(theta, known), theirs, rtol=0, atol=1e-12)
+
+
+def test_the_error_that_tsitouras_s_pair_states_is_of_order_five() -> None:
+    """e has no part of the orders 1 to 4, and one of order 5."""
+    errors = [_stated(TSITOURAS, h) for h in (0.2, 0.1)]
+    assert 4.6 < math.log2(errors[0] / errors[1]) < 5.4, errors
+
+
+def _stated(pair: Pair, h: float) -> float:
+    """The error that one step of this length from t = 1 states, against a tolerance of 1."""
+    equation = make_equation(dynamics_of(FLOW), X, None, "t")
+    nodes = torch.tensor([0.0, equation.duration], dtype=torch.float64)
+    attempts = _PairAttempts(pair, SolveState(equation, X, nodes, 0.0, 1.0), equation.f)
+    u0 = torch.zeros(SIZE, dtype=torch.float64)
+    attempts.begin(u0, X)
+    return float(attempts.attempt(torch.arange(SIZE), u0, u0 + h, X).error.max())
 
 
 # -- scores that hold something for each sample --------------------------------------------

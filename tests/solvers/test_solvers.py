@@ -26,7 +26,7 @@ from diffsde.equations.forward import SDE
 from diffsde.equations.reverse import PROBLEMS
 from diffsde.scores.preconditioning import EDM, Coefficients
 from diffsde.solvers.registry import Solver, register
-from tests.problems import assert_same_law, flow, gaussian, mild, mixture, reverse
+from tests.problems import NOISELESS, assert_same_law, flow, gaussian, mild, mixture, reverse
 
 # Sweeps over all solvers hold one that warns, as it should: see test_a_solver_that_loses_the_law.
 pytestmark = pytest.mark.filterwarnings("ignore:reversible_heun ends in another law")
@@ -59,6 +59,7 @@ def test_the_field_s_own_are_there() -> None:
     published = {"em", "pc", "ddim", "heun_edm", "dpmpp_2m", "sde_dpmpp_2m", "sosra"}
     published |= {"ipndm", "deis", "res_2s", "res_3s", "dpm_2", "sa_solver", "seeds_2", "seeds_3"}
     published |= {"dpmpp_sde", "dpmpp_2s_ancestral", "sea", "shark", "sra3", "sosra2"}
+    published |= {"tsit5", "restart"}
     assert published <= native
 
 
@@ -207,7 +208,7 @@ def test_the_order_of_every_fixed_step_flow_solver(row: Solver, clock: str) -> N
         rms(
             solve(
                 flow(score), x, row.name, steps=n, clock=clock, adaptive=False, save="last",
-                rtol=1e-12, atol=1e-12,
+                rtol=1e-12, atol=1e-12, options=NOISELESS.get(row.name),
             ).final
             - tight
         )

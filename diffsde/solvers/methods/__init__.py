@@ -11,6 +11,8 @@ from diffsde.solvers.methods import (
     adams,
     additive,
     edm,
+    restart,
+    tsitouras,
     torchdiffeq,
     torchsde,
 )
@@ -20,8 +22,10 @@ __all__ = [
     "additive",
     "edm",
     "exponential",
+    "restart",
     "single_step",
     "torchdiffeq",
     "torchsde",
+    "tsitouras",
     "tutorial",
 ]

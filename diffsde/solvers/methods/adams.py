@@ -20,13 +20,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
-import numpy
 import torch
 from torch import Tensor
 
 from diffsde.equations.clocks import Clock
 from diffsde.equations.dynamics import Process
 from diffsde.errors import InputError
+from diffsde.solvers.methods.integrals import gauss
 from diffsde.solvers.methods.requirements import semilinear
 from diffsde.solvers.registry import register_own
 from diffsde.solvers.state import FixedStep, SolveState
@@ -41,7 +41,7 @@ _EVEN = {
     4: (55 / 24, -59 / 24, 37 / 24, -9 / 24),
 }
 _MOST = 4  # values of ε
-_POINTS, _SHARES = (torch.from_numpy(part) for part in numpy.polynomial.legendre.leggauss(16))
+_POINTS, _SHARES = gauss(16)
 
 # The weights of so many values for each step, (n, values), given t and σ at its nodes, newest
 # first, (n, values), and at its end, (n,).
@@ -94,9 +94,9 @@ def _even_weights(process: Process, nodes: Tensor, end: Tensor) -> Tensor:
 
 def _polynomial_weights(process: Process, nodes: Tensor, end: Tensor) -> Tensor:
     """∫ L_j(t) dσ over the step, for Lagrange's polynomials L_j of the nodes."""
-    half = (end - nodes[:, 0]) / 2
-    places = nodes[:, :1] + half[:, None] * (1 + _POINTS)
-    rates = half[:, None] * _SHARES * process.noise_level_slope(places.flatten()).view_as(places)
+    length = (end - nodes[:, 0])[:, None]
+    places = nodes[:, :1] + length * _POINTS
+    rates = length * _SHARES * process.noise_level_slope(places.flatten()).view_as(places)
     return torch.stack(
         [(rates * _lagrange(nodes, j, places)).sum(1) for j in range(nodes.shape[1])], 1
     )

@@ -134,9 +134,13 @@ def _step(tableau: _Tableau, name: str) -> FixedStep:
     return lambda state: _Additive(state, tableau, name)
 
 
-def _row(name: str, order: float, tableau: _Tableau, source: str, advice: str) -> None:
-    step, evaluations = _step(tableau, name), len(tableau.alpha)
-    register_own(name, "sde", order, step, evaluations=evaluations, source=source, advice=advice)
+def _row(
+    name: str, order: float, weak_order: float, tableau: _Tableau, source: str, advice: str
+) -> None:
+    register_own(
+        name, "sde", order, _step(tableau, name),
+        evaluations=len(tableau.alpha), source=source, advice=advice, weak_order=weak_order,
+    )  # fmt: skip
 
 
 _ROESSLER = "Rößler, SIAM J. Numer. Anal. 48 (2010)"
@@ -144,9 +148,17 @@ _RACKAUCKAS = "Rackauckas, Nie, arXiv 1804.04344"
 _FOSTER = "Foster, dos Reis, Strange, arXiv 2210.17543"
 
 _row(
-    "sosra", 1.5, _SOSRA, _RACKAUCKAS, "Stable strong order 1.5; srk costs less where it is stable."
+    "sosra",
+    1.5,
+    2,
+    _SOSRA,
+    _RACKAUCKAS,
+    "Stable strong order 1.5; srk costs less where it is stable.",
 )
-_row("sosra2", 1.5, _SOSRA2, _RACKAUCKAS, "As sosra, made stable for other stiff problems.")
-_row("sra3", 1.5, _SRA3, _ROESSLER, "Strong order 1.5, of order 3 where there is no noise.")
-_row("shark", 1.5, _SHARK, _FOSTER, "Strong order 1.5 for two evaluations a step.")
-_row("sea", 1.0, _SEA, _FOSTER, "One evaluation, at the mean of the noise: a better Euler step.")
+_row("sosra2", 1.5, 2, _SOSRA2, _RACKAUCKAS, "As sosra, made stable for other stiff problems.")
+_row("sra3", 1.5, 2, _SRA3, _ROESSLER, "Strong order 1.5, of order 3 where there is no noise.")
+_row("shark", 1.5, 2, _SHARK, _FOSTER, "Strong order 1.5 for two evaluations a step.")
+_row(
+    "sea", 1.0, 1, _SEA, _FOSTER,
+    "One evaluation, at the mean of the noise: a better Euler step for paths, not for laws.",
+)  # fmt: skip

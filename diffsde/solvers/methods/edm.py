@@ -19,7 +19,7 @@ from diffsde.solvers.methods.requirements import semilinear
 from diffsde.solvers.registry import register_own
 from diffsde.solvers.state import SolveState
 
-__all__: list[str] = []
+__all__ = ["HeunEDM"]
 
 
 class _Ends(NamedTuple):
@@ -60,7 +60,7 @@ def _ends(
     )
 
 
-class _HeunEDM:
+class HeunEDM:
     """EDM's stochastic Heun step: raise the noise a little (churn), then Heun in σ.
 
     With y = x / a the flow is dy/dσ = (y − D) / σ = −s ∇ log p (arXiv 2206.00364, equation 3).
@@ -96,10 +96,11 @@ register_own(
     "heun_edm",
     "ode",
     2,
-    _HeunEDM,
+    HeunEDM,
     evaluations=2,
     source="Karras et al., arXiv 2206.00364, algorithm 2",
     advice="clock='karras'; options S_churn, S_min, S_max, S_noise add EDM's noise.",
     multistep=True,
     options={"S_churn", "S_min", "S_max", "S_noise"},
+    noisy=lambda options: bool(options.get("S_churn")),
 )

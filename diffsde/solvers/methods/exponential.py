@@ -24,12 +24,12 @@ from collections import deque
 from functools import partial
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from diffsde.equations.clocks import Clock
 from diffsde.equations.dynamics import Semilinear
+from diffsde.solvers.methods.integrals import gain, gauss, slope_gain
 from diffsde.solvers.methods.requirements import semilinear
 from diffsde.solvers.registry import register_own
 from diffsde.solvers.state import FixedStep, SolveState
@@ -59,14 +59,14 @@ def _weights(linear: Semilinear, clock: Clock, order: int, u0: Tensor, u1: Tenso
     h = torch.log(sigma0 / sigma1)
     spans = _varying_spans if callable(linear.eta) else _spans
     total, spent, phi2, phi3 = spans(linear, sigma0, h)
-    gain = -torch.expm1(-total)
+    whole = gain(total)
     return _Weights(
         state=a1 * torch.exp(-total) / a0,
-        denoised=a1 * gain,
+        denoised=a1 * whole,
         # At order 2 the paper's weight, which differs from φ₂ by O(h²).
-        first=a1 * h * (0.5 * gain if order == 2 else phi2),
+        first=a1 * h * (0.5 * whole if order == 2 else phi2),
         second=a1 * h**2 * phi3,
-        noise=a1 * sigma1 * torch.sqrt(-torch.expm1(-2 * spent) / (u1 - u0)),
+        noise=a1 * sigma1 * torch.sqrt(gain(2 * spent) / (u1 - u0)),
         h=h,
         scale=a0,
         variance=(a0 * sigma0) ** 2,
@@ -86,13 +86,11 @@ def _spans(linear: Semilinear, sigma0: Tensor, h: Tensor) -> _Spans:
     """For a number η."""
     dial = linear.eta**2  # type: ignore[operator]
     total = (1 + dial) * h
-    phi2 = 1 + torch.expm1(-total) / total
+    phi2 = slope_gain(total)
     return _Spans(total, dial * h, phi2, 0.5 - phi2 / total)
 
 
-# Gauss and Legendre's eight nodes and weights on [0, 1].
-_NODES, _SHARES = (torch.from_numpy(v) for v in np.polynomial.legendre.leggauss(8))
-_NODES, _SHARES = 0.5 * (1 + _NODES), 0.5 * _SHARES
+_NODES, _SHARES = gauss(8)
 
 
 def _varying_spans(linear: Semilinear, sigma0: Tensor, h: Tensor) -> _Spans:
@@ -217,25 +215,28 @@ def _corrected(name: str) -> FixedStep:
     return lambda state: _Corrected(state, name)
 
 
-def _row(name: str, kind: str, order: float, step: FixedStep, source: str, advice: str) -> None:
-    multistep = name != "ddim"
+def _row(
+    name: str, kind: str, order: float, step: FixedStep, source: str, advice: str,
+    weak_order: float | None = None,
+) -> None:  # fmt: skip
     register_own(
         name, kind, order, step,
-        evaluations=1, source=source, advice=advice, multistep=multistep,
+        evaluations=1, source=source, advice=advice, weak_order=weak_order,
+        multistep=name != "ddim",
     )  # fmt: skip
 
 
 _row(
     "ddim", "sde", 1.0, _exponential("ddim", 1), f"{_DDIM}; at η = 1 ancestral sampling",
-    "Exact noise for any step; clock='karras'.",
+    "Exact noise for any step; clock='karras'.", weak_order=1,
 )  # fmt: skip
 _row(
     "sde_dpmpp_2m", "sde", 1.0, _exponential("sde_dpmpp_2m", 2), _LU,
-    "The best SDE sampler at 10 to 40 steps, clock='karras'.",
+    "The best SDE sampler at 10 to 40 steps, clock='karras'.", weak_order=2,
 )  # fmt: skip
 _row(
     "sde_dpmpp_3m", "sde", 1.0, _exponential("sde_dpmpp_3m", 3), _LU,
-    "As sde_dpmpp_2m, from 20 steps.",
+    "As sde_dpmpp_2m, from 20 steps.", weak_order=2,
 )  # fmt: skip
 _row(
     "ddim", "ode", 1, _exponential("ddim", 1), _DDIM,
@@ -255,5 +256,5 @@ _row(
 )  # fmt: skip
 _row(
     "sa_solver", "sde", 1.0, _corrected("sa_solver"), "Xue et al., arXiv 2309.05019, with τ = η",
-    "As unipc, with noise; from 15 steps.",
+    "As unipc, with noise; from 15 steps.", weak_order=2,
 )  # fmt: skip

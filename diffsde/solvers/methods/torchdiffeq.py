@@ -28,7 +28,7 @@ from diffsde.solvers.methods.torchdiffeq_parts import (
     rms_norm,
 )
 from diffsde.solvers.pairs import PAIR_OPTIONS, Pair, pair_ways
-from diffsde.solvers.registry import Solver, register
+from diffsde.solvers.registry import REGISTRY, Solver, register
 from diffsde.solvers.state import SolveState, Step, Walk
 
 __all__ = ["OWN_DEFAULTS"]
@@ -216,6 +216,9 @@ def _check_room(name: str, x: Tensor) -> None:
         )
 
 
+_KINDS = (FixedGridODESolver, RKAdaptiveStepsizeODESolver, ScipyWrapperODESolver)
+
 for _name, _cls in SOLVERS.items():
-    if issubclass(_cls, (FixedGridODESolver, RKAdaptiveStepsizeODESolver, ScipyWrapperODESolver)):
+    # A later torchdiffeq may bring a method that is written here already, such as tsit5.
+    if issubclass(_cls, _KINDS) and ("ode", _name) not in REGISTRY:
         register(_row(_name, _cls))

@@ -29,12 +29,25 @@ from diffsde.solvers.state import SolveState
 
 __all__ = ["class_for"]
 
-# For additive noise: strong order, evaluations of the drift, source, advice.
-_FACTS: dict[str, tuple[float, int, str, str]] = {
-    "euler": (1.0, 1, "Maruyama, 1955", "The reference: robust, slow. Uniform t wants 500 steps."),
-    "milstein": (1.0, 1, "Milstein, 1975", "The same as euler here, since g does not depend on x."),
+# For additive noise: strong order, weak order, evaluations of the drift, source, advice.
+_FACTS: dict[str, tuple[float, float, int, str, str]] = {
+    "euler": (
+        1.0,
+        1,
+        1,
+        "Maruyama, 1955",
+        "The reference: robust, slow. Uniform t wants 500 steps.",
+    ),
+    "milstein": (
+        1.0,
+        1,
+        1,
+        "Milstein, 1975",
+        "The same as euler here, since g does not depend on x.",
+    ),
     "srk": (
         1.5,
+        2,
         2,
         "Rößler, SIAM J. Numer. Anal. 48 (2010), SRA1",
         "The highest strong order of torchsde. Fixed steps with clock='karras' are nearer than "
@@ -42,14 +55,22 @@ _FACTS: dict[str, tuple[float, int, str, str]] = {
     ),
     "midpoint": (
         1.0,
+        1,
         2,
         "Kloeden, Platen, 1992",
         "Two evaluations a step; good in clock='karras'.",
     ),
-    "heun": (1.0, 2, "Burrage, Burrage, Tian, Proc. R. Soc. A 460 (2004)", "As midpoint."),
-    "euler_heun": (1.0, 1, "Kloeden, Platen, 1992", "euler, with g averaged over the step."),
+    "heun": (
+        1.0,
+        2,
+        2,
+        "Burrage, Burrage, Tian, Proc. R. Soc. A 460 (2004)",
+        "As midpoint, and of a higher weak order.",
+    ),
+    "euler_heun": (1.0, 1, 1, "Kloeden, Platen, 1992", "euler, with g averaged over the step."),
     "reversible_heun": (
         1.0,
+        1,
         1,
         "Kidger et al., arXiv 2105.13493",
         "One evaluation a step, for gradients. Undamped: its error grows by (s(T) / spread)², so "
@@ -57,6 +78,7 @@ _FACTS: dict[str, tuple[float, int, str, str]] = {
     ),
     "log_ode": (
         1.0,
+        1,
         2,
         "Foster, Oberhauser, Lyons, arXiv 2002.04025",
         "The same as midpoint here, since the Lévy area has no effect.",
@@ -69,6 +91,7 @@ _LOSES_LAW = {
 }
 _UNKNOWN = (
     0.5,
+    None,
     None,
     f"torchsde {version('torchsde')}",
     "Not known to this version of diffsde: taken to have strong order 0.5.",
@@ -181,7 +204,7 @@ def class_for(name: str, equation: Equation) -> Any:
 
 
 def _row(name: str) -> Solver:
-    order, evaluations, source, advice = _FACTS.get(name, _UNKNOWN)
+    order, weak_order, evaluations, source, advice = _FACTS.get(name, _UNKNOWN)
     return Solver(
         name,
         "sde",
@@ -191,6 +214,7 @@ def _row(name: str) -> Solver:
         evaluations=evaluations,
         source=source,
         advice=advice,
+        weak_order=weak_order,
         one_step=lambda state: _Method(name, state),
         multistep=name == "reversible_heun",
         options=frozenset({"grad_free"}) if name == "milstein" else frozenset(),

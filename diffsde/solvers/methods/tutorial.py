@@ -82,6 +82,7 @@ register_own(
     evaluations=1,
     source=_SOURCE,
     advice="The same step as euler. 500 even steps in t, or 100 with clock='karras'.",
+    weak_order=1.0,
 )
 register_own(
     "pc",
