@@ -71,6 +71,7 @@ _FACTS: dict[str, tuple[int, int | None, str, str]] = {
         "of every pixel by every pixel.",
     ),
 }
+_ITERATE = ("implicit_adams", "fixed_adams")
 _NEEDS_MIDDLE = 5  # from this order on, the states within a step need the one at half of it
 _LARGEST_JACOBIAN = 2**28  # bytes that a method which nobody has looked at may take
 
@@ -183,7 +184,9 @@ def _ways(name: str, cls: type) -> dict[str, Any]:
         return {"walk": _walk_scipy, "differentiable": False}
     if issubclass(cls, RKAdaptiveStepsizeODESolver):
         return pair_ways(_pair_of(cls))
-    return {"one_step": lambda state: _FixedGrid(name, state)}
+    # A method that nobody has looked at may be implicit, and then it iterates as well.
+    iterates = name in _ITERATE or name not in _FACTS
+    return {"one_step": lambda state: _FixedGrid(name, state), "iterates": iterates}
 
 
 def _row(name: str, cls: type) -> Solver:
