@@ -9,7 +9,9 @@ their Runge–Kutta step without the step control.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.metadata import version
+from inspect import isabstract
 from itertools import pairwise
 from typing import Any
 
@@ -219,6 +221,17 @@ def _check_room(name: str, x: Tensor) -> None:
         )
 
 
-for _name, _cls in SOLVERS.items():
-    if issubclass(_cls, (FixedGridODESolver, RKAdaptiveStepsizeODESolver, ScipyWrapperODESolver)):
-        register(_row(_name, _cls))
+def _rows(solvers: Mapping[str, type]) -> list[Solver]:
+    """The rows of all classes that can be used here; others are left out, never used by half."""
+    return [_row(name, cls) for name, cls in solvers.items() if name in _FACTS or _can_be_used(cls)]
+
+
+def _can_be_used(cls: type) -> bool:
+    """Whether a method of a later torchdiffeq has all that is asked of one of its kind."""
+    if issubclass(cls, RKAdaptiveStepsizeODESolver):
+        return all(hasattr(cls, name) for name in ("order", "tableau", "mid"))
+    return issubclass(cls, FixedGridODESolver) and not isabstract(cls)
+
+
+for _solver in _rows(SOLVERS):
+    register(_solver)
