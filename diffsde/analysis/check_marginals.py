@@ -7,6 +7,7 @@ compared with those of the data under forward noise, x(t) = a x(0) + s z.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -52,15 +53,25 @@ def cost_of(problem: ReverseProblem, times: int) -> int:
     return calls * problem.to_dynamics().counted.evaluations
 
 
-def solved(problem: ReverseProblem, times: Tensor, n: int, seed: int, *, progress: bool) -> Solved:
-    """Solve from n draws of the prior through the times, which are even in log σ."""
+def solved(
+    problem: ReverseProblem, times: Tensor, n: int, seed: int, spent: Callable[[int], object]
+) -> Solved:
+    """Solve from n draws of the prior through the times, which are even in log σ.
+
+    After each step `spent` is told how many evaluations it took.
+    """
     x = problem.sde.prior_sample((n, *problem.shape), seed=seed).to(_device(problem)).flatten(1)
     steps, method = _STEPS_BETWEEN * (len(times) - 1), _METHOD[problem.stochastic]
-    bar = progress and ("the SDE" if problem.stochastic else "the flow")
+    each = cost_of(problem, len(times)) // steps
+
+    def after_step(*_: object) -> None:
+        spent(each)
+
     try:
         sol = solve(
-            problem, x, method, steps=steps, clock="log_sigma", save=times, seed=seed, progress=bar
-        )
+            problem, x, method,
+            steps=steps, clock="log_sigma", save=times, seed=seed, callback=after_step,
+        )  # fmt: skip
         return Solved(list(sol.ys), sol.stats.nfe)
     except BlowUpError as error:
         part = error.trajectory

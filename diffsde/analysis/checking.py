@@ -13,27 +13,32 @@ score (`check_parts`), which is cheaper and comes first where evaluations are fe
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from diffsde.analysis.check_findings import about_forward, about_marginals, about_parts
 from diffsde.analysis.check_marginals import (
     Forward,
+    Solved,
     checked_data,
     cost_of,
     marginals,
     solved,
 )
-from diffsde.analysis.check_parts import measured_parts
+from diffsde.analysis.check_parts import Parts, measured_parts
 from diffsde.analysis.check_report import CheckReport, CheckRow
 from diffsde.equations.clocks import make_clock
 from diffsde.equations.reverse import ProbabilityFlow, ReverseProblem, ReverseSDE
 from diffsde.errors import InputError
+from diffsde.system.bars import load_tqdm
 from diffsde.system.numbers import real_number, whole_number
 
 __all__ = ["check"]
 
 _TIMES = 10
+_QUIET = 10.0  # seconds until the progress bar is shown
 _SOLVES = ("the problem's own solve", "the solve of its twin")
 _FEW, _MANY, _VALUES = 16, 64, 4096  # bounds of n, and how many values the samples should have
 
@@ -61,7 +66,7 @@ def check(
         max_nfe: the most evaluations of the score, each of n samples. The whole check takes 128.
             With fewer, the twin's solve is left out, which takes 54, and then the problem's own;
             the report says so.
-        progress: show a bar for each of the two solves.
+        progress: show a progress bar, if it takes more than ten seconds.
 
     Raises:
         InputError: another kind of problem, data of another shape, or fewer evaluations than the
@@ -74,13 +79,31 @@ def check(
     known = checked_data(data, problem) if data is not None else None
     times = _times(problem)
     both = _affordable(problem, max_nfe)
-    own, twin = (
-        None if one is None else solved(one, times, n, seed, progress=progress) for one in both
-    )
-    forward = Forward.of(problem, known, twin, times, n)
-    with torch.no_grad():
-        ours, theirs = (marginals(path, forward, times) for path in (own, twin))
-        parts = [measured_parts(forward, t, n, seed) for t in times]
+    total = _cost_of_parts(problem) + sum(cost_of(one, _TIMES) for one in both if one is not None)
+    with load_tqdm()(
+        total=total, desc="check", unit="evaluation", delay=_QUIET, disable=not progress
+    ) as bar:
+        own, twin = (
+            None if one is None else solved(one, times, n, seed, bar.update) for one in both
+        )
+        forward, parts = Forward.of(problem, known, twin, times, n), []
+        for t in times:
+            with torch.no_grad():
+                parts.append(measured_parts(forward, t, n, seed))
+            bar.update(_cost_of_parts(problem) // _TIMES)
+    return _report(forward, times, own, twin, parts, tolerance)
+
+
+def _report(
+    forward: Forward,
+    times: Tensor,
+    own: Solved | None,
+    twin: Solved | None,
+    parts: Sequence[Parts],
+    tolerance: float,
+) -> CheckReport:
+    problem = forward.problem
+    ours, theirs = (marginals(path, forward, times) for path in (own, twin))
     rows = tuple(
         CheckRow(float(t), a.spread, a.shift, b.spread, b.shift, p.drift, p.diffusion, p.score)
         for t, a, b, p in zip(times, ours, theirs, parts, strict=True)

@@ -31,9 +31,9 @@ def check_label(label: Label, classes: int | None = None) -> None:
             'such as load_pretrained("mnist"), or train one with classes > 0'
         )
     found = torch.as_tensor(label).flatten().tolist()
-    whole = all(isinstance(k, int) and not isinstance(k, bool) and k >= 0 for k in found)
-    if not (found and whole) or (classes is not None and max(found) >= classes):
-        expected = "a whole number ≥ 0" if classes is None else f"0 to {classes - 1}, the classes"
+    whole = found and all(isinstance(k, int) and not isinstance(k, bool) for k in found)
+    if not whole or (classes is not None and not 0 <= min(found) <= max(found) < classes):
+        expected = "a whole number" if classes is None else f"0 to {classes - 1}, the classes"
         raise InputError(f"label = {label!r:.40}: expected {expected}, or one for each sample")
 
 
