@@ -29,6 +29,7 @@ from diffsde.system.description import (
     surroundings,
 )
 from diffsde.system.files import check_folder, check_target
+from diffsde.system.numbers import whole_number
 from diffsde.system.tables import Table
 from diffsde.system.tensorfile import read_tensors, whole_in, write_tensors
 
@@ -113,6 +114,7 @@ def evaluate_likelihood(
     check_flow(flow)
     if settings.get("grad"):
         raise InputError("grad: a data set's likelihood has no graph; call log_likelihood instead")
+    chunk = whole_number(chunk, "chunk")
     if not len(images):
         raise InputError("images: expected at least one")
     description: dict[str, Any] = {}

@@ -160,8 +160,9 @@ def log_likelihood(
     check_flow(flow)
     _check_grad(grad, flow, x)
     start = checked_start(flow, eps)
-    if exact and probes != 1:
-        raise InputError(f"exact=True and probes = {probes}: an exact trace needs no probes")
+    if exact and (probes, probe) != (1, "rademacher"):
+        words = f"exact=True, probes = {probes}, probe = {probe!r}"
+        raise InputError(f"{words}: an exact trace needs no probes, so leave them out")
     dims, seed = math.prod(flow.shape), checked_seed(seed)
     directions = (
         unit_probes(x, dims) if exact else random_probes(x, dims, probes, probe, seed, first)

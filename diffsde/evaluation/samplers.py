@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from diffsde.equations.clocks import CLOCKS
 from diffsde.equations.reverse import PROBLEMS, Score
 from diffsde.errors import CheckpointError, InputError, name_list
 from diffsde.evaluation.real import Data, data_of
@@ -32,6 +33,7 @@ from diffsde.system.description import (
 from diffsde.system.digest import digest
 from diffsde.system.files import check_folder
 from diffsde.system.launch import launched_processes
+from diffsde.system.numbers import truth_value, whole_number
 from diffsde.system.tensorfile import read_tensors, whole_in, write_tensors
 from diffsde.system.wrapped import unwrapped
 from diffsde.views.decoding import decoded, image_shape
@@ -66,6 +68,11 @@ class Sampler:
         if self.kind not in PROBLEMS:
             raise InputError(f"kind = {self.kind!r}: {name_list(self.kind, PROBLEMS)}")
         find_solver(self.method, self.kind)
+        whole_number(self.steps, "steps")
+        if self.clock not in CLOCKS:
+            raise InputError(f"clock = {self.clock!r}: {name_list(str(self.clock), CLOCKS)}")
+        for name in ("denoise", "classes"):
+            truth_value(getattr(self, name), name)
 
     @property
     def line(self) -> str:
@@ -127,6 +134,7 @@ def sample_images(
             for, and the model takes none, or other ones than the data have, or its data are not
             known.
     """
+    n, chunk = whole_number(n, "n"), whole_number(chunk, "chunk")
     tqdm = load_tqdm()  # before accelerate imports it
     from accelerate.utils import gather, reduce
 

@@ -26,7 +26,7 @@ from diffsde.solvers.noisy_attempts import NOISY_OPTIONS
 from diffsde.solvers.registry import Solver
 from diffsde.solvers.request import Request
 from diffsde.solvers.stop_rules import StopRules
-from diffsde.system.numbers import real_number, whole_number
+from diffsde.system.numbers import real_number, truth_value, whole_number
 
 __all__ = ["checked_adaptive", "checked_tolerances", "make_request"]
 
@@ -121,7 +121,7 @@ def _check_state(x: Tensor, dynamics: Dynamics) -> None:
 
 
 def _checked_denoiser(wanted: bool, name: str, dynamics: Dynamics) -> bool:
-    if wanted and dynamics.denoise is None:
+    if truth_value(wanted, name) and dynamics.denoise is None:
         raise InputError(f"{name}: only a ReverseSDE or a ProbabilityFlow knows clean images")
     return wanted
 
@@ -142,7 +142,7 @@ def _checked_grad(grad: bool | str, solver: Solver, adaptive: bool) -> bool | st
 def checked_adaptive(solver: Solver, wanted: bool | None) -> bool:
     if wanted is None:
         return solver.adaptive
-    if wanted and not solver.can_adapt:
+    if truth_value(wanted, "adaptive") and not solver.can_adapt:
         raise InputError(f"{solver.name} takes fixed steps only: leave adaptive out")
     if not wanted and solver.one_step is None:
         raise InputError(f"{solver.name} chooses its own steps: leave adaptive out")

@@ -17,6 +17,7 @@ from diffsde import InputError, ProbabilityFlow, ReverseSDE, SolveError, list_so
 from diffsde.analysis.bits import bits_by_noise, error_budget
 from diffsde.analysis.latents import encode
 from diffsde.errors import BlowUpError
+from diffsde.evaluation import Sampler, sample_images
 from diffsde.scores import classifier_free, classifier_guided
 from diffsde.solvers.registry import Solver
 from diffsde.solvers.settings import full_settings
@@ -143,8 +144,37 @@ def test_half_precision_is_named_and_not_the_score(row: Solver, dtype: torch.dty
 
 
 def test_an_exact_trace_has_no_probes() -> None:
-    with pytest.raises(InputError, match="exact=True and probes = 3"):
-        diffsde.log_likelihood(ProbabilityFlow(SCORE.sde, never, (4,)), X, exact=True, probes=3)
+    for how in ({"probes": 3}, {"probe": "gaussian"}):
+        with pytest.raises(InputError, match=r"exact=True, probes = .*: an exact trace needs no"):
+            diffsde.log_likelihood(ProbabilityFlow(SCORE.sde, never, (4,)), X, exact=True, **how)
+
+
+@pytest.mark.parametrize("name", ["adaptive", "denoise", "estimates"])
+def test_a_word_is_no_truth_value(name: str) -> None:
+    for value in ("no", 1, 0.0):
+        with pytest.raises(InputError, match=f"{name} = .*: expected True or False"):
+            solve(ProbabilityFlow(SCORE.sde, never, (4,)), X, "dopri5", **{name: value})
+
+
+@pytest.mark.parametrize("name", ["callback", "event"])
+def test_what_is_called_can_be_called(name: str) -> None:
+    with pytest.raises(InputError, match=f"{name} = 3: expected a function"):
+        solve(ProbabilityFlow(SCORE.sde, never, (4,)), X, "heun2", steps=3, **{name: 3})
+
+
+def test_samplers_are_looked_at_before_data_are_read() -> None:
+    for how, words in (
+        ({"steps": 0}, "steps = 0"), ({"steps": 2.5}, "steps = 2.5"),
+        ({"clock": "karas"}, "did you mean 'karras'"), ({"denoise": "no"}, "denoise = 'no'"),
+        ({"classes": 2}, "classes = 2"),
+    ):  # fmt: skip
+        with pytest.raises(InputError, match=words):
+            Sampler("heun2", "ode", **how)
+    for how, words in (({"n": 0}, "n = 0"), ({"n": 2.5}, "n = 2.5"), ({"chunk": 0}, "chunk = 0")):
+        with pytest.raises(InputError, match=words):
+            sample_images(None, Sampler(), **{"n": 2, **how})  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="chunk = 0"):
+        diffsde.evaluate_likelihood(flow(SCORE), torch.zeros(2, 1, 2, 2), chunk=0)
 
 
 # -- classes -------------------------------------------------------------------------
