@@ -1,6 +1,8 @@
-"""One thread for each test process: pytest-xdist runs as many processes as there are cores.
+"""One thread for each test process, and the nightly size of the tests.
 
-`pytest --hypothesis-profile=thorough` gives every fuzzed reader 2,000 inputs.
+pytest-xdist runs as many processes as there are cores. `pytest --thorough` takes hours: laws with
+ten times the samples, 10,000 damaged inputs for each reader, 50 kills, the examples as a user runs
+them, and the tests that are marked `thorough`, such as all mutations.
 """
 
 from __future__ import annotations
@@ -11,15 +13,29 @@ import pytest
 import torch
 from hypothesis import settings
 
+from tests import problems
+
 if "PYTEST_XDIST_WORKER" in os.environ:
     torch.set_num_threads(1)
 
-settings.register_profile("quick", max_examples=50, deadline=None, derandomize=True)
-settings.register_profile("thorough", max_examples=2000, deadline=None, database=None)
+settings.register_profile("quick", max_examples=30, deadline=None, derandomize=True)
+settings.register_profile("thorough", max_examples=10_000, deadline=None, database=None)
 settings.load_profile("quick")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
-        "--kills", type=int, default=5, help="how often test_kill kills a training (5)"
+        "--thorough", action="store_true", help="the nightly size: see tests/conftest.py"
     )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "thorough: too long for every day; --thorough runs it")
+    if config.getoption("thorough"):
+        settings.load_profile("thorough")
+        problems.be_thorough()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("thorough"):
+        items[:] = [item for item in items if item.get_closest_marker("thorough") is None]

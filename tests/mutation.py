@@ -59,6 +59,7 @@ class Mutation:
         return path.read_text("utf-8").count(self.old) if path.is_file() else 0
 
 
+_COPIES = "solvers/test_arguments.py::test_callbacks_and_events_get_copies"
 _CHURN = "solvers/test_churn.py"
 _STRONG = "solvers/test_solvers.py::test_the_strong_order_against_the_exact_path"
 _HALVES = "solvers/test_adaptive.py::test_the_halves_of_a_step_are_kept"
@@ -311,6 +312,30 @@ MUTATIONS = (
         "clocks: g without the root of the rate", "solvers/equation.py",
         "rate.sqrt() * self.diffusion(t)", "rate * self.diffusion(t)",
         f"{_SDE}::test_forward_solve_in_other_clocks",
+    ),
+    # trust
+    Mutation(
+        "callback: the state itself", "solvers/driver.py",
+        "reshape(recorder.shape).clone()", "reshape(recorder.shape)", _COPIES,
+    ),
+    Mutation(
+        "event: the state itself", "solvers/parts.py",
+        "x.reshape(shape).clone()", "x.reshape(shape)", _COPIES,
+    ),
+    Mutation(
+        "score: may write into the state", "equations/counted.py",
+        "for value in arguments] != before:", "for value in arguments[1:]] != before[1:]:",
+        "solvers/test_arguments.py::test_a_score_that_writes_into_the_state_is_found",
+    ),
+    Mutation(
+        "fixed steps: a tolerance is ignored", "solvers/arguments.py",
+        "and not (adaptive or solver.iterates)", "and solver.iterates",
+        "solvers/test_arguments.py::test_fixed_steps_refuse_a_tolerance_and_say_what_to_do",
+    ),
+    Mutation(
+        "check: the twin costs nothing", "analysis/checking.py",
+        "left >= 2 * solve", "left >= solve",
+        "analysis/test_check.py::test_evaluations_are_counted_and_bounded",
     ),
     # noise
     Mutation(

@@ -17,6 +17,24 @@ NOISELESS = {"restart": {"restarts": 0}}
 SIGNIFICANCE = 1e-6
 
 
+_times = {"samples": 1, "steps": 1}
+
+
+def be_thorough() -> None:
+    """Ten times the samples, and steps whose own error falls like that of chance, √10-fold."""
+    _times.update(samples=10, steps=4)
+
+
+def many(samples: int) -> int:
+    """How many samples a test of a law takes, for the number that it takes every day."""
+    return samples * _times["samples"]
+
+
+def finer(steps: int) -> int:
+    """How many steps such a test takes; a method of order 1 is the coarsest."""
+    return steps * _times["steps"]
+
+
 def mixture(sde: VESDE | None = None, dims: int = DIMS) -> MixtureScore:
     """Two well separated clusters of uneven weight and width."""
     means = torch.stack([torch.full((dims,), 0.5), torch.full((dims,), -0.4)])

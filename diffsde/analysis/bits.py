@@ -21,12 +21,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffsde.analysis.density_flow import DensityFlow, check_flow, random_probes
+from diffsde.analysis.density_flow import DensityFlow, check_flow, checked_start, random_probes
 from diffsde.analysis.likelihood import level_bits, log_likelihood
 from diffsde.equations.graphs import ordinary, ordinary_mode
 from diffsde.equations.reverse import ProbabilityFlow
 from diffsde.errors import InputError
 from diffsde.noise.seeds import generator
+from diffsde.solvers.catalogue import find_solver
+from diffsde.solvers.request import DEFAULT_STEPS
 from diffsde.system.tables import Table
 
 __all__ = ["BitsByNoise", "bits_by_noise", "error_budget"]
@@ -44,14 +46,20 @@ def error_budget(
 
     Returns:
         In bits/dim: "tolerance", the change when rtol and atol are a hundred times smaller,
-        in float64; "epsilon", the change when t starts at 2ε; "probe", the standard error for
-        one image with a single probe; "images", the standard error of the mean over this batch.
+        or fixed steps half as long, in float64; "epsilon", the change when t starts at 2ε;
+        "probe", the standard error for one image with a single probe; "images", the standard
+        error of the mean over this batch.
     """
     if settings.get("grad"):
         raise InputError("grad: a budget is made of numbers; differentiate log_likelihood instead")
-    settings = {"rtol": 1e-5, "atol": 1e-5, **settings}
+    if find_solver(settings.get("method", "dopri5"), "ode").adaptive:
+        settings = {"rtol": 1e-5, "atol": 1e-5, **settings}
+        tight = {"rtol": 0.01 * settings["rtol"], "atol": 0.01 * settings["atol"]}
+    else:
+        settings = {"steps": DEFAULT_STEPS, **settings}
+        tight = {"steps": 2 * settings["steps"]}
     fixed = {"eps": flow.sde.eps, **settings, "seed": seed, "probes": probes}
-    tight = {"rtol": 0.01 * settings["rtol"], "atol": 0.01 * settings["atol"]}
+    checked_start(flow, 2 * fixed["eps"])
     usual = log_likelihood(flow, x, **fixed)
     bits = usual.bits_per_dim
     finer = log_likelihood(flow, x.double(), **{**fixed, **tight}).bits_per_dim
@@ -137,7 +145,7 @@ def bits_by_noise(
     check_flow(flow)
     x = ordinary(x).detach()
     sde, dims = flow.sde, math.prod(flow.shape)
-    start = sde.eps if eps is None else eps
+    start = checked_start(flow, eps)
     levels, times = _levels_and_times(flow, start, intervals)
     probes = random_probes(x, dims, 1, "rademacher", seed, 0)
     sol = DensityFlow(flow, probes, exact=False, eps=start).solve(

@@ -102,18 +102,21 @@ def _about_score(rows: Sequence[CheckRow], parts: Sequence[Parts], tolerance: fl
 
 
 def about_marginals(
-    kind: str, rows: Sequence[CheckRow], off: Sequence[bool], twin_off: Sequence[bool]
+    kind: str, rows: Sequence[CheckRow], off: Sequence[bool], twin_off: Sequence[bool] | None
 ) -> list[str]:
-    """Where the problem leaves the forward process, and whether its twin does so too."""
+    """Where the problem leaves the forward process, and whether its twin does, if it was solved."""
     if not any(off):
         return []
     first = rows[off.index(True)]
     twin = other_kind(kind)
-    fault = (
-        f"the {twin} of the same score leaves it too, so look at the score"
-        if any(twin_off)
-        else f"the {twin} of the same score does not, so look at this {kind}'s drift and diffusion"
-    )
+    if twin_off is None:
+        fault = f"whether the {twin} of the same score does so too would tell where to look"
+    elif any(twin_off):
+        fault = f"the {twin} of the same score leaves it too, so look at the score"
+    else:
+        fault = (
+            f"the {twin} of the same score does not, so look at this {kind}'s drift and diffusion"
+        )
     return [
         f"The {kind} leaves the forward process at t = {first.t:.3g}: its spread is "
         f"{number(first.spread)} times the right one there and {number(rows[-1].spread)} at the "

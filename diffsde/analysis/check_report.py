@@ -44,23 +44,32 @@ class CheckReport(Table):
         findings: what is wrong; empty if nothing is.
         diverges: t at which the problem's marginals leave the forward process; None if never.
         kind: "SDE" or "flow", the kind of the problem.
+        nfe: evaluations of the score that it took.
+        left_out: what there were too few evaluations for, in words.
     """
 
     rows: tuple[CheckRow, ...]
     findings: tuple[str, ...]
     diverges: float | None
     kind: str
+    nfe: int
+    left_out: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
-        """Whether nothing wrong was found."""
+        """Whether nothing wrong was found, by what was not left out."""
         return not self.findings
 
     def _records(self) -> list[dict[str, Any]]:
         return [asdict(row) for row in self.rows]
 
     def _notes(self) -> Sequence[str]:
-        return self.findings or ("The marginals are those of the forward process.",)
+        what = "Drift, diffusion and score" if self.left_out else "The marginals"
+        left_out = " and ".join(self.left_out)
+        return (
+            *(self.findings or (f"{what} are those of the forward process.",)),
+            *([f"Left out, for more evaluations than max_nfe: {left_out}."] if left_out else []),
+        )
 
     def _lines(self) -> Sequence[Sequence[str]]:
         twin = other_kind(self.kind)

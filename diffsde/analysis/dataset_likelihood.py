@@ -17,7 +17,7 @@ from diffsde.analysis.density_flow import check_flow
 from diffsde.analysis.likelihood import bits_per_dim, dequantise, log_likelihood
 from diffsde.equations.ranges import UNIT, Range
 from diffsde.equations.reverse import ProbabilityFlow
-from diffsde.errors import InputError
+from diffsde.errors import CheckpointError, InputError
 from diffsde.solvers.settings import full_settings
 from diffsde.system.bars import load_tqdm
 from diffsde.system.description import (
@@ -29,8 +29,9 @@ from diffsde.system.description import (
     surroundings,
 )
 from diffsde.system.files import check_folder, check_target
+from diffsde.system.numbers import whole_number
 from diffsde.system.tables import Table
-from diffsde.system.tensorfile import read_tensors, write_tensors
+from diffsde.system.tensorfile import read_tensors, whole_in, write_tensors
 
 __all__ = ["LikelihoodSummary", "evaluate_likelihood"]
 
@@ -113,6 +114,7 @@ def evaluate_likelihood(
     check_flow(flow)
     if settings.get("grad"):
         raise InputError("grad: a data set's likelihood has no graph; call log_likelihood instead")
+    chunk = whole_number(chunk, "chunk")
     if not len(images):
         raise InputError("images: expected at least one")
     description: dict[str, Any] = {}
@@ -120,7 +122,7 @@ def evaluate_likelihood(
     if path is not None:
         check_folder(check_target(path).parent, "path")
         description = _description(flow, images, chunk=chunk, seed=seed, **settings)
-        done, nfe = _results_so_far(Path(path), description, done)
+        done, nfe = _results_so_far(Path(path), description, done, len(images))
     tqdm, counts = load_tqdm(), {"total": len(images), "initial": len(done)}
     with tqdm(**counts, unit="image", disable=not progress) as bar:
         while len(done) < len(images):
@@ -170,7 +172,9 @@ def _description(
     }
 
 
-def _results_so_far(path: Path, description: Mapping[str, Any], none: Tensor) -> tuple[Tensor, int]:
+def _results_so_far(
+    path: Path, description: Mapping[str, Any], none: Tensor, most: int
+) -> tuple[Tensor, int]:
     """The log-likelihoods and evaluations that the results file holds; none without a file."""
     if not path.exists():
         return none, 0
@@ -181,4 +185,11 @@ def _results_so_far(path: Path, description: Mapping[str, Any], none: Tensor) ->
             f"{path} holds likelihoods {different}: give another path, or delete the file to "
             "start again"
         )
-    return tensors["log_prob"], int(tensors["nfe"])
+    done, nfe = tensors.get("log_prob"), whole_in(tensors.get("nfe"))
+    whole = done is not None and done.dtype == torch.float64 and bool(done.isfinite().all())
+    if done is None or nfe is None or not whole or done.dim() != 1 or len(done) > most:
+        raise CheckpointError(
+            f"{path}: damaged, expected at most {most} finite log-likelihoods. Delete the file to "
+            "start again"
+        )
+    return done, nfe

@@ -26,9 +26,9 @@ from diffsde.errors import InputError, name_list
 from diffsde.noise.normal import NormalTable
 from diffsde.solvers.solving import solve
 from diffsde.solvers.trajectory import Trajectory
-from diffsde.system.numbers import whole_number
+from diffsde.system.numbers import real_number, whole_number
 
-__all__ = ["DensityFlow", "check_flow", "random_probes", "unit_probes"]
+__all__ = ["DensityFlow", "check_flow", "checked_start", "random_probes", "unit_probes"]
 
 _LARGEST_EXACT = 1024  # coordinates: a larger exact trace is more likely a mistake than a wish
 _PROBES = ("rademacher", "gaussian")
@@ -91,6 +91,21 @@ def check_flow(flow: Any) -> None:
             f"flow = {type(flow).__name__}: expected a ProbabilityFlow; the paths of a "
             "ReverseSDE are not invertible and have no likelihood of their own"
         )
+
+
+def checked_start(flow: ProbabilityFlow, eps: float | None) -> float:
+    """The time at which samples are taken; the SDE's own ε if none is given.
+
+    Raises:
+        InputError: it is not between 0 and T.
+    """
+    if eps is None:
+        return flow.sde.eps
+    expected = f"a time above 0 and below {flow.sde.T:g}, where all is noise"
+    start = real_number(eps, "eps", expected)
+    if not 0 < start < flow.sde.T:
+        raise InputError(f"eps = {eps}: expected {expected}")
+    return start
 
 
 def unit_probes(x: Tensor, dims: int) -> Tensor:

@@ -40,7 +40,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffsde.analysis.density_flow import DensityFlow, check_flow, random_probes, unit_probes
+from diffsde.analysis.density_flow import (
+    DensityFlow,
+    check_flow,
+    checked_start,
+    random_probes,
+    unit_probes,
+)
 from diffsde.data.images import LEVELS, within_levels
 from diffsde.equations.graphs import ordinary_mode
 from diffsde.equations.ranges import UNIT, Range, from_unit
@@ -123,8 +129,8 @@ def log_likelihood(
     method: str = "dopri5",
     steps: int | None = None,
     clock: str = "log_sigma",
-    rtol: float = 1e-5,
-    atol: float = 1e-5,
+    rtol: float | None = None,
+    atol: float | None = None,
     grad: bool = False,
     progress: bool = False,
 ) -> Likelihood:
@@ -141,7 +147,7 @@ def log_likelihood(
         first: index of the first sample, if the batch is part of a larger one.
         eps: where t starts; the SDE's own ε if left out. It may be smaller than that, if the
             score is known down to there: see the module.
-        method, steps, clock, rtol, atol: as `solve` takes them.
+        method, steps, clock, rtol, atol: as `solve` takes them; tolerances of 1e-5.
         grad: keep the graph, so that the result can be differentiated in x and in the score's
             parameters, by back-propagation through the solve. The score must be twice
             differentiable, and the memory grows with its evaluations. If False, the result has
@@ -154,7 +160,10 @@ def log_likelihood(
     """
     check_flow(flow)
     _check_grad(grad, flow, x)
-    start = flow.sde.eps if eps is None else eps
+    start = checked_start(flow, eps)
+    if exact and (probes, probe) != (1, "rademacher"):
+        words = f"exact=True, probes = {probes}, probe = {probe!r}"
+        raise InputError(f"{words}: an exact trace needs no probes, so leave them out")
     dims, seed = math.prod(flow.shape), checked_seed(seed)
     directions = (
         unit_probes(x, dims) if exact else random_probes(x, dims, probes, probe, seed, first)

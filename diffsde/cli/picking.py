@@ -32,11 +32,18 @@ __all__ = [
 
 
 class Plan(NamedTuple):
-    """A problem, the solver that is to solve it, and whether that chooses its own steps."""
+    """A problem, the solver that is to solve it, and how.
+
+    Attributes:
+        problem, solver: what is solved, and by what.
+        adaptive: whether the solver chooses its own steps.
+        tolerances: rtol and atol, where they are given and the steps go by them.
+    """
 
     problem: diffsde.equations.ReverseProblem
     solver: diffsde.solvers.Solver
     adaptive: bool
+    tolerances: dict[str, float | None]
 
     @property
     def name(self) -> str:
@@ -128,14 +135,22 @@ def plans(
     rtol: float | None = None,
     atol: float | None = None,
 ) -> list[Plan]:
-    """The problem of each solver, with the settings that all share."""
+    """The problem of each solver, with the settings that all share.
+
+    η and the tolerances go to those that they are for, and there must be one.
+    """
     if eta is not None and all(solver.kind == "ode" for solver in solvers):
         raise InputError("--eta is for the reverse SDE: give --kind sde, or a solver of it")
     for name, value in (("--eta", eta), ("--rtol", rtol), ("--atol", atol)):
         if value is not None and not math.isfinite(value):
             raise InputError(f"{name} {value:g}: expected a finite number")
+    from diffsde.solvers.arguments import checked_tolerances
+
     own = model if score is None else score
-    return [_plan(model, solver, own, eta, adaptive, rtol, atol) for solver in solvers]
+    found = [_plan(model, solver, own, eta, adaptive, rtol, atol) for solver in solvers]
+    if not any(plan.tolerances for plan in found):
+        checked_tolerances(rtol, atol, found[0].solver, found[0].adaptive)
+    return found
 
 
 def _plan(
@@ -147,10 +162,11 @@ def _plan(
     rtol: float | None,
     atol: float | None,
 ) -> Plan:
-    from diffsde.solvers.arguments import checked_adaptive, checked_tolerance
+    from diffsde.solvers.arguments import checked_adaptive, checked_tolerances
 
-    for name, value in (("rtol", rtol), ("atol", atol)):
-        checked_tolerance(value, solver.kind, name)
+    adapts = checked_adaptive(solver, adaptive)
+    tolerances = {"rtol": rtol, "atol": atol} if adapts or solver.iterates else {}
+    checked_tolerances(tolerances.get("rtol"), tolerances.get("atol"), solver, adapts)
     dial = {} if eta is None or solver.kind == "ode" else {"eta": eta}
     problem = diffsde.equations.PROBLEMS[solver.kind](model.sde, score, model.shape, **dial)
-    return Plan(problem, solver, checked_adaptive(solver, adaptive))
+    return Plan(problem, solver, adapts, tolerances)

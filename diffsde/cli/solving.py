@@ -87,7 +87,7 @@ def solve_all(
                 steps=STEPS if steps is None and not plan.adaptive else steps,
                 save=_kept(plan, steps) if whole else "last",
                 progress=bar,
-                **settings,
+                **{**plan.tolerances, **settings},
             )
         except (KeyboardInterrupt, SolveError) as error:
             part = getattr(error, "trajectory", None)

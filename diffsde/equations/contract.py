@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from diffsde.equations.counted import untouched
 from diffsde.errors import InputError, name_list
 
 __all__ = ["NOISE_TYPES", "ContractSDE", "follows_contract"]
@@ -124,14 +125,14 @@ class ContractSDE:
     def f_and_g(self, y: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """Both, in one call where the object has one."""
         if hasattr(self.own, "f_and_g") and not t.dim():
-            f, g = self.own.f_and_g(t, y)
+            f, g = untouched(self.own.f_and_g, self.name, t, y)
             return f, g
         return self.f(y, t), self.g(y, t)
 
     def f_and_g_prod(self, y: Tensor, t: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """The drift and g v, in one call where the object has one."""
         if hasattr(self.own, "f_and_g_prod") and not t.dim():
-            f, product = self.own.f_and_g_prod(t, y, v)
+            f, product = untouched(self.own.f_and_g_prod, self.name, t, y, v)
             return f, product
         if hasattr(self.own, "f_and_g") and not hasattr(self.own, "g_prod"):
             f, g = self.f_and_g(y, t)
@@ -148,11 +149,14 @@ class ContractSDE:
         count = {"diagonal": y.shape[1], "scalar": 1}.get(self.noise_type)
         return y.new_zeros(len(y), self.own.brownian_size if count is None else count)
 
-    @staticmethod
-    def _by_time(fn: Callable[..., Tensor], y: Tensor, t: Tensor, *rest: Tensor) -> Tensor:
+    def _by_time(self, fn: Callable[..., Tensor], y: Tensor, t: Tensor, *rest: Tensor) -> Tensor:
         """fn(t, y, …) with a scalar t: once, or once for each of the samples' times."""
         if not t.dim():
-            return fn(t, y, *rest)
+            value: Tensor = untouched(fn, self.name, t, y, *rest)
+            return value
         rows = range(len(y))
-        parts = [fn(t[i], *(value[i : i + 1] for value in (y, *rest))) for i in rows]
+        parts = [
+            untouched(fn, self.name, t[i], *(value[i : i + 1] for value in (y, *rest)))
+            for i in rows
+        ]
         return torch.cat(parts)

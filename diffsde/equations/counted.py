@@ -42,6 +42,7 @@ __all__ = [
     "largest_magnitude",
     "prepared",
     "says_of",
+    "untouched",
 ]
 
 AtTime = Callable[[Tensor], Tensor]
@@ -89,6 +90,29 @@ def _called(fn: Callable[..., Tensor], t: Any, x: Tensor) -> Tensor:
     return fn(x, t)
 
 
+def untouched(fn: Callable[..., Any], name: str, *arguments: Any) -> Any:
+    """fn(*arguments), where the function must not write into the tensors that it is given.
+
+    They are the solve's own state and time, so everything after would start from what was written.
+
+    Raises:
+        EvaluationError: it has written into one.
+    """
+    before = [_version(value) for value in arguments]
+    found = fn(*arguments)
+    if [_version(value) for value in arguments] != before:
+        raise EvaluationError(
+            f"the {name} has changed its arguments in place, which are the state and the time of "
+            "the solve: let it work on copies, such as x = x.clone(), or y = 2 * x for x.mul_(2)"
+        )
+    return found
+
+
+def _version(value: Any) -> int:
+    """How often a tensor has been written to; 0 for what is none."""
+    return value._version if isinstance(value, Tensor) else 0
+
+
 class Counted:
     """A function of (x, t) that counts its evaluations and checks what it returns.
 
@@ -134,13 +158,13 @@ class Counted:
 
         def counted(x: Tensor, t: Any) -> Tensor:
             self.count()
-            return self.checked(method(x, t), x, name)
+            return self.checked(untouched(method, name, x, t), x, name)
 
         return counted
 
     def __call__(self, x: Tensor, t: Any) -> Tensor:
         self.count()
-        return self.checked(self.fn(x, t), x)
+        return self.checked(untouched(self.fn, self.name, x, t), x)
 
     def count(self) -> None:
         """Count one call.

@@ -171,12 +171,13 @@ def _read(path: str | os.PathLike[str]) -> tuple[Classifier, Any]:
         with torch.device("meta"):
             model = Classifier(*_checked(found))
         model.load_state_dict(tensors, assign=True)
+        digest = found["digest"]
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(
             f"{path}: not a classifier of this diffsde ({type(error).__name__}: {error}). Was it "
             "written by `train_classifier`?"
         ) from error
-    return model.float().eval().requires_grad_(False), found["digest"]
+    return model.float().eval().requires_grad_(False), digest
 
 
 def _checked(found: Any) -> tuple[list[int], int, str]:

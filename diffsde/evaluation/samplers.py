@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from diffsde.equations.clocks import CLOCKS
 from diffsde.equations.reverse import PROBLEMS, Score
-from diffsde.errors import InputError, name_list
+from diffsde.errors import CheckpointError, InputError, name_list
 from diffsde.evaluation.real import Data, data_of
 from diffsde.noise.normal import NormalTable
 from diffsde.scores.model import ScoreModel
@@ -32,7 +33,8 @@ from diffsde.system.description import (
 from diffsde.system.digest import digest
 from diffsde.system.files import check_folder
 from diffsde.system.launch import launched_processes
-from diffsde.system.tensorfile import read_tensors, write_tensors
+from diffsde.system.numbers import truth_value, whole_number
+from diffsde.system.tensorfile import read_tensors, whole_in, write_tensors
 from diffsde.system.wrapped import unwrapped
 from diffsde.views.decoding import decoded, image_shape
 
@@ -66,6 +68,11 @@ class Sampler:
         if self.kind not in PROBLEMS:
             raise InputError(f"kind = {self.kind!r}: {name_list(self.kind, PROBLEMS)}")
         find_solver(self.method, self.kind)
+        whole_number(self.steps, "steps")
+        if self.clock not in CLOCKS:
+            raise InputError(f"clock = {self.clock!r}: {name_list(str(self.clock), CLOCKS)}")
+        for name in ("denoise", "classes"):
+            truth_value(getattr(self, name), name)
 
     @property
     def line(self) -> str:
@@ -127,16 +134,18 @@ def sample_images(
             for, and the model takes none, or other ones than the data have, or its data are not
             known.
     """
+    n, chunk = whole_number(n, "n"), whole_number(chunk, "chunk")
     tqdm = load_tqdm()  # before accelerate imports it
     from accelerate.utils import gather, reduce
 
     model = unwrapped(model)
     labels = _labels(model, data) if sampler.classes else None
-    chunks = _Chunks(model, sampler, seed, labels, None if out is None else Path(out))
+    shape = image_shape(model.shape, model.decoder)
+    chunks = _Chunks(model, sampler, seed, labels, shape, None if out is None else Path(out))
     launch = launched_processes()
     firsts = range(0, n, chunk)[launch.process_index :: launch.num_processes]
     # Each process fills in its chunks, and the sum over processes is the whole.
-    levels = torch.zeros((n, *image_shape(model.shape, model.decoder)), dtype=torch.uint8)
+    levels = torch.zeros((n, *shape), dtype=torch.uint8)
     nfe = torch.zeros(1, dtype=torch.long)
     hidden = not (progress and launch.is_main_process)
     for first in tqdm(firsts, desc=sampler.name, unit="chunk", disable=hidden):
@@ -163,10 +172,11 @@ class _Chunks:
         sampler: Sampler,
         seed: int,
         labels: Tensor | None,
+        shape: tuple[int, ...],
         folder: Path | None,
     ) -> None:
         self.model, self.sampler, self.seed = model, sampler, seed
-        self.labels, self.folder = labels, folder
+        self.labels, self.shape, self.folder = labels, shape, folder
         self.description: dict[str, Any] = {}
         if folder is not None:
             check_folder(folder, "out")
@@ -178,13 +188,13 @@ class _Chunks:
             return self._drawn(first, size)
         path = self.folder / f"{self.sampler.name}-seed{self.seed}-{first}-{size}.safetensors"
         if path.exists():
-            return self._read(path)
+            return self._read(path, size)
         drawn = self._drawn(first, size)
         tensors = {"images": drawn.levels, "nfe": torch.tensor(drawn.nfe)}
         write_tensors(path, tensors, {"samples": self.description})
         return drawn
 
-    def _read(self, path: Path) -> _Chunk:
+    def _read(self, path: Path, size: int) -> _Chunk:
         tensors, found = read_tensors(path)
         different = differences(found.get("samples"), self.description)
         if different:
@@ -192,7 +202,14 @@ class _Chunks:
                 f"{path} holds images {different}: give another folder, or remove this one's "
                 "files to start again"
             )
-        return _Chunk(tensors["images"], int(tensors["nfe"]))
+        images, nfe = tensors.get("images"), whole_in(tensors.get("nfe"))
+        shape = (size, *self.shape)
+        if images is None or images.shape != shape or images.dtype != torch.uint8 or nfe is None:
+            raise CheckpointError(
+                f"{path}: damaged, expected images of shape {shape} in 256 levels. Remove it, and "
+                "they are drawn again"
+            )
+        return _Chunk(images, nfe)
 
     def _drawn(self, first: int, size: int) -> _Chunk:
         model, sampler = self.model, self.sampler

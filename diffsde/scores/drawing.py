@@ -6,7 +6,6 @@ score here has these three methods.
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,7 +16,7 @@ from diffsde.equations.ranges import UNIT, Range
 from diffsde.equations.reverse import PROBLEMS, ProbabilityFlow, ReverseSDE, Score
 from diffsde.errors import InputError
 from diffsde.noise.seeds import checked_seed
-from diffsde.scores.guidance import classifier_free
+from diffsde.scores.guidance import checked_guidance, classifier_free
 from diffsde.scores.labels import Label
 from diffsde.scores.tempering import tempered
 from diffsde.scores.usual import CLOCK, METHODS, STEPS
@@ -88,21 +87,10 @@ class Drawing(nn.Module):
             InputError: the score takes no labels, there is no such class, or guidance is given
                 without a label.
         """
-        if not math.isfinite(guidance):
-            raise InputError(f"guidance = {guidance:g}: expected a finite number")
         if label is None:
-            if guidance != 1:
+            if checked_guidance(guidance) != 1:
                 raise InputError(f"guidance = {guidance:g} needs a class: give label= too")
             return self
-        if not self.classes:
-            raise InputError(
-                f"label = {label!r:.40}: this score takes no class labels; load a model that does, "
-                'such as load_pretrained("mnist"), or train one with classes > 0'
-            )
-        labels = torch.as_tensor(label).flatten().tolist()
-        if not all(isinstance(k, int) and 0 <= k < self.classes for k in labels):
-            last = self.classes - 1
-            raise InputError(f"label = {label!r:.40}: expected 0 to {last}, this model's classes")
         return classifier_free(self, label, guidance)
 
     def sample(

@@ -26,7 +26,6 @@ arXiv 2406.02507 (autoguidance).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -40,10 +39,11 @@ from diffsde.equations.graphs import leaf, ordinary_mode, with_graph
 from diffsde.equations.reverse import Score
 from diffsde.errors import InputError
 from diffsde.scores.guided import Guided, Moment, moment_of, moments_at
-from diffsde.scores.labels import Label, labels_for
+from diffsde.scores.labels import Label, check_label, labels_for
+from diffsde.system.numbers import real_number
 from diffsde.system.one_line import class_of, one_line
 
-__all__ = ["autoguidance", "classifier_free", "classifier_guided"]
+__all__ = ["autoguidance", "checked_guidance", "classifier_free", "classifier_guided"]
 
 
 def classifier_guided(
@@ -56,7 +56,12 @@ def classifier_guided(
         classifier: called (x, t), gives logits (B, K); differentiable in x.
         label: a class, or (B,) classes.
         scale: γ, how many times the gradient is added.
+
+    Raises:
+        InputError: the label is not whole, or scale is not a finite number.
     """
+    check_label(label)
+    scale = real_number(scale, "scale", "a finite number")
     return _ClassifierGuided(score, classifier, label, scale)
 
 
@@ -70,8 +75,13 @@ def classifier_free(
             label of shape (B,), or None for no class.
         label: a class, or (B,) classes.
         guidance: γ. 0 ignores the class, 1 uses it, and a larger number exaggerates it.
+
+    Raises:
+        InputError: the score says that it takes no labels or has no such class, or guidance is
+            not a finite number.
     """
-    return _ClassifierFree(score, label, guidance)
+    check_label(label, says_of(score, "classes", None))
+    return _ClassifierFree(score, label, checked_guidance(guidance))
 
 
 def autoguidance(score: Score, weaker: Score, guidance: float) -> Score:
@@ -85,8 +95,7 @@ def autoguidance(score: Score, weaker: Score, guidance: float) -> Score:
     Raises:
         InputError: guidance is not a finite number, or the two have different processes.
     """
-    if not math.isfinite(guidance):
-        raise InputError(f"guidance = {guidance}: expected a finite number")
+    guidance = checked_guidance(guidance)
     first, second = (says_of(one, "sde", None) for one in (score, weaker))
     if first is not None and second is not None and repr(first) != repr(second):
         raise InputError(
@@ -94,6 +103,10 @@ def autoguidance(score: Score, weaker: Score, guidance: float) -> Score:
             "two scores of one process"
         )
     return _Autoguided(score, weaker, guidance)
+
+
+def checked_guidance(guidance: float) -> float:
+    return real_number(guidance, "guidance", "a finite number")
 
 
 # The operators are objects, because results on disk carry a description of them.

@@ -26,9 +26,9 @@ from diffsde.solvers.noisy_attempts import NOISY_OPTIONS
 from diffsde.solvers.registry import Solver
 from diffsde.solvers.request import Request
 from diffsde.solvers.stop_rules import StopRules
-from diffsde.system.numbers import real_number, whole_number
+from diffsde.system.numbers import real_number, truth_value, whole_number
 
-__all__ = ["checked_adaptive", "checked_tolerance", "make_request"]
+__all__ = ["checked_adaptive", "checked_tolerances", "make_request"]
 
 _DEFAULT_METHOD = {"sde": "euler", "ode": "dopri5"}
 
@@ -70,6 +70,7 @@ def make_request(
     solver = find_solver(_DEFAULT_METHOD[kind] if method is None else method, kind)
     adapts = checked_adaptive(solver, adaptive)
     path = _checked_noise(noise, seed, kind)
+    relative, absolute = checked_tolerances(rtol, atol, solver, adapts)
     request = Request(
         problem=problem,
         solver=solver,
@@ -79,8 +80,8 @@ def make_request(
         clock=clock,
         seed=path.seed if path is not None else checked_seed(seed),
         noise=path,
-        rtol=checked_tolerance(rtol, kind, "rtol"),
-        atol=checked_tolerance(atol, kind, "atol"),
+        rtol=relative,
+        atol=absolute,
         save=save,
         rules=StopRules.checked(**rules),
         denoise=_checked_denoiser(denoise, "denoise", dynamics),
@@ -91,7 +92,6 @@ def make_request(
         by_hand=by_hand,
     )
     request.check_times(dynamics)
-    request.check_tolerances()
     if solver.loses_law and dynamics.semilinear is not None and not grad:
         words = f"{solver.name} ends in another law than that of {dynamics.name}"
         # Level 1 is this function, 2 its caller, such as `solve`, and 3 the caller's decorator.
@@ -121,7 +121,7 @@ def _check_state(x: Tensor, dynamics: Dynamics) -> None:
 
 
 def _checked_denoiser(wanted: bool, name: str, dynamics: Dynamics) -> bool:
-    if wanted and dynamics.denoise is None:
+    if truth_value(wanted, name) and dynamics.denoise is None:
         raise InputError(f"{name}: only a ReverseSDE or a ProbabilityFlow knows clean images")
     return wanted
 
@@ -142,7 +142,7 @@ def _checked_grad(grad: bool | str, solver: Solver, adaptive: bool) -> bool | st
 def checked_adaptive(solver: Solver, wanted: bool | None) -> bool:
     if wanted is None:
         return solver.adaptive
-    if wanted and not solver.can_adapt:
+    if truth_value(wanted, "adaptive") and not solver.can_adapt:
         raise InputError(f"{solver.name} takes fixed steps only: leave adaptive out")
     if not wanted and solver.one_step is None:
         raise InputError(f"{solver.name} chooses its own steps: leave adaptive out")
@@ -161,21 +161,53 @@ def _checked_noise(noise: Any, seed: int | None, kind: str) -> BrownianPath | No
     return noise
 
 
-def checked_tolerance(value: float | None, kind: str, name: str) -> float:
-    if value is None:
-        return _DEFAULT_TOLERANCE[kind]
+def checked_tolerances(
+    rtol: float | None, atol: float | None, solver: Solver, adaptive: bool
+) -> tuple[float, float]:
+    """Both tolerances, with the defaults filled in.
+
+    Raises:
+        InputError: one is no number ≥ 0, both are 0, or the steps go by neither.
+    """
+    relative, absolute = (
+        _DEFAULT_TOLERANCE[solver.kind] if value is None else _checked_tolerance(value, name)
+        for name, value in (("rtol", rtol), ("atol", atol))
+    )
+    if relative == 0 == absolute:
+        raise InputError("rtol = atol = 0: expected at least one of them above 0")
+    if (rtol, atol) != (None, None) and not (adaptive or solver.iterates):
+        given = f"atol = {atol}" if rtol is None else f"rtol = {rtol}"
+        raise InputError(
+            f"{given}: {solver.name} takes fixed steps, which no tolerance changes. Leave it out "
+            f"and choose the number of steps, or {_adaptive_instead(solver)}"
+        )
+    return relative, absolute
+
+
+def _checked_tolerance(value: float, name: str) -> float:
     return real_number(value, name, "a number ≥ 0", 0.0)
+
+
+def _adaptive_instead(solver: Solver) -> str:
+    """What makes steps go by a tolerance, for whoever has asked for fixed ones."""
+    if solver.adaptive:
+        return "leave adaptive=False out"
+    if solver.can_adapt:
+        return "ask for adaptive=True"
+    return "take dopri5" if solver.kind == "ode" else "take srk with adaptive=True"
 
 
 def _checked_options(
     options: Mapping[str, Any] | None, solver: Solver, adaptive: bool
 ) -> Mapping[str, Any]:
     valid = solver.options | (NOISY_OPTIONS if adaptive and solver.kind == "sde" else set())
+    if solver.adaptive and not adaptive:
+        valid = frozenset()  # they are all about its own steps
     for name in options or {}:
         if name not in valid:
             raise InputError(
                 f"options[{name!r}] is none of {solver.name}'s: {name_list(name, valid)}"
                 if valid
-                else f"options[{name!r}]: {solver.name} has no options"
+                else f"options[{name!r}]: {solver.name} has no options for steps like these"
             )
     return dict(options or {})

@@ -136,7 +136,7 @@ class Driver:
         if self.rules.callback is None:
             return False
         recorder, last = self.recorder, self.recorder.last
-        x = last.x.reshape(recorder.shape)
+        x = last.x.reshape(recorder.shape).clone()  # it may write into what it is given
         return self.rules.callback(recorder.time(last.u), x, recorder.stats) is STOP
 
     def _path_so_far(self) -> Trajectory:
@@ -148,6 +148,8 @@ class Driver:
         recorder = self.recorder
         ours = isinstance(error, (Limit, EvaluationError))
         words = str(error) if ours else f"{type(error).__name__}: {error}"
+        if isinstance(error, BlowUp) and recorder.state.equation.dynamics.semilinear is not None:
+            words += ". diffsde.check(problem) tells whether the score is at fault"
         return _class_of(error)(
             f"{self.solver.name} stopped after {recorder.stats.steps} steps at "
             f"t = {recorder.time(recorder.last.u):.6g}, where the state was last good: {words}. "

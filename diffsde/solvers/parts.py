@@ -121,7 +121,7 @@ def _watch(
     time = state.equation.clock.time
 
     def in_solver_time(u: Tensor, x: Tensor) -> float | bool:
-        return event_value(event(float(time(u)), x.reshape(shape)))
+        return event_value(event(float(time(u)), x.reshape(shape).clone()))
 
     @contextmanager
     def within(before: Step, after: Step) -> Iterator[Callable[[Tensor], Tensor]]:

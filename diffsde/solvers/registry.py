@@ -46,6 +46,7 @@ class Solver:
         loses_law: why samples of a reverse problem have another law, and what to take instead;
             empty for methods to sample with.
         differentiable: whether a graph is kept through its steps.
+        iterates: whether its fixed steps iterate until they meet rtol and atol.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Solver:
     noisy: Callable[[Mapping[str, Any]], bool] = field(default=_never, repr=False)
     loses_law: str = field(default="", repr=False)
     differentiable: bool = field(default=True, repr=False)
+    iterates: bool = field(default=False, repr=False)
 
     @property
     def can_adapt(self) -> bool:

@@ -82,11 +82,6 @@ class Request:
                 "step: give steps= as well (steps=1 if one is meant)"
             )
 
-    def check_tolerances(self) -> None:
-        """Check that an adaptive solve is allowed some error."""
-        if self.adaptive and self.rtol == 0 == self.atol:
-            raise InputError("rtol = atol = 0: expected at least one of them above 0")
-
     def grid(self, equation: Equation) -> Grid:
         """The nodes, and which states to keep."""
         steps, ts = self.steps, self.ts

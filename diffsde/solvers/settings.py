@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-from diffsde.solvers.arguments import checked_tolerance
+from diffsde.solvers.arguments import checked_adaptive, checked_tolerances
 from diffsde.solvers.catalogue import find_solver
 from diffsde.solvers.request import DEFAULT_STEPS
 from diffsde.solvers.solving import solve
@@ -29,12 +29,13 @@ def full_settings(method: str, kind: str, **given: Any) -> dict[str, Any]:
 
     Raises:
         UnknownSolverError: no solver has this name.
-        InputError: a tolerance is not positive.
+        InputError: the tolerances, or `adaptive`, are not for this solver.
     """
     solver, settings = find_solver(method, kind), {**_DEFAULTS, **given}
-    for name in ("rtol", "atol"):
-        settings[name] = checked_tolerance(settings[name], kind, name)
-    adaptive = solver.adaptive if settings["adaptive"] is None else settings["adaptive"]
+    adaptive = checked_adaptive(solver, settings["adaptive"])
+    settings["rtol"], settings["atol"] = checked_tolerances(
+        settings["rtol"], settings["atol"], solver, adaptive
+    )
     if settings["steps"] is None and settings["ts"] is None and not adaptive:
         settings["steps"] = DEFAULT_STEPS
     return {**settings, "method": method, "kind": kind, "adaptive": adaptive}

@@ -78,6 +78,7 @@ def solve(
         seed: seed of the noise. The numbers of a step depend on the seed, the sample and the
             time at which the step begins. Drawn from torch's generator by default.
         rtol, atol: tolerances of adaptive solvers; by default 1e-5 for ODEs, 1e-2 for SDEs.
+            Fixed steps go by none, and refuse one.
         adaptive: True lets an SDE solver choose its own steps; False takes the steps of an
             adaptive ODE method on the fixed grid. By default each method does as it is made.
         save: which states to keep: "all", "last", a number of them, equally spaced in the
@@ -90,8 +91,8 @@ def solve(
         noise: a `BrownianPath`, so that other solvers and steps meet the same noise.
         chunk: solve this many samples at a time, to bound memory; it changes no sample.
         first: index of the first sample, if the batch is part of a larger one.
-        callback: called as (t, x, stats) after each step; it ends the solve by returning
-            `diffsde.STOP`, and by nothing else.
+        callback: called as (t, x, stats) after each step, with a copy of the state; it ends the
+            solve by returning `diffsde.STOP`, and by nothing else.
         event: a function (t, x) that returns a number or a condition; the solve ends where the
             number crosses zero or the condition changes, which is located to 1e-6 of a step.
             The state there comes from a shorter step of the same solver; after a multistep

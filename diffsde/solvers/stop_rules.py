@@ -51,7 +51,8 @@ class StopRules:
         """The rules, if they are some.
 
         Raises:
-            InputError: a rule has another name, or a limit is not positive.
+            InputError: a rule has another name, a limit is not positive, or a callback or an
+                event is no function.
         """
         for name in rules:
             if name not in cls.__dataclass_fields__:
@@ -63,4 +64,7 @@ class StopRules:
             least = math.ulp(0.0)  # the smallest number above 0
             seconds = real_number(rules["max_seconds"], "max_seconds", "seconds > 0", least)
             rules["max_seconds"] = seconds
+        for name in ("callback", "event"):
+            if not (rules.get(name) is None or callable(rules[name])):
+                raise InputError(f"{name} = {rules[name]!r:.60}: expected a function")
         return cls(**rules)

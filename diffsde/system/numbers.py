@@ -6,9 +6,11 @@ import math
 import operator
 from typing import Any
 
+import numpy
+
 from diffsde.errors import InputError
 
-__all__ = ["real_number", "whole_number"]
+__all__ = ["real_number", "truth_value", "whole_number"]
 
 
 def whole_number(value: Any, name: str, least: int = 1, *, why: str = "") -> int:
@@ -58,3 +60,14 @@ def real_number(value: Any, name: str, expected: str, low: float = -math.inf) ->
     if not (math.isfinite(number) and number >= low):
         raise InputError(f"{name} = {value!r}: expected {expected}")
     return number
+
+
+def truth_value(value: Any, name: str) -> bool:
+    """The value as a bool, of which Python would make one of anything, such as "no".
+
+    Raises:
+        InputError: it is neither True nor False.
+    """
+    if not isinstance(value, (bool, numpy.bool_)):
+        raise InputError(f"{name} = {value!r}: expected True or False")
+    return bool(value)

@@ -11,6 +11,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -18,7 +19,7 @@ from torch import Tensor
 from diffsde.errors import CheckpointError
 from diffsde.system.files import written_whole
 
-__all__ = ["read_tensors", "write_tensors"]
+__all__ = ["read_tensors", "whole_in", "write_tensors"]
 
 _FORMAT = "diffsde-1"
 
@@ -72,7 +73,17 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[
             f"{metadata.get('format')!r}, expected {_FORMAT!r})"
         )
     try:
-        return tensors, json.loads(metadata["description"])
+        description = json.loads(metadata["description"])
     # Numbers with too many digits raise a ValueError, too many brackets a RecursionError.
     except (KeyError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: its metadata is damaged ({error})") from error
+    if not isinstance(description, dict):
+        raise CheckpointError(f"{path}: its metadata is damaged ({description!r:.40})")
+    return tensors, description
+
+
+def whole_in(tensor: Tensor | None) -> int | None:
+    """The count in a tensor without axes that was read from a file; None if it holds none."""
+    if tensor is None or tensor.dtype != torch.int64 or tensor.shape != () or int(tensor) < 0:
+        return None
+    return int(tensor)

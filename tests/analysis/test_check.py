@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from diffsde import VESDE, InputError, ProbabilityFlow, ReverseSDE, load_images, load_pretrained
+from diffsde.analysis import checking
 from diffsde.analysis.checking import check
 from diffsde.equations.forward import SDE, expand
 from diffsde.equations.reverse import ReverseProblem
@@ -169,6 +170,84 @@ def test_a_forgotten_forward_drift() -> None:
     assert not report.ok
 
 
+# -- a budget of evaluations ---------------------------------------------------------
+
+
+class CountedScore:
+    """The score of the mixture; it counts the samples that it is asked for."""
+
+    def __init__(self, evaluations: int = 1) -> None:
+        self.evaluations, self.samples = evaluations, 0
+
+    def __call__(self, x: Tensor, t: Tensor | float) -> Tensor:
+        self.samples += len(x)
+        return SCORE(x, t)
+
+
+@pytest.mark.parametrize("cls", [ReverseSDE, ProbabilityFlow])
+@pytest.mark.parametrize("each", [1, 2])
+@pytest.mark.parametrize(
+    ("budget", "nfe", "left_out"),
+    [
+        (None, 128, ()),
+        (128, 128, ()),
+        (127, 74, ("the solve of its twin",)),
+        (73, 20, ("the problem's own solve", "the solve of its twin")),
+    ],
+)
+def test_evaluations_are_counted_and_bounded(
+    cls: type[ReverseProblem], each: int, budget: int | None, nfe: int, left_out: tuple[str, ...]
+) -> None:
+    for data in (DATA, None):
+        score = CountedScore(each)
+        report = check(
+            cls(SCORE.sde, score, SCORE.shape), data, n=8, progress=False,
+            max_nfe=None if budget is None else budget * each,
+        )  # fmt: skip
+        assert report.ok, report
+        assert (report.nfe, score.samples) == (nfe * each, nfe * 8)
+        assert report.left_out == left_out
+        assert all(word in str(report) for word in left_out)
+        assert ("Left out" in str(report)) == bool(left_out)
+        assert ("The marginals are those" in str(report)) == (not left_out)
+
+
+def test_the_parts_alone_find_a_lost_half() -> None:
+    report = check(LostHalf(*PARTS), max_nfe=20)
+    assert _matches(WRONG[LostHalf], report.findings[0]), report
+
+
+def test_without_the_twin_nobody_is_blamed() -> None:
+    score = gaussian(dims=8)
+    lost = LostHalf(score.sde, score, score.shape)
+    report = check(lost, score.sample(200, 0.0, seed=7), max_nfe=74)
+    assert _matches("would tell where to look", report.findings[-1]), report
+
+
+def test_images_take_fewer_samples_than_points() -> None:
+    for side, n in ((2, 64), (10, 40), (28, 16)):
+        asked = []
+
+        def normal(x: Tensor, t: Tensor | float, asked: list[int] = asked) -> Tensor:
+            asked.append(len(x))
+            return -x
+
+        check(ProbabilityFlow(VESDE(), normal, (1, side, side)), max_nfe=20)
+        assert asked == [n] * 20
+
+
+def test_progress_is_shown_if_it_takes_long(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    check(flow(SCORE), DATA, n=4)
+    assert not capsys.readouterr().err
+    monkeypatch.setattr(checking, "_QUIET", 0.0)
+    check(flow(SCORE), DATA, n=4, progress=False)
+    assert not capsys.readouterr().err
+    check(flow(SCORE), DATA, n=4)
+    assert "128/128" in capsys.readouterr().err.replace(" ", "")
+
+
 # -- wrong arguments -----------------------------------------------------------------
 
 
@@ -179,6 +258,12 @@ def test_mistakes() -> None:
         check(flow(SCORE), torch.zeros(5, 3))
     with pytest.raises(InputError, match="n = 1"):
         check(flow(SCORE), DATA, n=1)
+    with pytest.raises(InputError, match="n = 2.5"):
+        check(flow(SCORE), DATA, n=2.5)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="tolerance = -1"):
+        check(flow(SCORE), DATA, tolerance=-1)
+    with pytest.raises(InputError, match="max_nfe = 9: expected a whole number ≥ 20, which the"):
+        check(flow(SCORE), DATA, max_nfe=9)
 
 
 def _matches(pattern: str, text: str) -> bool:

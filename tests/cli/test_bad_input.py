@@ -65,6 +65,8 @@ BAD = [
             ("--guidance 2", ("--guidance 2", "give --label too")),
             ("--label 1 --guidance nan --model LARGER", ("--guidance nan", "finite")),
             ("--rtol -0.5", ("--rtol -0.5", "≥ 0")),
+            ("--rtol 0.1", ("--rtol 0.1", "sde_dpmpp_2m takes fixed steps", "--adaptive")),
+            ("--atol 0.1 --fixed --method dopri5", ("--atol 0.1", "dopri5 takes fixed steps")),
             ("--atol -1 --method dopri5", ("--atol -1", "≥ 0")),
             ("--atol inf", ("--atol inf", "finite")),
             ("--eta -1", ("--eta -1", "≥ 0")),

@@ -101,6 +101,16 @@ def test_tolerances_reach_the_solver(tiny: Path, tmp_path: Path) -> None:
     assert cost("fixed", "--fixed", "--steps", 4)["steps"] == 4
 
 
+def test_tolerances_reach_only_those_that_go_by_them(tiny: Path, tmp_path: Path) -> None:
+    methods = ["--method", "heun2", "--method", "dopri5", "--steps", 3]
+    done = run("sample", "--model", tiny, "--n", 1, *methods, "--rtol", 0.5, "--atol", 0.5,
+               "--out", tmp_path, "--json", "--quiet")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    fixed, adaptive = json.loads(done.stdout)["runs"]
+    assert fixed["stats"]["nfe"] == 2 * 3 + 1
+    assert adaptive["stats"]["nfe"] < 80  # the usual tolerances of 1e-5 take more
+
+
 def test_explore_shows_one_class_with_estimates(larger: Path, tmp_path: Path) -> None:
     def page(name: str, *options: object) -> str:
         path = tmp_path / name

@@ -37,7 +37,7 @@ from diffsde.scores.preconditioning import CoupledFlowPrediction, FlowPrediction
 from diffsde.scores.velocity import VelocityScore
 from diffsde.solvers.registry import Solver
 from diffsde.system.description import digest_of_score
-from tests.problems import NOISELESS, assert_same_law
+from tests.problems import NOISELESS, assert_same_law, finer, many
 
 MEAN, STD = 0.4, 0.3
 SIT = lambda t: (1 - t).clamp(min=0).sqrt()  # noqa: E731
@@ -339,10 +339,10 @@ def test_the_law_of_clusters(kind: str, method: str, eta: Any, clock: str) -> No
     T = 1.0 if clock == "t" else 0.999
     score, exact = mixture(T)
     problem = score.flow() if kind == "ode" else score.reverse(eta)
-    x = score.sde.prior_sample((300, 6), seed=1, dtype=torch.float64)
-    steps = None if method == "dopri5" else 150
+    x = score.sde.prior_sample((many(300), 6), seed=1, dtype=torch.float64)
+    steps = None if method == "dopri5" else finer(150)
     sol = solve(problem, x, method, steps=steps, clock=clock, seed=2, save="last")
-    assert_same_law(sol.final, exact.sample(5000, score.sde.eps, seed=3), method)
+    assert_same_law(sol.final, exact.sample(many(5000), score.sde.eps, seed=3), method)
 
 
 @pytest.mark.parametrize("T", [0.999, 1.0])

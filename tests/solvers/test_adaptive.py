@@ -8,7 +8,7 @@ from torch import Tensor
 
 from diffsde import BrownianPath, SolveError, list_solvers, solve
 from diffsde.solvers.registry import Solver
-from tests.problems import assert_same_law, gaussian, mild, mixture, reverse
+from tests.problems import assert_same_law, gaussian, many, mild, mixture, reverse
 
 ROWS = [row for row in list_solvers("sde") if row.can_adapt]
 SCORE = mixture(dims=8)
@@ -45,13 +45,13 @@ def test_a_path_does_not_depend_on_its_batch() -> None:
 
 def test_the_law() -> None:
     score = mixture(dims=4)
-    x = score.sample(150, 1.0, seed=1)
+    x = score.sample(many(150), 1.0, seed=1)
     sol = solve(
         reverse(score), x, "srk", adaptive=True, seed=2, clock="log_sigma", rtol=5e-3, atol=5e-3,
         save=[0.3, score.sde.eps],
     )  # fmt: skip
     for t, state in zip(sol.ts.tolist(), sol.ys, strict=True):
-        assert_same_law(state, score.sample(5000, t, seed=3), f"at t = {t}")
+        assert_same_law(state, score.sample(many(5000), t, seed=3), f"at t = {t}")
 
 
 def test_a_step_over_its_tolerance_is_never_accepted() -> None:

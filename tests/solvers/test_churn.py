@@ -16,7 +16,7 @@ from diffsde.equations.variance_exploding import EDMSDE
 from diffsde.equations.variance_preserving import VPSDE
 from diffsde.noise.normal import NormalTable
 from diffsde.noise.seeds import address_of
-from tests.problems import assert_same_law, flow, gaussian
+from tests.problems import assert_same_law, finer, flow, gaussian, many
 
 STEPS = 12
 SETTINGS = {"method": "heun_edm", "steps": STEPS, "clock": "karras", "seed": 4}
@@ -89,11 +89,11 @@ def test_a_step_is_that_of_algorithm_2(options: dict[str, float]) -> None:
 @pytest.mark.parametrize("options", [{"S_churn": 30.0}, {**OPTIONS, "S_churn": 30, "S_noise": 1}])
 def test_churn_keeps_the_law(options: dict[str, float]) -> None:
     score = gaussian()
-    x = score.sample(2000, 1.0, seed=1)
-    settings = {**SETTINGS, "steps": 80, "save": [0.3, score.sde.eps]}
+    x = score.sample(many(2000), 1.0, seed=1)
+    settings = {**SETTINGS, "steps": finer(80), "save": [0.3, score.sde.eps]}
     sol = solve(flow(score), x, options=options, **settings)
     for t, state in zip(sol.ts.tolist(), sol.ys, strict=True):
-        assert_same_law(state, score.sample(5000, t, seed=3), f"at t = {t:g}")
+        assert_same_law(state, score.sample(many(5000), t, seed=3), f"at t = {t:g}")
     still = solve(flow(score), x, **settings)
     assert not torch.allclose(sol.final, still.final, atol=0.05)
 

@@ -21,11 +21,15 @@ from diffsde import (
     solve,
 )
 from diffsde.equations.variance_exploding import VESDE
+from diffsde.errors import UnknownSolverError
 from diffsde.scores.preconditioning import EDM, Coefficients
 from diffsde.scores.residual_unet import ResidualUNet
 from diffsde.solvers.catalogue import list_solvers
 from diffsde.solvers.methods import torchdiffeq
-from diffsde.solvers.methods.torchdiffeq_parts import FixedGridODESolver
+from diffsde.solvers.methods.torchdiffeq_parts import (
+    FixedGridODESolver,
+    RKAdaptiveStepsizeODESolver,
+)
 from diffsde.solvers.registry import REGISTRY
 from tests.problems import mild, mixture, reverse
 
@@ -185,6 +189,45 @@ class Implicit(FixedGridODESolver):
     def _step_func(self, func: Any, t0: Tensor, dt: Tensor, t1: Tensor, y0: Tensor) -> Any:
         slope = func(t0, y0)
         return dt * slope, slope
+
+
+class Unfinished(FixedGridODESolver):
+    """A fixed grid without a step."""
+
+
+class NoTableau(RKAdaptiveStepsizeODESolver):
+    """An adaptive method of another making, such as an implicit one."""
+
+    order = 4
+
+
+class ElsewhereMade:
+    """A method that shares no class with those of today."""
+
+
+class Renamed(torchdiffeq.SOLVERS["dopri5"]):  # type: ignore[misc, valid-type]
+    """An adaptive method like today's."""
+
+
+def test_rows_of_a_later_torchdiffeq_are_marked_or_left_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    coming = {
+        "gauss4": Implicit, "unfinished": Unfinished, "rosenbrock": NoTableau,
+        "elsewhere": ElsewhereMade, "dopri6": Renamed,
+    }  # fmt: skip
+    rows = {row.name: row for row in torchdiffeq._rows({**torchdiffeq.SOLVERS, **coming})}
+    assert rows.keys() == torchdiffeq.SOLVERS.keys() | {"gauss4", "dopri6"}
+    for name in ("gauss4", "dopri6"):
+        assert "Not known to this version of diffsde" in rows[name].advice
+        assert rows[name].evaluations is None
+        monkeypatch.setitem(REGISTRY, ("ode", name), rows[name])
+    flow = ProbabilityFlow(VESDE(), lambda x, t: -x, (4,))
+    found, known = (solve(flow, torch.ones(2, 4), name).final for name in ("dopri6", "dopri5"))
+    assert torch.equal(found, known)
+    assert rows["gauss4"].iterates
+    with pytest.raises(UnknownSolverError, match="rosenbrock"):
+        solve(flow, torch.ones(2, 4), "rosenbrock")
 
 
 def test_a_method_of_a_later_torchdiffeq_says_so_and_does_not_fill_the_memory(

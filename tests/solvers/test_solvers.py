@@ -26,7 +26,17 @@ from diffsde.equations.forward import SDE
 from diffsde.equations.reverse import PROBLEMS
 from diffsde.scores.preconditioning import EDM, Coefficients
 from diffsde.solvers.registry import Solver, register
-from tests.problems import NOISELESS, assert_same_law, flow, gaussian, mild, mixture, reverse
+from tests.problems import (
+    NOISELESS,
+    assert_same_law,
+    finer,
+    flow,
+    gaussian,
+    many,
+    mild,
+    mixture,
+    reverse,
+)
 
 # Sweeps over all solvers hold one that warns, as it should: see test_a_solver_that_loses_the_law.
 pytestmark = pytest.mark.filterwarnings("ignore:reversible_heun ends in another law")
@@ -67,33 +77,33 @@ def test_the_field_s_own_are_there() -> None:
 def test_the_law_of_every_sde_solver(row: Solver) -> None:
     """At the end and on the way, on well separated clusters."""
     score = LAW_SCORES.get(row.name, mixture)()
-    x = score.sample(500, 1.0, seed=1)
-    steps = 200 if row.name in LAW_SCORES else 300  # with 100, Euler's own error shows
+    x = score.sample(many(500), 1.0, seed=1)
+    steps = finer(200 if row.name in LAW_SCORES else 300)  # with 100, Euler's own error shows
     sol = solve(
         reverse(score), x, row.name, steps=steps, clock="log_sigma", seed=2,
         save=[0.5, 0.05, score.sde.eps], options=LAW_OPTIONS.get(row.name),
     )  # fmt: skip
     for t, state in zip(sol.ts.tolist(), sol.ys, strict=True):
-        assert_same_law(state, score.sample(5000, t, seed=3), f"at t = {t:g}")
+        assert_same_law(state, score.sample(many(5000), t, seed=3), f"at t = {t:g}")
 
 
 @pytest.mark.parametrize("row", ODE_ROWS, ids=names(ODE_ROWS))
 def test_the_law_of_every_flow_solver(row: Solver) -> None:
     score = mixture()
-    x = score.sample(500, 1.0, seed=1)
-    steps = None if row.adaptive else 200  # with 100, Euler's own error shows
+    x = score.sample(many(500), 1.0, seed=1)
+    steps = None if row.adaptive else finer(200)  # with 100, Euler's own error shows
     sol = solve(flow(score), x, row.name, steps=steps, clock="log_sigma", save="last")
-    assert_same_law(sol.final, score.sample(5000, score.sde.eps, seed=3))
+    assert_same_law(sol.final, score.sample(many(5000), score.sde.eps, seed=3))
 
 
 @pytest.mark.parametrize("clock", CLOCKS)
 @pytest.mark.parametrize("name", ["euler", "sde_dpmpp_2m"])
 def test_the_law_in_every_clock(name: str, clock: str) -> None:
     score = mixture()
-    x = score.sample(400, 1.0, seed=1)
-    steps = 500 if clock in ("t", "sigma") else 100  # these are coarse where the data are
+    x = score.sample(many(400), 1.0, seed=1)
+    steps = finer(500 if clock in ("t", "sigma") else 100)  # these are coarse where the data are
     sol = solve(reverse(score), x, name, steps=steps, clock=clock, seed=2, save="last")
-    assert_same_law(sol.final, score.sample(5000, score.sde.eps, seed=3))
+    assert_same_law(sol.final, score.sample(many(5000), score.sde.eps, seed=3))
 
 
 # -- orders of convergence ---------------------------------------------------------
@@ -386,7 +396,7 @@ def test_a_user_s_ode() -> None:
 
 def test_the_forward_sde_solves_too() -> None:
     score = gaussian()
-    x0 = score.sample(500, 0.0, seed=0)
-    sol = solve(score.sde, x0, "srk", steps=60, seed=1, save=[0.0, 0.3, 1.0])
+    x0 = score.sample(many(500), 0.0, seed=0)
+    sol = solve(score.sde, x0, "srk", steps=finer(60), seed=1, save=[0.0, 0.3, 1.0])
     for t, state in zip(sol.ts.tolist()[1:], sol.ys[1:], strict=True):
-        assert_same_law(state, score.sample(5000, t, seed=2), f"at t = {t}")
+        assert_same_law(state, score.sample(many(5000), t, seed=2), f"at t = {t}")

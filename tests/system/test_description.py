@@ -122,6 +122,7 @@ def test_the_surroundings_say_in_which_precision() -> None:
 def test_settings_hold_every_default() -> None:
     """Those that were given may be left out, if they are the defaults."""
     found = full_settings("heun2", "ode")
-    assert found == full_settings("heun2", "ode", steps=500, clock="t", rtol=1e-5, adaptive=False)
+    assert found == full_settings("heun2", "ode", steps=500, clock="t", adaptive=False)
+    assert full_settings("bosh3", "ode") == full_settings("bosh3", "ode", rtol=1e-5, atol=1e-5)
     assert {"steps", "clock", "rtol", "atol", "adaptive", "denoise", "options"} <= found.keys()
     assert full_settings("dopri5", "ode")["steps"] is None

@@ -1,7 +1,6 @@
 """Nothing is lost: training that is killed at random moments, and disks that refuse a write.
 
-By default a training is killed 5 times; `pytest --kills 50 tests/training/test_kill.py` does it
-50 times.
+A training is killed 5 times, and with `pytest --thorough tests/training/test_kill.py` 50 times.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ def newest(folder: Path) -> Path:
 def test_a_training_killed_at_random_moments_ends_as_if_it_had_not_been(
     tmp_path: Path, pytestconfig: pytest.Config, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    kills = pytestconfig.getoption("kills")
+    kills = 50 if pytestconfig.getoption("thorough") else 5
     command = [sys.executable, "-m", "tests.killed", str(tmp_path), str(kills)]
     root, env = Path(__file__).parents[2], {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=root, env=env, capture_output=True, text=True)

@@ -24,19 +24,22 @@ QUICK = {
     "train_mnist": ["--quick"],
     "two_moons": ["--epochs", "2"],
 }  # the others take seconds as they are
-# These take half a minute with the shipped network, with which the site's build runs them.
+# These take half a minute with the shipped network, with which the site's build runs them, and
+# `pytest --thorough`.
 SLOW = {"bands", "compare_solvers"}
 FEWEST = {"two_moons": 8}  # shades of grey
 PICTURES = {".png", ".gif"}
 
 
 @pytest.mark.parametrize("script", EXAMPLES, ids=lambda path: path.stem)
-def test_example(script: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_example(
+    script: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pytestconfig: pytest.Config
+) -> None:
     here, out = tmp_path / "here", tmp_path / "out"
     here.mkdir()
     monkeypatch.chdir(here)
     monkeypatch.setattr(sys, "argv", [script.name, "--out", str(out), *QUICK.get(script.stem, [])])
-    if script.stem in SLOW:
+    if script.stem in SLOW and not pytestconfig.getoption("thorough"):
         monkeypatch.setattr(diffsde, "load_pretrained", lambda name="mnist": small_model())
     with matplotlib.rc_context({"backend": "agg"}):
         runpy.run_path(str(script), run_name="__main__")

@@ -1,7 +1,6 @@
 """Hostile files: whatever a reader is given, it reads it or raises an error of ours.
 
-By default each test gets 50 inputs; `pytest --hypothesis-profile=thorough tests/test_fuzz.py`
-gives each 2,000, 16,000 in all.
+Each reader gets some 30 inputs, and with `pytest --thorough tests/whole/test_fuzz.py` 10,000.
 """
 
 from __future__ import annotations
@@ -9,9 +8,11 @@ from __future__ import annotations
 import copy
 import json
 import resource
+import shutil
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,14 @@ from accelerate import Accelerator
 from hypothesis import HealthCheck, given, settings, strategies as st
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
+from diffsde.analysis.dataset_likelihood import LikelihoodSummary, evaluate_likelihood
 from diffsde.data.images import ImageData, load_data, load_images
 from diffsde.equations.variance_exploding import VESDE
 from diffsde.errors import CheckpointError, DiffSDEError
+from diffsde.evaluation.classifier import Classifier, load_classifier
+from diffsde.evaluation.samplers import Sampler, Samples, sample_images
 from diffsde.scores.checkpoint import describe_model, load_model, save_model
 from diffsde.scores.model import ScoreModel
 from diffsde.scores.preconditioning import EDM
@@ -37,8 +42,9 @@ from diffsde.training.recipes import Recipe
 from diffsde.training.run import Run
 from diffsde.training.run_folder import RunFolder
 
-# Each example overwrites the one file that the test's folder has.
+# Each example overwrites the one file that the test's folder has. The profile gives the number.
 fuzzed = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+a_third = settings(fuzzed, max_examples=-(-settings().max_examples // 3))
 
 ROOM = 400 * 2**20  # bytes: far more than the largest of these inputs needs
 
@@ -146,6 +152,54 @@ def small_trajectory() -> Trajectory:
     return Trajectory(ts, torch.zeros(3, 2, 1, 4, 4), "em", Stats(nfe=2), (1, 4, 4), ts, ts)
 
 
+@cache
+def whole_model() -> ScoreModel:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return small_model().eval()
+
+
+def draw(folder: Path) -> Samples:
+    """Two images: read from the folder, if they are there."""
+    return sample_images(
+        whole_model(), Sampler("euler", "ode", 2), 2, out=folder, chunk=2, progress=False
+    )
+
+
+def load_batch(path: Path) -> None:
+    """The batch is found by its name in a folder."""
+    folder = path.parent / "batches"
+    folder.mkdir(exist_ok=True)
+    shutil.copy(path, folder / "ode-euler-karras-denoised-2-seed0-0-2.safetensors")
+    found = draw(folder).images
+    assert found.shape == (2, 1, 8, 8)
+    assert len(list(folder.iterdir())) == 1, "the file was found"
+
+
+def likelihoods(path: Path) -> LikelihoodSummary:
+    images = torch.full((2, 1, 8, 8), 0.5)
+    return evaluate_likelihood(whole_model().flow(), images, path=path, method="euler", steps=1)
+
+
+def load_likelihoods(path: Path) -> None:
+    found = likelihoods(path)
+    assert len(found.log_prob) == 2
+    assert torch.isfinite(found.log_prob).all()
+
+
+def small_classifier(path: Path) -> Path:
+    network = Classifier((1, 8, 8), 2, "c").half()
+    description = {"classifier": "c", "digest": "d", "shape": [1, 8, 8], "classes": 2}
+    return write_tensors(path, network.state_dict(), description)
+
+
+def written_by(compute: Callable[[Path], object], path: Path) -> Path:
+    """The file that a computation leaves at the path, or in that folder."""
+    compute(path)
+    (found,) = path.iterdir() if path.is_dir() else [path]
+    return found
+
+
 def load_state(path: Path) -> None:
     # Not `train`: a state that asks for 10⁹ epochs is a whole one, and they would be trained.
     Run.load(path, small_images(), None, Accelerator())
@@ -166,6 +220,9 @@ def originals(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "model": save_model(start, folder / "m.safetensors", note="n"),
         "trajectory": small_trajectory().save(folder / "t.safetensors"),
         "state": RunFolder(folder, 1).newest(),
+        "classifier": small_classifier(folder / "c.safetensors"),
+        "batch": written_by(draw, folder / "batches"),
+        "likelihoods": written_by(likelihoods, folder / "l.safetensors"),
     }
 
 
@@ -173,6 +230,9 @@ READERS: dict[str, Callable[[Path], object]] = {
     "model": load_model,
     "trajectory": Trajectory.load,
     "state": load_state,
+    "classifier": load_classifier,
+    "batch": load_batch,
+    "likelihoods": load_likelihoods,
 }
 
 
@@ -181,8 +241,15 @@ def header_length(whole: bytes) -> int:
 
 
 @pytest.mark.parametrize("name", READERS)
+def test_the_originals_are_read(name: str, originals: dict[str, Path], tmp_path: Path) -> None:
+    path = tmp_path / "file.safetensors"
+    shutil.copy(originals[name], path)
+    READERS[name](path)
+
+
+@pytest.mark.parametrize("name", READERS)
 @given(data=st.data())
-@fuzzed
+@a_third
 def test_damaged_tensor_files(
     name: str, originals: dict[str, Path], tmp_path: Path, data: st.DataObject
 ) -> None:
@@ -196,7 +263,7 @@ def test_damaged_tensor_files(
 
 @pytest.mark.parametrize("name", READERS)
 @given(data=st.data())
-@fuzzed
+@a_third
 def test_descriptions_that_lie(
     name: str, originals: dict[str, Path], tmp_path: Path, data: st.DataObject
 ) -> None:
@@ -206,6 +273,52 @@ def test_descriptions_that_lie(
     description = json.loads(header["__metadata__"]["description"])
     path = write_tensors(
         tmp_path / "file.safetensors", tensors, data.draw(misdescribed(description))
+    )
+    with only_our_errors():
+        READERS[name](path)
+
+
+KINDS = [torch.float64, torch.float32, torch.bfloat16, torch.int64, torch.uint8, torch.bool]
+
+
+@st.composite
+def other_tensors(draw: st.DrawFn, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors, one or two of which are gone, renamed, of another kind, shape or size."""
+    changed = dict(tensors)
+    for _ in range(draw(st.integers(1, 2))):
+        name = draw(st.sampled_from(sorted(changed) or ["nothing"]))
+        tensor = changed.pop(name, torch.zeros(2))
+        how = draw(st.sampled_from(["gone", "name", "kind", "flat", "axis", "cut", "none", "nan"]))
+        if how == "name":
+            changed[draw(st.sampled_from([*tensors, "other"]))] = tensor
+        elif how == "kind":
+            changed[name] = tensor.to(draw(st.sampled_from(KINDS)))
+        elif how == "nan":
+            changed[name] = torch.full_like(tensor.double(), draw(st.floats(width=32)))
+        elif how != "gone":
+            reshaped = {
+                "flat": tensor.flatten(),
+                "axis": tensor[None],
+                "cut": tensor.flatten()[: draw(st.integers(0, 3))],
+                "none": tensor.flatten()[:1].reshape(()) if tensor.numel() else tensor,
+            }
+            changed[name] = reshaped[how]
+    return changed
+
+
+@pytest.mark.parametrize("name", READERS)
+@given(data=st.data())
+@a_third
+def test_tensors_that_are_others(
+    name: str, originals: dict[str, Path], tmp_path: Path, data: st.DataObject
+) -> None:
+    tensors = load_file(originals[name])
+    whole = originals[name].read_bytes()
+    header = json.loads(whole[8 : header_length(whole)])
+    path = write_tensors(
+        tmp_path / "file.safetensors",
+        data.draw(other_tensors(tensors)),
+        json.loads(header["__metadata__"]["description"]),
     )
     with only_our_errors():
         READERS[name](path)
@@ -243,6 +356,52 @@ def test_a_small_file_that_names_a_huge_network(tmp_path: Path) -> None:
     write_tensors(tmp_path / "m", small_model().network.state_dict(), description)
     with pytest.raises(CheckpointError, match="has shape"), bounded_memory():
         load_model(tmp_path / "m")
+
+
+# -- pipelines of diffusers ----------------------------------------------------------
+
+PARTS = ["model_index.json", "unet/config.json", "scheduler/scheduler_config.json"]
+PARTS += ["vae/config.json"]
+WEIGHTS = [f"{part}/diffusion_pytorch_model.safetensors" for part in ("unet", "vae")]
+
+
+@pytest.fixture(scope="module")
+def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small whole pipeline: a network, a scheduler and an autoencoder."""
+    diffusers = pytest.importorskip("diffusers", reason="needs the extra `interchange`")
+    folder, sizes = tmp_path_factory.mktemp("pipeline"), {"block_out_channels": (4,)}
+    parts = {
+        "unet": diffusers.UNet2DModel(
+            sample_size=4, in_channels=4, out_channels=4, down_block_types=("DownBlock2D",),
+            up_block_types=("UpBlock2D",), norm_num_groups=2, layers_per_block=1,
+            add_attention=False, **sizes,
+        ),
+        "vae": diffusers.AutoencoderKL(norm_num_groups=2, mid_block_add_attention=False, **sizes),
+        "scheduler": diffusers.DDIMScheduler(num_train_timesteps=20),
+    }  # fmt: skip
+    index: dict[str, Any] = {"_class_name": "DDPMPipeline"}
+    for name, part in parts.items():
+        part.save_pretrained(folder / name)
+        index[name] = ["diffusers", type(part).__name__]
+    (folder / "model_index.json").write_text(json.dumps(index))
+    assert load_model(folder).decoder is not None
+    return folder
+
+
+@given(data=st.data())
+@fuzzed
+def test_damaged_pipelines(pipeline: Path, tmp_path: Path, data: st.DataObject) -> None:
+    folder = tmp_path / "pipeline"
+    shutil.copytree(pipeline, folder, dirs_exist_ok=True)
+    file = folder / data.draw(st.sampled_from([*PARTS, *PARTS, *WEIGHTS]))
+    whole = file.read_bytes()
+    if file.suffix == ".json" and data.draw(st.integers(0, 3)):
+        file.write_text(json.dumps(data.draw(misdescribed(json.loads(whole)))), "utf-8")
+    else:
+        others = [(folder / name).read_bytes() for name in (*PARTS, *WEIGHTS)]
+        file.write_bytes(data.draw(damaged([whole, *others], min(len(whole), 512))))
+    with only_our_errors():
+        load_model(folder)
 
 
 # -- images --------------------------------------------------------------------------

@@ -23,6 +23,14 @@ def test_its_text_and_its_tests_are_there(one: Mutation) -> None:
         assert f"def {function}" in text, path
 
 
+@pytest.mark.thorough
+def test_every_mutation_is_killed(capsys: pytest.CaptureFixture[str]) -> None:
+    code, said = main([]), capsys.readouterr().out
+    assert code == 0, said
+    with capsys.disabled():
+        print(f"\nmutations: {said.splitlines()[-1]}")
+
+
 def test_names_are_their_own() -> None:
     assert max(Counter(m.name for m in MUTATIONS).values()) == 1
 

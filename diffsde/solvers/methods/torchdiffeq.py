@@ -9,7 +9,9 @@ their Runge–Kutta step without the step control.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.metadata import version
+from inspect import isabstract
 from itertools import pairwise
 from typing import Any
 
@@ -71,6 +73,7 @@ _FACTS: dict[str, tuple[int, int | None, str, str]] = {
         "of every pixel by every pixel.",
     ),
 }
+_ITERATE = ("implicit_adams", "fixed_adams")
 _NEEDS_MIDDLE = 5  # from this order on, the states within a step need the one at half of it
 _LARGEST_JACOBIAN = 2**28  # bytes that a method which nobody has looked at may take
 
@@ -183,7 +186,9 @@ def _ways(name: str, cls: type) -> dict[str, Any]:
         return {"walk": _walk_scipy, "differentiable": False}
     if issubclass(cls, RKAdaptiveStepsizeODESolver):
         return pair_ways(_pair_of(cls))
-    return {"one_step": lambda state: _FixedGrid(name, state)}
+    # A method that nobody has looked at may be implicit, and then it iterates as well.
+    iterates = name in _ITERATE or name not in _FACTS
+    return {"one_step": lambda state: _FixedGrid(name, state), "iterates": iterates}
 
 
 def _row(name: str, cls: type) -> Solver:
@@ -216,9 +221,24 @@ def _check_room(name: str, x: Tensor) -> None:
         )
 
 
-_KINDS = (FixedGridODESolver, RKAdaptiveStepsizeODESolver, ScipyWrapperODESolver)
+def _rows(solvers: Mapping[str, type]) -> list[Solver]:
+    """The rows of all classes that can be used here; others are left out, never used by half.
 
-for _name, _cls in SOLVERS.items():
-    # A later torchdiffeq may bring a method that is written here already, such as tsit5.
-    if issubclass(_cls, _KINDS) and ("ode", _name) not in REGISTRY:
-        register(_row(_name, _cls))
+    A later torchdiffeq may bring a method that is written here already, such as tsit5.
+    """
+    return [
+        _row(name, cls)
+        for name, cls in solvers.items()
+        if ("ode", name) not in REGISTRY and (name in _FACTS or _can_be_used(cls))
+    ]
+
+
+def _can_be_used(cls: type) -> bool:
+    """Whether a method of a later torchdiffeq has all that is asked of one of its kind."""
+    if issubclass(cls, RKAdaptiveStepsizeODESolver):
+        return all(hasattr(cls, name) for name in ("order", "tableau", "mid"))
+    return issubclass(cls, FixedGridODESolver) and not isabstract(cls)
+
+
+for _solver in _rows(SOLVERS):
+    register(_solver)
