@@ -10,7 +10,7 @@ import typer
 
 import diffsde
 from diffsde.cli.options import AsJson, Out, Quiet, Threads
-from diffsde.cli.picking import pick_model
+from diffsde.cli.picking import pick_weights
 from diffsde.cli.report import compute_with, reported
 from diffsde.errors import InputError
 from diffsde.system.files import check_folder
@@ -158,8 +158,8 @@ def train(
             out,
             samples,
             replace(base, **chosen),
-            start_from=None if start_from is None else pick_model(start_from),
-            teacher=None if teacher is None else pick_model(teacher),
+            start_from=None if start_from is None else pick_weights(start_from),
+            teacher=None if teacher is None else pick_weights(teacher),
             resume=resume,
             keep=keep,
             log_with=log_with or (),

@@ -91,6 +91,13 @@ class Trajectory:
         # What goes on from here holds the score and the noise, and may be any function.
         return self.__dict__ | {"_dense": None, "_resume": None}
 
+    def cpu(self) -> Trajectory:
+        """The same path in the memory of the CPU, from where it is shown and written."""
+        tensors: dict[str, Any] = {
+            k: v.cpu() for k, v in vars(self).items() if isinstance(v, Tensor)
+        }
+        return replace(self, **tensors)
+
     @property
     def final(self) -> Tensor:
         """The last state, (B, …)."""

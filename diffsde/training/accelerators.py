@@ -17,7 +17,7 @@ from diffsde.training.recipes import Recipe
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-__all__ = ["agreed", "batch_parts", "make_accelerator", "tracked"]
+__all__ = ["batch_parts", "make_accelerator", "tracked"]
 
 
 def make_accelerator(folder: Path, log_with: str | Sequence[str]) -> Accelerator:
@@ -83,11 +83,3 @@ def batch_parts(recipe: Recipe, accelerator: Accelerator) -> list[range]:
         )
     first = accelerator.process_index * recipe.accumulate
     return [range(i * size, (i + 1) * size) for i in range(first, first + recipe.accumulate)]
-
-
-def agreed(found: str) -> str:
-    """What the first process found, in every process."""
-    from accelerate.utils import broadcast_object_list
-
-    (agreed_on,) = broadcast_object_list([found])
-    return str(agreed_on)

@@ -18,7 +18,8 @@ from diffsde.scores.checkpoint import describe_model
 from diffsde.scores.model import ScoreModel
 from diffsde.system.compiler import has_compiler
 from diffsde.system.digest import digest
-from diffsde.training.accelerators import agreed, batch_parts
+from diffsde.system.launch import agreed
+from diffsde.training.accelerators import batch_parts
 from diffsde.training.losses import fastest_precision, loss_of_images
 from diffsde.training.noise import TrainingNoise
 from diffsde.training.objectives import numbers_per_image
