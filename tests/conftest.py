@@ -21,5 +21,8 @@ settings.load_profile("quick")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
-        "--kills", type=int, default=5, help="how often test_kill kills a training (5)"
+        "--kills",
+        type=int,
+        default=5,
+        help="how often test_kill kills a training, and twice how often test_launch kills a process (5)",
     )

@@ -37,8 +37,9 @@ __all__ = [
 Part = TypeVar("Part")
 Result = TypeVar("Result")
 
-# A process may wait for another that has more to do. A dead one is noticed without this.
-_PATIENCE = timedelta(days=1)
+# How long a process waits for another that has more to do, or has not started yet. One that has
+# died is noticed at once.
+_PATIENCE = timedelta(hours=1)
 
 
 def launched_processes() -> PartialState:
@@ -53,7 +54,8 @@ def launched_processes() -> PartialState:
 
     started = _started()
     patience = {"timeout": _PATIENCE} if started > 1 else {}
-    found = PartialState(cpu=not torch.accelerator.is_available(), **patience)
+    with ends_at_once():  # while they look for each other
+        found = PartialState(cpu=not torch.accelerator.is_available(), **patience)
     if found.num_processes != started:
         raise InputError(
             f"WORLD_SIZE = {started}, but this process sees {found.num_processes}: they would all "
