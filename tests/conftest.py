@@ -24,5 +24,5 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--kills",
         type=int,
         default=5,
-        help="how often test_kill kills a training, and twice how often test_launch kills a process (5)",
+        help="how often test_kill kills a training, and test_launch half as often a process (5)",
     )
