@@ -36,7 +36,7 @@ class Stats:
             whole batch, or what of it was not finished, went through it.
         steps: accepted steps; where each sample has its own, those of the longest.
         rejected: rejected steps, over all samples.
-        seconds: wall time.
+        seconds: wall time, until the device that computed had finished.
     """
 
     nfe: int = 0
