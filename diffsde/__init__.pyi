@@ -34,6 +34,7 @@ from .errors import (
     DiffSDEError as DiffSDEError,
     FileError as FileError,
     InputError as InputError,
+    LaunchError as LaunchError,
     LimitError as LimitError,
     SolveError as SolveError,
     TrainingError as TrainingError,

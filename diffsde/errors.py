@@ -21,6 +21,7 @@ __all__ = [
     "DiffSDEError",
     "FileError",
     "InputError",
+    "LaunchError",
     "LimitError",
     "SolveError",
     "TrainingError",
@@ -52,6 +53,10 @@ class DataError(DiffSDEError):
 
 class FileError(DiffSDEError, OSError):
     """A file cannot be written; whatever had its name before is as it was."""
+
+
+class LaunchError(DiffSDEError):
+    """Another process of the same launch has ended before its work was done."""
 
 
 class TrainingError(DiffSDEError):

@@ -1,4 +1,4 @@
-"""What the processes of a launch do in `test_accelerate`: draw images, then train.
+"""What the processes of a launch do in `test_accelerate`: train.
 
 torchrun --nproc_per_node 2 -m tests.launched FOLDER
 """
@@ -14,12 +14,9 @@ from torch import nn
 
 from diffsde.data.images import ImageData
 from diffsde.equations.variance_exploding import VESDE
-from diffsde.evaluation.samplers import Sampler, sample_images
 from diffsde.scores.model import ScoreModel
 from diffsde.scores.preconditioning import EDM
 from diffsde.scores.residual_unet import ResidualUNet
-from diffsde.system.launch import launched_processes
-from diffsde.system.tensorfile import write_tensors
 from diffsde.training import loop as training
 from diffsde.training.recipes import Recipe
 
@@ -35,7 +32,6 @@ RECIPE = Recipe(
     precision="float32",
     classes=3,
 )  # fmt: skip
-N = 1000
 
 
 def small_model(classes: int = 0) -> ScoreModel:
@@ -54,13 +50,7 @@ def images(n: int = 80) -> ImageData:
 
 
 def work(folder: Path, accumulate: int = 1) -> None:
-    """Write samples.safetensors and the run `run` to the folder."""
-    sampler = Sampler("euler", steps=4)
-    samples = sample_images(small_model(), sampler, N, seed=5, chunk=150, progress=False)
-    if launched_processes().is_main_process:
-        write_tensors(
-            folder / "samples.safetensors", {"images": samples.images}, {"nfe": samples.nfe}
-        )
+    """Write the run `run` to the folder."""
     training._LOG_EVERY = 1  # keep the loss of every update
     recipe = replace(RECIPE, accumulate=accumulate)
     training.train(

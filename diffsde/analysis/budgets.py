@@ -34,6 +34,8 @@ from diffsde.solvers.catalogue import find_solver
 from diffsde.solvers.registry import Solver
 from diffsde.solvers.solving import solve
 from diffsde.solvers.trajectory import Stats, Trajectory
+from diffsde.system.launch import divided
+from diffsde.system.parameters import device_of
 
 __all__ = ["MEASURES", "work_precision"]
 
@@ -62,6 +64,9 @@ def work_precision(
     denoise: bool = False,
 ) -> WorkPrecision:
     """Measure error against work for several methods.
+
+    The processes of one launch (`torchrun`, `accelerate launch`) divide the solves among
+    themselves, and each returns the whole table, so each of them must call this.
 
     Args:
         problem: anything that `solve` takes.
@@ -108,10 +113,15 @@ def work_precision(
     benches = [
         _Bench(problem, x, seed, kind == "sde", ts, repeats, name, denoise) for name in clocks
     ]
-    runs = [
-        [bench.run(s, trial) for s in solvers for trial in _trials(s, bench, budgets, tolerances)]
-        for bench in benches
+    tasks = [
+        (k, solver, trial)
+        for k, bench in enumerate(benches)
+        for solver in solvers
+        for trial in _trials(solver, bench, budgets, tolerances)
     ]
+    done = divided(tasks, lambda task: benches[task[0]].run(*task[1:]))
+    pairs = list(zip(tasks, done, strict=True))
+    runs = [[run for (k, *_), run in pairs if k == own] for own in range(len(benches))]
     exact = _references(benches, runs, reference, MEASURES[measure])
     rows = (
         run.row(name, one, MEASURES[measure])
@@ -129,11 +139,12 @@ def _references(
 ) -> list[Reference]:
     """What the runs in each clock are compared with."""
     if given is not None:
-        return [Reference(given, math.nan)] * len(benches)
+        return [Reference(given.cpu(), math.nan)] * len(benches)
     if benches[0].stochastic:  # a Brownian path belongs to a clock
-        pairs = zip(benches, runs, strict=True)
-        return [bench.reference(part, measure) for bench, part in pairs]
-    return [benches[0].reference([run for part in runs for run in part], measure)] * len(benches)
+        pairs = list(zip(benches, runs, strict=True))
+        return divided(pairs, lambda pair: pair[0].reference(pair[1], measure))
+    whole = [run for part in runs for run in part]
+    return divided([benches[0]], lambda bench: bench.reference(whole, measure)) * len(benches)
 
 
 def _check_numbers(
@@ -159,7 +170,8 @@ def _states(problem: Any, n: int, seed: int) -> Tensor:
         raise InputError(
             f"x: a {type(problem).__name__} has no prior to draw from; give initial states"
         )
-    return problem.sde.prior_sample((n, *problem.shape), seed=seed)
+    place = device_of(problem)
+    return problem.sde.prior_sample((n, *problem.shape), seed=seed, device=place)
 
 
 @dataclass(frozen=True)
@@ -194,7 +206,7 @@ class _Bench:
 
         def solve_with(steps: int) -> Tensor:
             how = {} if self.stochastic else {"adaptive": False}
-            return fine.solve(_FINE[dynamics.kind], steps=steps, **how).final
+            return fine.solve(_FINE[dynamics.kind], steps=steps, **how).final.cpu()
 
         finals = [run.final for run in runs if run.final is not None]
         return refined(solve_with, first, most, finals, measure)
@@ -208,7 +220,7 @@ class _Bench:
             stats = error.trajectory.stats
             return _Run(solver.name, None, stats, stats.seconds, planned)
         seconds = statistics.median(sol.stats.seconds for sol in sols)
-        return _Run(solver.name, sols[0].final, sols[0].stats, seconds, planned)
+        return _Run(solver.name, sols[0].final.cpu(), sols[0].stats, seconds, planned)
 
 
 class _Run(NamedTuple):

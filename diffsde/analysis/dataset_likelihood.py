@@ -29,7 +29,9 @@ from diffsde.system.description import (
     surroundings,
 )
 from diffsde.system.files import check_folder, check_target
+from diffsde.system.launch import agreed, divided, process_count, process_number
 from diffsde.system.numbers import whole_number
+from diffsde.system.parameters import device_of
 from diffsde.system.tables import Table
 from diffsde.system.tensorfile import read_tensors, whole_in, write_tensors
 
@@ -94,6 +96,10 @@ def evaluate_likelihood(
 ) -> LikelihoodSummary:
     """The likelihood of a data set in bits/dim, with dequantised images, in chunks.
 
+    It is computed where the flow's score is. The processes of one launch (`torchrun`, `accelerate
+    launch`) divide the chunks among themselves, and each returns the whole, so each of them must
+    call this.
+
     Args:
         flow: see `log_likelihood`.
         images: (N, C, H, W), 8-bit images scaled to [0, 1], whatever the range of the flow's
@@ -118,25 +124,37 @@ def evaluate_likelihood(
     if not len(images):
         raise InputError("images: expected at least one")
     description: dict[str, Any] = {}
-    done, nfe = torch.zeros(0, dtype=torch.float64), 0
+    done, nfe, first_process = torch.zeros(0, dtype=torch.float64), 0, process_number() == 0
     if path is not None:
         check_folder(check_target(path).parent, "path")
         description = _description(flow, images, chunk=chunk, seed=seed, **settings)
-        done, nfe = _results_so_far(Path(path), description, done, len(images))
+        if first_process:
+            done, nfe = _results_so_far(Path(path), description, done, len(images))
+        done, nfe = agreed((done, nfe))
+
+    def solved(first: int) -> tuple[Tensor, int]:
+        x = dequantise(
+            images[first : first + chunk], seed=seed, first=first, data_range=black_white
+        )
+        x = x.to(device_of(flow) or x.device)
+        found = log_likelihood(flow, x, seed=seed, first=first, **settings)
+        return found.log_prob.cpu().double(), found.nfe
+
+    black_white, dims = flow.data_range, images[0].numel()
     tqdm, counts = load_tqdm(), {"total": len(images), "initial": len(done)}
-    with tqdm(**counts, unit="image", disable=not progress) as bar:
+    with tqdm(**counts, unit="image", disable=not (progress and first_process)) as bar:
         while len(done) < len(images):
-            part = images[len(done) : len(done) + chunk]
-            x = dequantise(part, seed=seed, first=len(done), data_range=flow.data_range)
-            found = log_likelihood(flow, x, seed=seed, first=len(done), **settings)
-            done, nfe = torch.cat([done, found.log_prob.double().cpu()]), nfe + found.nfe
-            if path is not None:
+            # A chunk for each process, so that the file holds the first images, without gaps.
+            firsts = range(len(done), len(images), chunk)[: process_count()]
+            for log_prob, evaluations in divided(firsts, solved):
+                done, nfe = torch.cat([done, log_prob]), nfe + evaluations
+            if path is not None and first_process:
                 tensors = {"log_prob": done, "nfe": torch.tensor(nfe)}
                 write_tensors(path, tensors, {"likelihood": description})
-            bar.update(len(part))
-            so_far = LikelihoodSummary(done, images[0].numel(), nfe, flow.data_range)
+            bar.update(len(done) - bar.n)
+            so_far = LikelihoodSummary(done, dims, nfe, black_white)
             bar.set_postfix_str(f"{so_far.mean:.4f} bits/dim")
-    return LikelihoodSummary(done, images[0].numel(), nfe, flow.data_range)
+    return LikelihoodSummary(done, dims, nfe, black_white)
 
 
 _DEFAULTS = {

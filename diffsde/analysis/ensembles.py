@@ -30,7 +30,9 @@ from diffsde.solvers.grids import Save
 from diffsde.solvers.solving import solve
 from diffsde.solvers.trajectory import Stats, Trajectory
 from diffsde.system.bars import load_tqdm
+from diffsde.system.launch import from_each, process_count, process_number, share
 from diffsde.system.numbers import whole_number
+from diffsde.system.parameters import device_of
 
 __all__ = ["EnsembleSummary", "ensemble"]
 
@@ -92,6 +94,9 @@ def ensemble(
 ) -> EnsembleSummary:
     """Solve many samples and keep the statistics of their law at every saved time.
 
+    The processes of one launch (`torchrun`, `accelerate launch`) divide the chunks among
+    themselves, and each returns the whole, so each of them must call this.
+
     Args:
         problem, method: as `solve` takes them.
         n: number of samples, at least 2.
@@ -114,13 +119,18 @@ def ensemble(
         x = _start(problem, start, first, min(chunk, n - first), seed)
         return solve(problem, x, method, seed=seed, first=first, save=save, **settings)
 
-    with load_tqdm()(total=n, unit="sample", disable=not progress) as bar:
-        sol = part(0)
-        merged = _Merged(sol)
-        for first in range(0, n, chunk):
-            sol = part(first) if first else sol
-            merged.add(sol)
-            bar.update(sol.ys.shape[1])
+    own: _Merged | None = None
+    hidden = not (progress and process_number() == 0)
+    with load_tqdm()(total=n, unit="sample", disable=hidden) as bar:
+        for first in share(range(0, n, chunk)):
+            sol = part(first)
+            own = own or _Merged(sol)
+            own.add(sol)
+            bar.update(sol.ys.shape[1] * process_count())
+    # A process has nothing if there are fewer chunks than processes.
+    merged, *others = (one for one in from_each(own) if one is not None)
+    for other in others:
+        merged.merge(other)
     return merged.summary(sorted(levels))
 
 
@@ -146,7 +156,9 @@ def _start(problem: Any, start: Start | None, first: int, size: int, seed: int) 
         return start[first : first + size]
     if start is not None:
         return start(first, size)
-    x: Tensor = problem.sde.prior_sample((size, *problem.shape), seed=seed, first=first)
+    x: Tensor = problem.sde.prior_sample(
+        (size, *problem.shape), seed=seed, first=first, device=device_of(problem)
+    )
     return x
 
 
@@ -162,17 +174,24 @@ class _Merged:
         self.histogram = _Histogram(self.mean.numel())
 
     def add(self, sol: Trajectory) -> None:
+        """Add the samples of a chunk."""
         states = _flat(sol)
-        self._add_moments(states)
+        mean = states.mean(1)
+        squares = (states - mean[:, None]).square().sum(1)
+        self._add_moments(states.shape[1], mean, squares)
         self.histogram.add(states.transpose(1, 2).flatten(0, 1))
         self._add_stats(sol.stats)
 
-    def _add_moments(self, states: Tensor) -> None:
-        n1, n2 = self.n, states.shape[1]
-        n = n1 + n2
-        mean = states.mean(1)
+    def merge(self, other: _Merged) -> None:
+        """Add the samples of other chunks."""
+        self._add_moments(other.n, other.mean, other.squares)
+        self.histogram.merge(other.histogram)
+        self._add_stats(other.stats)
+
+    def _add_moments(self, n2: int, mean: Tensor, squares: Tensor) -> None:
+        n1, n = self.n, self.n + n2
         shift = mean - self.mean
-        self.squares += (states - mean[:, None]).square().sum(1) + shift.square() * n1 * n2 / n
+        self.squares += squares + shift.square() * n1 * n2 / n
         self.mean += shift * n2 / n
         self.n = n
 
@@ -223,6 +242,15 @@ class _Histogram:
         self._make_room()
         place = self._place(samples, self.k[:, None]) - self.low[:, None]
         self.counts.scatter_add_(1, place, torch.ones_like(place, dtype=torch.int32))
+
+    def merge(self, other: _Histogram) -> None:
+        """Add the samples of another histogram of these series."""
+        self.smallest = torch.minimum(self.smallest, other.smallest)
+        self.largest = torch.maximum(self.largest, other.largest)
+        self._make_room()  # for all samples, so no bin of the other one is wider than those here
+        joined = (self.k - other.k).clamp(max=62)[:, None]
+        place = ((other.low[:, None] + torch.arange(_BINS)) >> joined) - self.low[:, None]
+        self.counts.scatter_add_(1, place.clamp(0, _BINS - 1), other.counts)
 
     def _make_room(self) -> None:
         """Join bins, and move them, where not all samples would fit."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import statistics
-import time
 from bisect import bisect_left
 from dataclasses import dataclass
 from itertools import pairwise
@@ -21,7 +20,9 @@ from diffsde.equations.reverse import ProbabilityFlow, ReverseSDE
 from diffsde.scores.model import ScoreModel
 from diffsde.scores.precision import ByNoiseLevel, Way
 from diffsde.solvers.solving import solve
+from diffsde.system.clock import seconds_on
 from diffsde.system.compiler import has_compiler
+from diffsde.system.parameters import device_of
 
 __all__ = ["Bench", "NoiseLevels", "SpeedTrial", "Tried"]
 
@@ -76,7 +77,7 @@ class _FinalImages:
         return [
             solve(
                 problem(model.sde, model, model.shape),
-                model.sde.prior_sample((self.batch, *model.shape), seed=seed), method,
+                _noise(model, self.batch, seed), method,
                 steps=_STEPS, clock="karras", seed=seed, save="last", denoise=True,
             ).images()
             for problem, method in kinds
@@ -98,7 +99,7 @@ class Bench:
         self.plain, self.rounds = plain, rounds
         # All batches have the same size, so that a compiled model is compiled once.
         self.images = _FinalImages(plain, batch, seed)
-        self.start = plain.sde.prior_sample((batch, *plain.shape), seed=seed)
+        self.start = _noise(plain, batch, seed)
         self.path = solve(
             ProbabilityFlow(plain.sde, plain, plain.shape), self.start, "dpmpp_2m", steps=_STEPS,
             clock="karras",
@@ -165,10 +166,9 @@ class Bench:
 
     def _seconds(self, model: ScoreModel) -> float:
         with torch.no_grad():
-            started = time.perf_counter()
-            score = model(self.start, 0.5 * self.plain.sde.T)
-            score.sum().item()  # waits for an accelerator
-            return time.perf_counter() - started
+            started = seconds_on(self.start.device)
+            model(self.start, 0.5 * self.plain.sde.T)
+            return seconds_on(self.start.device) - started
 
     def _score_error(self, model: ScoreModel) -> float:
         squares = []
@@ -177,6 +177,12 @@ class Bench:
                 change = model(x, t) - self.plain(x, t)
                 squares.append((self.plain.sde.marginal_std(t) * change).square().mean())
         return float(torch.stack(squares).mean().sqrt())
+
+
+def _noise(model: ScoreModel, batch: int, seed: int) -> Tensor:
+    """Where the paths of a batch start, on the model's device."""
+    place = device_of(model)
+    return model.sde.prior_sample((batch, *model.shape), seed=seed, device=place)
 
 
 class NoiseLevels:

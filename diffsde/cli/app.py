@@ -11,14 +11,16 @@ import typer
 from diffsde import __version__
 from diffsde.cli import atlas, judging, listing, sampling, training
 from diffsde.cli.command import Command
+from diffsde.cli.report import in_front
 from diffsde.errors import DiffSDEError, InputError
+from diffsde.system.interrupts import interrupted_by_scheduler
 
 __all__ = ["app", "main"]
 
 EXAMPLE = "Example: diffsde sample --method sde_dpmpp_2m --clock karras --steps 20 --n 64 --animate"
 EXIT_CODES = (
     "Exit codes: 0 success; 1 the work failed (a file, a solve, a training run); 2 the command was "
-    "wrong (an unknown name, an option that does not fit); 130 interrupted by Ctrl-C."
+    "wrong (an unknown name, an option that does not fit); 130 interrupted by Ctrl-C or by SIGTERM."
 )
 COMMANDS: dict[str, Callable[..., None]] = {
     "gallery": sampling.gallery,
@@ -57,8 +59,9 @@ def main() -> None:
     """Run the command `diffsde`."""
     try:
         # Typer catches Ctrl-C itself and returns its exit code.
-        if app(standalone_mode=False) == 130:
-            raise KeyboardInterrupt
+        with interrupted_by_scheduler():
+            if app(standalone_mode=False) == 130:
+                raise KeyboardInterrupt
     except DiffSDEError as error:
         _end(2 if isinstance(error, InputError) else 1, error)
     except (KeyboardInterrupt, typer.Abort):
@@ -75,5 +78,5 @@ def main() -> None:
 
 
 def _end(code: int, words: object) -> NoReturn:
-    print(f"diffsde: {words}", file=sys.stderr)
+    print(f"{in_front()}{words}", file=sys.stderr)
     sys.exit(code)

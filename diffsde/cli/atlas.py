@@ -10,12 +10,13 @@ import typer
 
 import diffsde
 from diffsde.cli.command import clock_names, model_names
-from diffsde.cli.options import AsJson, Kinds, Methods, Out, Quiet, Seed, Threads
+from diffsde.cli.options import AsJson, Device, Kinds, Methods, Out, Quiet, Seed, Threads
 from diffsde.cli.picking import check_clock, pick_model, pick_solvers
 from diffsde.cli.report import compute_with, reported, resumable
 from diffsde.errors import InputError
 from diffsde.scores.usual import CLOCK
 from diffsde.system.files import check_folder
+from diffsde.system.launch import chosen_device, process_count
 from diffsde.system.packages import optional_package
 
 __all__ = ["atlas"]
@@ -58,6 +59,7 @@ def atlas(
     ] = 16,
     seed: Seed = 0,
     out: Out = Path("atlas"),
+    device: Device = None,
     threads: Threads = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -72,12 +74,14 @@ def atlas(
     """
     with reported(as_json) as report:
         check_folder(out, "out")
+        if process_count() > 1:
+            raise InputError("atlas: expected one process; start it without a launcher")
         compute_with(threads)
         rivals = _pick_rivals(method, kind, clock)
         names = model or [_MIXTURE, "mnist", "fashion-mnist"]
         if len(set(names)) < len(names):
             raise InputError("--model: one is given twice")
-        networks = {Path(name).stem: _pick_network(name) for name in names}
+        networks = {Path(name).stem: _pick_network(name, device) for name in names}
         if len(networks) < len(names):
             raise InputError("--model: two of these have the same name; rename one")
         if networks.keys() != {_MIXTURE}:
@@ -110,5 +114,7 @@ def _pick_rivals(
     ]
 
 
-def _pick_network(name: str) -> diffsde.ScoreModel | diffsde.MixtureScore:
-    return diffsde.evaluation.exact_mixture() if name == _MIXTURE else pick_model(name)
+def _pick_network(name: str, device: str | None) -> diffsde.ScoreModel | diffsde.MixtureScore:
+    if name == _MIXTURE:
+        return diffsde.evaluation.exact_mixture().to(chosen_device(device))
+    return pick_model(name, device)

@@ -16,6 +16,7 @@ from diffsde.cli.options import (
     AsJson,
     Clock,
     Denoise,
+    Device,
     Guidance,
     Kind,
     Label,
@@ -35,7 +36,7 @@ from diffsde.cli.picking import (
     pick_solvers,
     plans,
 )
-from diffsde.cli.report import Report, compute_with, reported, resumable
+from diffsde.cli.report import Report, compute_with, is_first, reported, resumable
 from diffsde.errors import InputError
 from diffsde.scores.usual import CLOCK
 from diffsde.system.files import check_file, check_folder
@@ -90,6 +91,7 @@ def evaluate(
     seed: Seed = 0,
     model: Model = "mnist",
     out: Out = Path("evaluation"),
+    device: Device = None,
     threads: Threads = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -98,7 +100,8 @@ def evaluate(
 
     Every method runs with every number of steps. Writes scores.csv, scores.png and
     neighbours.png, which shows the samples nearest to training images beside those images.
-    Finished batches are kept in --out, so the same command resumes where it stopped.
+    Finished batches are kept in --out, so the same command resumes where it stopped. Several
+    processes, started by a launcher, divide the images among themselves.
 
     Example: diffsde evaluate --method sde_dpmpp_2m --method dpmpp_2m --steps 9 --steps 19
     """
@@ -112,7 +115,7 @@ def evaluate(
             for number in steps or [19]
         ]
         by = _pick_features(features)
-        score = pick_model(model)
+        score = pick_model(model, device)
         if classes and not score.classes:
             raise InputError(f"--classes: --model {model} takes no class labels; leave it out")
         real = diffsde.evaluation.data_of(score, dataset, data, size=size)
@@ -123,18 +126,20 @@ def evaluate(
         with resumable(kept):
             table = diffsde.evaluation.evaluate_samplers(
                 score, samplers, n, data=real, features=by, seed=seed, out=kept,
-                bootstraps=bootstraps, progress=not quiet,
+                bootstraps=bootstraps, progress=not quiet and is_first(),
             )  # fmt: skip
         report.say(table, scores=list(table), data=real.name, features=table.real.features)
-        report.written.append(table.save(out / "scores.csv"))
-        diffsde.evaluation.plot_evaluation(table, out / "scores.png")
-        report.written.append(out / "scores.png")
         drawn = {
             one.name: diffsde.evaluation.sample_images(
                 score, one, n, data=real, seed=seed, out=kept, progress=False
             ).images
             for one in samplers
         }  # read from the kept batches, not drawn again
+        if not is_first():
+            return
+        report.written.append(table.save(out / "scores.csv"))
+        diffsde.evaluation.plot_evaluation(table, out / "scores.png")
+        report.written.append(out / "scores.png")
         report.written.append(_plot_nearest(drawn, real, out / "neighbours.png"))
 
 
@@ -191,6 +196,7 @@ def likelihood(
     seed: Seed = 0,
     model: Model = "mnist",
     out: OutFile = Path("likelihood.safetensors"),
+    device: Device = None,
     threads: Threads = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -204,7 +210,7 @@ def likelihood(
     with reported(as_json) as report:
         check_file(out, "out")
         compute_with(threads)
-        score = pick_model(model)
+        score = pick_model(model, device)
         if not 0 < eps < score.sde.T:
             raise InputError(
                 f"--eps {eps:g}: expected a time above 0 and below {score.sde.T:g}, where the "
@@ -221,7 +227,7 @@ def likelihood(
         flow = score.flow()
         with resumable(out):
             found = diffsde.evaluate_likelihood(
-                flow, images, path=out, chunk=chunk, seed=seed, progress=not quiet,
+                flow, images, path=out, chunk=chunk, seed=seed, progress=not quiet and is_first(),
                 probes=probes, eps=eps, method="rk4", steps=steps,
             )  # fmt: skip
         report.say(
@@ -252,6 +258,7 @@ def work_precision(
     seed: Seed = 0,
     model: Model = "mnist",
     out: Out = Path("work-precision"),
+    device: Device = None,
     threads: Threads = None,
     as_json: AsJson = False,
 ) -> None:
@@ -267,13 +274,15 @@ def work_precision(
         solvers = pick_rivals(method or ["dpmpp_2m", "unipc", "heun2", "midpoint"], kind)
         for name in clock or []:
             check_clock(name)
-        score = pick_model(model)
+        score = pick_model(model, device)
         chosen = plans(score, solvers, score.of_class(label, guidance))
         table = diffsde.work_precision(
             chosen[0].problem, [solver.name for solver in solvers], budget or (10, 20, 40),
             n=n, seed=seed, clock=clock or "karras",
         )  # fmt: skip
         report.say(table, measure=table.measure, rows=[asdict(row) for row in table.rows])
+        if not is_first():
+            return
         report.written.append(table.save(out / "table.csv"))
         diffsde.views.plot_work_precision(table, out / "table.png")
         report.written.append(out / "table.png")

@@ -17,6 +17,7 @@ __all__ = [
     "Clock",
     "Dark",
     "Denoise",
+    "Device",
     "Estimates",
     "Eta",
     "FilmFormat",
@@ -65,6 +66,15 @@ Threads = Annotated[
         min=1,
         max=1024,
         help="Number of CPU threads; by default, one for each core that is free at the start.",
+    ),
+]
+Device = Annotated[
+    str | None,
+    typer.Option(
+        "--device",
+        help="Where to compute, such as cpu, cuda or cuda:1; by default, on the accelerator if "
+        "there is one. Of several processes, each has its own.",
+        show_default=False,
     ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress bars.")]

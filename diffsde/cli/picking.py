@@ -27,6 +27,7 @@ __all__ = [
     "pick_rivals",
     "pick_solver",
     "pick_solvers",
+    "pick_weights",
     "plans",
 ]
 
@@ -51,7 +52,15 @@ class Plan(NamedTuple):
         return name if name.startswith(f"{kind}_") else f"{kind}-{name}"
 
 
-def pick_model(name: str) -> diffsde.ScoreModel:
+def pick_model(name: str, device: str | None) -> diffsde.ScoreModel:
+    """A model on that device; see `pick_weights` for its name, `chosen_device` for the device."""
+    from diffsde.system.launch import chosen_device
+
+    place = chosen_device(device)  # which is refused before a large file is read
+    return pick_weights(name).to(place)
+
+
+def pick_weights(name: str) -> diffsde.ScoreModel:
     """A model that ships with the package, one from a file or folder, or one from the hub."""
     path = Path(name)
     named = not (os.path.exists(path) or path.suffix or "/" in name or len(path.parts) > 1)
@@ -106,6 +115,7 @@ def pick_solvers(
 
 def pick_plans(
     model: str,
+    device: str | None,
     methods: Sequence[str] | None,
     kinds: Sequence[str] | None,
     clock: str,
@@ -116,7 +126,7 @@ def pick_plans(
     """The model, and the plan of each solver by name, or of the usual one; see `plans`."""
     solvers = pick_solvers(methods, kinds) if methods else _usual_solvers(kinds)
     check_clock(clock)
-    score = pick_model(model)
+    score = pick_model(model, device)
     return score, plans(score, solvers, score.of_class(label, guidance), **settings)
 
 

@@ -19,7 +19,15 @@ from typing import Any, TextIO
 
 from diffsde.system.threads import use_threads
 
-__all__ = ["Report", "compute_with", "reported", "resumable", "text_table"]
+__all__ = [
+    "Report",
+    "compute_with",
+    "in_front",
+    "is_first",
+    "reported",
+    "resumable",
+    "text_table",
+]
 
 
 class Report:
@@ -52,9 +60,22 @@ class Report:
         _print(f"in {seconds:.1f} s")
 
 
+def is_first() -> bool:
+    """Whether this is the process that prints and writes: the first one of a launch, or the only.
+
+    Unlike `diffsde.system.launch`, it is asked before torch is loaded, so the launcher is believed.
+    """
+    return os.environ.get("RANK", "0") == "0"
+
+
+def in_front() -> str:
+    """What an error's message begins with: of several processes, each says which it is."""
+    count = os.environ.get("WORLD_SIZE", "1")
+    return "diffsde: " if count == "1" else f"diffsde ({os.environ.get('RANK')} of {count}): "
+
+
 def _print(words: object, to: TextIO | None = None) -> None:
-    # All processes of a launch come here; only the first prints.
-    if os.environ.get("RANK", "0") == "0":
+    if is_first():
         print(words, file=to or sys.stdout)
 
 

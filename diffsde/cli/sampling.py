@@ -15,6 +15,7 @@ from diffsde.cli.options import (
     Clock,
     Dark,
     Denoise,
+    Device,
     Estimates,
     Eta,
     FilmFormat,
@@ -33,7 +34,7 @@ from diffsde.cli.options import (
 )
 from diffsde.cli.picking import pick_model, pick_plans
 from diffsde.cli.pictures import Pictures, check_page, image_shape
-from diffsde.cli.report import compute_with, reported
+from diffsde.cli.report import compute_with, is_first, reported
 from diffsde.cli.solving import solve_all
 from diffsde.errors import DiffSDEError
 from diffsde.scores.usual import CLOCK, STEPS
@@ -53,6 +54,7 @@ def gallery(
     label: Label = None,
     guidance: Guidance = 1.0,
     dark: Dark = False,
+    device: Device = None,
     threads: Threads = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -64,7 +66,7 @@ def gallery(
     with reported(as_json) as report:
         check_folder(out, "out")
         compute_with(threads)
-        score = pick_model(model)
+        score = pick_model(model, device)
         one_class = score.of_class(label, guidance)
         try:
             report.written += diffsde.views.write_gallery(
@@ -74,7 +76,7 @@ def gallery(
                 steps=steps,
                 n=n,
                 seed=seed,
-                progress=not quiet,
+                progress=not quiet and is_first(),
                 dark=True if dark else None,
             )
         except (DiffSDEError, KeyboardInterrupt) as stopped:
@@ -131,6 +133,7 @@ def sample(
     ] = None,
     dark: Dark = False,
     chunk: Annotated[int, typer.Option(min=1, help="Images solved at a time.")] = 256,
+    device: Device = None,
     threads: Threads = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -151,7 +154,7 @@ def sample(
         form = film or (FilmFormat.gif if animation else None)
         compute_with(threads)
         score, chosen = pick_plans(
-            model, method, kind, clock, label, guidance,
+            model, device, method, kind, clock, label, guidance,
             eta=eta, adaptive=adaptive, rtol=rtol, atol=atol,
         )  # fmt: skip
         pictures = Pictures.checked(
@@ -159,7 +162,7 @@ def sample(
         )
         solved = solve_all(
             chosen,
-            score.sde.prior_sample((n, *score.shape), seed=seed),
+            n,
             whole=form is not None or paths,
             steps=steps,
             clock=clock,
@@ -168,13 +171,14 @@ def sample(
             chunk=min(chunk, n),
             denoise=denoise,
             estimates=estimates,
-            progress=not quiet,
+            progress=not quiet and is_first(),
         )
         runs = [run.facts() for run in solved.runs]
         facts = runs[0] if len(chosen) == 1 and runs else {"runs": runs}
         solved.tell(report, n)
         report.say(**facts, clock=clock, n=n, seed=seed)
-        pictures.write(solved, report.written)
+        if is_first():
+            pictures.write(solved, report.written)
         if solved.stopped is not None:
             raise solved.stopped
 
@@ -198,6 +202,7 @@ def explore(
     guidance: Guidance = 1.0,
     denoise: Denoise = True,
     estimates: Estimates = False,
+    device: Device = None,
     threads: Threads = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -214,13 +219,13 @@ def explore(
         check_file(out, "out")
         compute_with(threads)
         score, chosen = pick_plans(
-            model, method, kind, clock, label, guidance,
+            model, device, method, kind, clock, label, guidance,
             eta=eta, adaptive=adaptive, rtol=rtol, atol=atol,
         )  # fmt: skip
         check_page(n, image_shape(score), len(chosen), estimates)
         solved = solve_all(
             chosen,
-            score.sde.prior_sample((n, *score.shape), seed=seed),
+            n,
             whole=True,
             steps=steps,
             clock=clock,
@@ -228,11 +233,11 @@ def explore(
             adaptive=adaptive,
             denoise=denoise,
             estimates=estimates,
-            progress=not quiet,
+            progress=not quiet and is_first(),
         )
         solved.tell(report, n)
         report.say(runs=[run.facts() for run in solved.runs])
-        if solved.runs:
+        if solved.runs and is_first():
             page = diffsde.views.write_html(solved.sols, out, decode=score.decoder)
             report.written.append(page)
         if solved.stopped is not None:

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import diffsde
 from diffsde.cli.picking import Plan
 from diffsde.cli.report import Report
 from diffsde.errors import SolveError
 from diffsde.scores.usual import STEPS
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 __all__ = ["Run", "Solved", "solve_all"]
 
@@ -59,18 +56,23 @@ class Solved(NamedTuple):
 
 def solve_all(
     plans: Sequence[Plan],
-    x: Tensor,
+    n: int,
     *,
+    seed: int,
     steps: int | None,
     whole: bool,
     progress: bool,
     **settings: Any,
 ) -> Solved:
-    """Solve each plan from x (B, C, H, W), until one is stopped by Ctrl-C or by its numbers.
+    """Solve each plan from the same noise, until one is stopped by Ctrl-C or by its numbers.
+
+    Several processes divide the samples among themselves, and each has all paths in the end; of
+    a solve that is stopped, it has those of its own samples.
 
     Args:
         plans: what to solve, and by what.
-        x: the noise that all start from.
+        n: the number of samples.
+        seed: of all noise.
         steps: of each, or the usual number; an adaptive solver needs none.
         whole: keep the whole path, not only its end.
         progress: show a progress bar for each, with its name.
@@ -80,10 +82,10 @@ def solve_all(
     for plan in plans:
         bar: Any = plan.name if progress else False
         try:
-            sol = diffsde.solve(
-                plan.problem,
-                x,
-                plan.solver.name,
+            sol = _solved(
+                plan,
+                n,
+                seed,
                 steps=STEPS if steps is None and not plan.adaptive else steps,
                 save=_kept(plan, steps) if whole else "last",
                 progress=bar,
@@ -92,10 +94,28 @@ def solve_all(
         except (KeyboardInterrupt, SolveError) as error:
             part = getattr(error, "trajectory", None)
             if part is not None and part.stats.steps:
-                runs.append(Run(plan, part))
+                runs.append(Run(plan, part.cpu()))
             return Solved(runs, error)
         runs.append(Run(plan, sol))
     return Solved(runs, None)
+
+
+def _solved(plan: Plan, n: int, seed: int, **settings: Any) -> diffsde.Trajectory:
+    """The paths of all samples, on the CPU, of which each process solves some in a row."""
+    from diffsde.solvers.chunks import joined
+    from diffsde.system.launch import from_each, process_count, process_number
+    from diffsde.system.parameters import device_of
+
+    problem, number, count = plan.problem, process_number(), process_count()
+    first, end = n * number // count, n * (number + 1) // count
+    own = None
+    if first < end:
+        x = problem.sde.prior_sample(
+            (end - first, *problem.shape), seed=seed, first=first, device=device_of(problem)
+        )
+        own = diffsde.solve(problem, x, plan.solver.name, seed=seed, first=first, **settings).cpu()
+    parts = [part for part in from_each(own) if part is not None]
+    return parts[0] if len(parts) == 1 else joined(parts)
 
 
 def _kept(plan: Plan, steps: int | None) -> str | int:

@@ -10,7 +10,7 @@ import typer
 
 import diffsde
 from diffsde.cli.options import AsJson, Out, Quiet, Threads
-from diffsde.cli.picking import pick_model
+from diffsde.cli.picking import pick_weights
 from diffsde.cli.report import compute_with, reported
 from diffsde.errors import InputError
 from diffsde.system.files import check_folder
@@ -130,6 +130,10 @@ def train(
         int | None, typer.Option(min=1, help="Split each batch into so many parts to save memory.")
     ] = None,
     keep: Annotated[int, typer.Option(min=1, help="Number of latest states to keep.")] = 2,
+    save_minutes: Annotated[
+        float,
+        typer.Option(min=0, help="Write a state so long after the last one, amid an epoch too."),
+    ] = 10.0,
     log_with: Annotated[
         list[str] | None, typer.Option(help="Log the loss to tensorboard, wandb, …; repeatable.")
     ] = None,
@@ -140,8 +144,8 @@ def train(
     """Learn a score by denoising score matching, or a velocity by flow matching.
 
     The folder holds model.safetensors (for --model), the run's latest states, loss.csv and
-    loss.png. Ctrl-C saves the run, and --resume continues it, even after a power cut. Start
-    several processes with a launcher: they divide every batch among them.
+    loss.png. Ctrl-C and a scheduler's SIGTERM save the run, and --resume continues it, even after a
+    power cut. Start several processes with a launcher: they divide every batch among them.
 
     Examples: diffsde train --out runs/first --recipe mnist-tutorial --epochs 5,
     diffsde train --out runs/photos --dataset photos/ --size 64,
@@ -158,10 +162,11 @@ def train(
             out,
             samples,
             replace(base, **chosen),
-            start_from=None if start_from is None else pick_model(start_from),
-            teacher=None if teacher is None else pick_model(teacher),
+            start_from=None if start_from is None else pick_weights(start_from),
+            teacher=None if teacher is None else pick_weights(teacher),
             resume=resume,
             keep=keep,
+            save_minutes=save_minutes,
             log_with=log_with or (),
             progress=not quiet,
         )

@@ -22,6 +22,7 @@ from diffsde.data.named_sets import cache_folder
 from diffsde.errors import CheckpointError, InputError
 from diffsde.evaluation.real import Data, RealImages, real_images
 from diffsde.system.bars import load_tqdm
+from diffsde.system.launch import agreed, process_number
 from diffsde.system.tensorfile import read_tensors, write_tensors
 
 __all__ = ["BATCH", "Classifier", "classifier_of", "load_classifier", "train_classifier"]
@@ -203,7 +204,12 @@ def classifier_of(data: Data, *, progress: bool = True) -> Classifier:
     """
     real = real_images(data)
     real.train.known_labels()
-    return _shipped(real) or _kept(real, progress)
+    shipped = _shipped(real)
+    if shipped is not None:
+        return shipped
+    kept = _kept(real, progress) if process_number() == 0 else shipped
+    found: Classifier = agreed(kept)  # type: ignore[assignment]
+    return found
 
 
 def _shipped(real: RealImages) -> Classifier | None:

@@ -22,6 +22,7 @@ from diffsde.evaluation.samplers import Sampler, sample_images
 from diffsde.evaluation.scoring import SHOWN, Evaluation, check_enough, reference_of
 from diffsde.scores.model import ScoreModel
 from diffsde.system.files import written_whole
+from diffsde.system.parameters import device_of
 from diffsde.system.tables import Table
 
 __all__ = ["EvaluationRow", "EvaluationTable", "evaluate_samplers"]
@@ -106,6 +107,9 @@ def evaluate_samplers(
 ) -> EvaluationTable:
     """Draw images with each sampler from the same noise, and score them.
 
+    Both are done on the device where the model is, and are divided among the processes of a launch
+    as `sample_images` does.
+
         table = evaluate_samplers(model, [Sampler(steps=k) for k in (10, 20, 40)], out="kept")
         print(table)
         plot_evaluation(table, "scores.png")
@@ -129,7 +133,7 @@ def evaluate_samplers(
         raise InputError("samplers: expected at least one")
     check_enough(n, "images")
     real = data_of(model, data)
-    reference = reference_of(real, features, progress=progress)
+    reference = reference_of(real, features, progress=progress, device=device_of(model))
     rows = []
     for sampler in samplers:
         drawn = sample_images(

@@ -14,13 +14,15 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from diffsde.errors import InputError, name_list
 from diffsde.evaluation.classifier import BATCH, Classifier, classifier_of
 from diffsde.evaluation.real import RealImages
 from diffsde.system.bars import load_tqdm
+from diffsde.system.launch import divided, process_number, share
 from diffsde.system.packages import optional_package
+from diffsde.system.parameters import device_of
 
 __all__ = ["NAMES", "Extractor", "Features", "features_of", "pick_extractor"]
 
@@ -38,7 +40,7 @@ class Extractor:
 
     Attributes:
         name: what a table calls it.
-        extract: from images (B, C, H, W), float32 in [0, 1], to features (B, F).
+        extract: from images (B, C, H, W), float32 in [0, 1] and on the CPU, to features (B, F).
         classify: from features (B, F) to probabilities of classes (B, K), where it knows any.
         key: what tells it from others; None if nothing does, as of a function.
     """
@@ -49,16 +51,23 @@ class Extractor:
     key: str | None = None
 
 
-def pick_extractor(features: Features, real: RealImages, progress: bool = False) -> Extractor:
+def pick_extractor(
+    features: Features,
+    real: RealImages,
+    progress: bool = False,
+    device: torch.device | None = None,
+) -> Extractor:
     """What `evaluate` compares images of this data by; see there.
+
+    The network of a name computes on that device; a classifier of the caller's, where it is.
 
     Raises:
         InputError: there is no such thing, or not for this data.
     """
     if features is None or features == "classifier":
-        return _by_classifier(_classifier_of(real, progress), real.training_digest)
+        return _by_classifier(_classifier_of(real, progress).to(device), real.training_digest)
     if features == "inception":
-        return _by_inception(real)
+        return _by_inception(real, device)
     if isinstance(features, Classifier):
         _check_classifier(features, real)
         return _by_classifier(features, None)
@@ -72,7 +81,15 @@ def pick_extractor(features: Features, real: RealImages, progress: bool = False)
 
 
 def _by_classifier(model: Classifier, key: str | None) -> Extractor:
-    return Extractor("classifier", model.features, model.probabilities, key)
+    place = device_of(model)
+
+    def extract(images: Tensor) -> Tensor:
+        return model.features(images.to(place))
+
+    def classify(features: Tensor) -> Tensor:
+        return model.probabilities(features.to(place)).cpu()
+
+    return Extractor("classifier", extract, classify, key)
 
 
 def _classifier_of(real: RealImages, progress: bool) -> Classifier:
@@ -96,13 +113,21 @@ def _check_classifier(model: Classifier, real: RealImages) -> None:
 # -- Inception ------------------------------------------------------------------------
 
 
-def _by_inception(real: RealImages) -> Extractor:
+def _by_inception(real: RealImages, device: torch.device | None) -> Extractor:
     if real.train.shape[0] not in (1, 3):
         raise InputError(
             f"features = inception: {real.name} has images of {real.train.shape[0]} channels, "
             "expected 1 or 3"
         )
-    return Extractor("inception", _inception(_inception_weights()), key="inception")
+    network = _inception(_inception_weights()).to(device)
+    place = device_of(network)
+
+    def extract(images: Tensor) -> Tensor:
+        levels = (255 * images).round().to(torch.uint8).to(place)
+        features: Tensor = network(levels.expand(-1, 3, -1, -1))
+        return features
+
+    return Extractor("inception", extract, key="inception")
 
 
 def _inception_weights() -> Path:
@@ -129,16 +154,10 @@ def _inception_weights() -> Path:
 
 
 @cache  # one network, which is the same for all data
-def _inception(weights: Path) -> Callable[[Tensor], Tensor]:
+def _inception(weights: Path) -> nn.Module:
     fid: Any = optional_package("torchmetrics.image.fid", "metrics")
-    network = fid.NoTrainInceptionV3("inception-v3-compat", ["2048"], str(weights))
-
-    def extract(images: Tensor) -> Tensor:
-        levels = (255 * images).round().to(torch.uint8)
-        features: Tensor = network(levels.expand(-1, 3, -1, -1))
-        return features
-
-    return extract
+    network: nn.Module = fid.NoTrainInceptionV3("inception-v3-compat", ["2048"], str(weights))
+    return network
 
 
 # -- the features of many images ------------------------------------------------------
@@ -155,12 +174,18 @@ def features_of(
             features are not finite floating-point numbers, F for each image.
     """
     _check_images(images, shape)
-    chunks, found = images.cpu().split(BATCH), []
+    chunks, widths = images.cpu().split(BATCH), set[int]()
     words = {"desc": f"{extractor.name} features", "unit": "batch", "leave": False}
-    for chunk in load_tqdm()(chunks, disable=not progress, delay=_PATIENCE, **words):
-        found.append(extractor.extract(chunk.float().clamp(0, 1)))
-        _check_features(found[-1], len(chunk), found[0], extractor.name)
-    whole = torch.cat([features.cpu() for features in found])
+    own, hidden = len(share(chunks)), not (progress and process_number() == 0)
+
+    def extracted(chunk: Tensor) -> Tensor:
+        found = extractor.extract(chunk.float().clamp(0, 1))
+        _check_features(found, len(chunk), widths, extractor.name)
+        bar.update()
+        return found.cpu()
+
+    with load_tqdm()(total=own, disable=hidden, delay=_PATIENCE, **words) as bar:
+        whole = torch.cat(divided(chunks, extracted))
     return whole.to(torch.promote_types(whole.dtype, torch.float32))
 
 
@@ -174,11 +199,13 @@ def _check_images(images: Tensor, shape: Sequence[int]) -> None:
         raise InputError("images with values that are not finite cannot be scored")
 
 
-def _check_features(found: Any, count: int, first: Tensor, name: str) -> None:
+def _check_features(found: Any, count: int, widths: set[int], name: str) -> None:
+    """Check a batch's features, and add their number to those of the batches before."""
     if not (isinstance(found, Tensor) and found.is_floating_point()):
         kind = found.dtype if isinstance(found, Tensor) else type(found).__name__
         raise InputError(f"features = {name} returned {kind}; expected floating-point numbers")
-    if found.dim() != 2 or len(found) != count or found.shape[1:] != first.shape[1:]:
+    widths.update(found.shape[1:])
+    if found.dim() != 2 or len(found) != count or len(widths) != 1:
         raise InputError(
             f"features = {name} returned shape {tuple(found.shape)} for {count} images; expected "
             f"({count}, F), with the same F for all images"

@@ -31,6 +31,8 @@ __all__ = [
 ]
 
 _CHUNK = 500  # points compared with all others at a time
+# Each process has all features; torchmetrics would put those of all processes together.
+_ALONE = {"sync_on_compute": False}
 
 
 def load_torchmetrics() -> Any:
@@ -57,7 +59,7 @@ class _Features(nn.Module):
 
 def fid(generated: Tensor, real: Tensor) -> float:
     """Fréchet distance between two sets of features, (N, F) and (M, F)."""
-    metric = load_torchmetrics().fid.FrechetInceptionDistance(_Features(real.shape[1]))
+    metric = load_torchmetrics().fid.FrechetInceptionDistance(_Features(real.shape[1]), **_ALONE)
     metric.update(real, real=True)
     metric.update(generated, real=False)
     return float(metric.compute())
@@ -79,7 +81,7 @@ def kid(generated: Tensor, real: Tensor, seed: int = 0) -> tuple[float, float]:
         # torchmetrics warns that it keeps all features in memory; here they are in memory anyway.
         warnings.filterwarnings("ignore", "Metric `Kernel Inception Distance`")
         metric = image.kid.KernelInceptionDistance(
-            _Features(real.shape[1]), subsets=50, subset_size=size
+            _Features(real.shape[1]), subsets=50, subset_size=size, **_ALONE
         )
     metric.update(real, real=True)
     metric.update(generated, real=False)

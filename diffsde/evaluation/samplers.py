@@ -32,8 +32,9 @@ from diffsde.system.description import (
 )
 from diffsde.system.digest import digest
 from diffsde.system.files import check_folder
-from diffsde.system.launch import launched_processes
+from diffsde.system.launch import from_each, process_number, share
 from diffsde.system.numbers import truth_value, whole_number
+from diffsde.system.parameters import device_of
 from diffsde.system.tensorfile import read_tensors, whole_in, write_tensors
 from diffsde.system.wrapped import unwrapped
 from diffsde.views.decoding import decoded, image_shape
@@ -110,10 +111,11 @@ def sample_images(
     chunk: int = 500,
     progress: bool = True,
 ) -> Samples:
-    """Draw n images.
+    """Draw n images, on the device where the model is.
 
     The processes of one launch (`torchrun`, `accelerate launch`) divide the chunks among
-    themselves, and each returns all images. The number of processes does not change the images.
+    themselves, and each returns all images, so each of them must call this. The number of processes
+    does not change the images.
 
     Args:
         model: the score.
@@ -135,25 +137,21 @@ def sample_images(
             known.
     """
     n, chunk = whole_number(n, "n"), whole_number(chunk, "chunk")
-    tqdm = load_tqdm()  # before accelerate imports it
-    from accelerate.utils import gather, reduce
-
     model = unwrapped(model)
     labels = _labels(model, data) if sampler.classes else None
     shape = image_shape(model.shape, model.decoder)
     chunks = _Chunks(model, sampler, seed, labels, shape, None if out is None else Path(out))
-    launch = launched_processes()
-    firsts = range(0, n, chunk)[launch.process_index :: launch.num_processes]
-    # Each process fills in its chunks, and the sum over processes is the whole.
-    levels = torch.zeros((n, *shape), dtype=torch.uint8)
-    nfe = torch.zeros(1, dtype=torch.long)
-    hidden = not (progress and launch.is_main_process)
-    for first in tqdm(firsts, desc=sampler.name, unit="chunk", disable=hidden):
-        images = chunks.images(first, min(chunk, n - first))
-        levels[first : first + chunk] = images.levels
-        nfe = nfe.clamp(min=images.nfe)
-    levels = reduce(levels.to(launch.device), "sum").cpu()
-    return Samples(levels.float() / 255, int(gather(nfe.to(launch.device)).max()))
+    firsts = range(0, n, chunk)
+    hidden = not (progress and process_number() == 0)
+    shown = load_tqdm()(share(firsts), desc=sampler.name, unit="chunk", disable=hidden)
+    own = {first: chunks.images(first, min(chunk, n - first)) for first in shown}
+    levels = torch.empty((n, *shape), dtype=torch.uint8)
+    nfe = 0
+    for drawn in from_each(own):
+        for first, images in drawn.items():
+            levels[first : first + chunk] = images.levels
+            nfe = max(nfe, images.nfe)
+    return Samples(levels.float() / 255, nfe)
 
 
 class _Chunk(NamedTuple):
@@ -214,12 +212,13 @@ class _Chunks:
     def _drawn(self, first: int, size: int) -> _Chunk:
         model, sampler = self.model, self.sampler
         score: Score = model
+        place = device_of(model)
         if self.labels is not None:
             drawn = _drawn_classes(self.labels, self.seed, first, size)
             score = model.of_class(drawn, _GUIDANCE)
         sol = solve(
             PROBLEMS[sampler.kind](model.sde, score, model.shape),
-            model.sde.prior_sample((size, *model.shape), seed=self.seed, first=first),
+            model.sde.prior_sample((size, *model.shape), seed=self.seed, first=first, device=place),
             sampler.method,
             seed=self.seed,
             first=first,

@@ -205,22 +205,30 @@ class Reference:
 
 
 # The latest references, so that calls in a row do not compute the features of real images again.
-_LATEST: OrderedDict[tuple[str, str], Reference] = OrderedDict()
+_LATEST: OrderedDict[tuple[str, str, str], Reference] = OrderedDict()
 _MOST = 2  # of them: each holds a data set
 
 
-def reference_of(data: Data, features: Features = None, *, progress: bool = False) -> Reference:
+def reference_of(
+    data: Data,
+    features: Features = None,
+    *,
+    progress: bool = False,
+    device: torch.device | None = None,
+) -> Reference:
     """What to score images of this data against, by these features: see `evaluate`.
+
+    The features of a name are computed on that device, by default on the CPU.
 
     Those of a function are computed at each call, since nothing tells two functions apart, or one
     from what it was before.
     """
     load_torchmetrics()
     real = real_images(data)
-    extractor = pick_extractor(features, real, progress)
+    extractor = pick_extractor(features, real, progress, device)
     if extractor.key is None:
         return Reference(real, extractor, progress)
-    asked = (real.digest, extractor.key)
+    asked = (real.digest, extractor.key, str(device))
     found = _LATEST.pop(asked, None) or Reference(real, extractor, progress)
     found.progress = progress
     _LATEST[asked] = found

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from diffsde.equations.counted import says_of
 from diffsde.scores.model import ScoreModel
+from diffsde.system.parameters import device_of
 from diffsde.system.wrapped import unwrapped
 
 __all__ = ["ByNoiseLevel", "Way"]
@@ -125,7 +126,7 @@ def _weighted_layers(model: ScoreModel) -> list[nn.Module]:
     weighted = [module for module, w in weights if isinstance(w, Tensor) and w.dim() > 1]
     hooks = [module.register_forward_hook(note) for module in weighted]
     with torch.no_grad():
-        x = model.sde.prior_sample((1, *model.shape), seed=0)
+        x = model.sde.prior_sample((1, *model.shape), seed=0, device=device_of(model))
         model(x, model.sde.T)
     for hook in hooks:
         hook.remove()

@@ -5,6 +5,9 @@ The noise of a sample does not depend on its part, so the samples are those of o
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -13,7 +16,7 @@ from diffsde.solvers.parts import solve_part
 from diffsde.solvers.request import Request
 from diffsde.solvers.trajectory import Stats, Trajectory
 
-__all__ = ["solve_in_chunks"]
+__all__ = ["joined", "solve_in_chunks"]
 
 
 def solve_in_chunks(request: Request, x: Tensor, first: int, size: int) -> Trajectory:
@@ -49,7 +52,7 @@ def solve_in_chunks(request: Request, x: Tensor, first: int, size: int) -> Traje
         ys[:, start : start + size] = part.ys
         part.ys = ys[:, start : start + size]
         parts.append(part)
-    return _joined(parts, ys)
+    return joined(parts, ys)
 
 
 def _with_finished(
@@ -60,7 +63,7 @@ def _with_finished(
         f"{error}. Samples {first} to {first + ys.shape[1] - 1} were finished before: they are "
         "in this error's trajectory, and the path of the chunk that failed is in its cause's"
     )
-    finished = _joined(parts, ys)
+    finished = joined(parts, ys)
     if isinstance(error, SolveError):
         return type(error)(words, finished)
     again = type(error)(words)
@@ -68,26 +71,28 @@ def _with_finished(
     return again
 
 
-def _joined(parts: list[Trajectory], ys: Tensor) -> Trajectory:
+def joined(parts: Sequence[Trajectory], ys: Tensor | None = None) -> Trajectory:
+    """The path of all samples, from those of the first ones, the next ones, and so on.
+
+    Args:
+        parts: at least one, with the same times.
+        ys: their states (T, B, …) if they have been joined already.
+    """
     stats = Stats(
         max(p.stats.nfe for p in parts),
         max(p.stats.steps for p in parts),
         sum(p.stats.rejected for p in parts),
         sum(p.stats.seconds for p in parts),
     )
-    one = parts[0]
     estimates = [p.denoised for p in parts if p.denoised is not None]
     evaluations = [p.evaluations for p in parts if p.evaluations is not None]
-    return Trajectory(
-        one.ts,
-        ys,
-        one.method,
-        stats,
-        one.shape,
-        one.diffusion,
-        one.std,
-        torch.cat(estimates, dim=1) if estimates else None,
-        torch.stack(evaluations).amax(0),
-        one.kind,
-        _dense=lambda ys, t: torch.cat([p(t) for p in parts]),
+    dense = all(p._dense is not None for p in parts)
+    return replace(
+        parts[0],
+        ys=torch.cat([p.ys for p in parts], dim=1) if ys is None else ys,
+        stats=stats,
+        denoised=torch.cat(estimates, dim=1) if estimates else None,
+        evaluations=torch.stack(evaluations).amax(0),
+        _dense=(lambda _, t: torch.cat([p(t) for p in parts])) if dense else None,
+        _resume=None,
     )

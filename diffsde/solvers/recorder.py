@@ -14,6 +14,7 @@ from diffsde.solvers.dense import DenseOutput
 from diffsde.solvers.grids import Grid
 from diffsde.solvers.state import SolveState, Step
 from diffsde.solvers.trajectory import Stats, Trajectory
+from diffsde.system.clock import seconds_on
 
 __all__ = ["Recorder"]
 
@@ -77,7 +78,7 @@ class Recorder:
     ) -> None:
         self.method, self.state, self.grid, self.shape = method, state, grid, shape
         self._resume, self.clock = resume, clock
-        self.stats, self._started = Stats(), time.perf_counter()
+        self.stats, self._started = Stats(), seconds_on(state.x.device)
         self.us: list[float] = []
         self._calls: list[int] = []  # evaluations until each saved state
         self._frames = _Frames(state.x, self._expected(denoises))
@@ -173,6 +174,8 @@ class Recorder:
     def trajectory(self, dense: DenseOutput | None = None) -> Trajectory:
         """The path so far; given `dense`, with the states between the saved ones."""
         self.count_cost()
+        # Only here does the clock wait for the device.
+        self.stats.seconds = seconds_on(self.state.x.device) - self._started
         ts, ys = self._times(), self._frames.all()
         if self._clean is not None:
             ts = torch.cat([ts, ts.new_zeros(1)])

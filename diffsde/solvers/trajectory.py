@@ -36,7 +36,7 @@ class Stats:
             whole batch, or what of it was not finished, went through it.
         steps: accepted steps; where each sample has its own, those of the longest.
         rejected: rejected steps, over all samples.
-        seconds: wall time.
+        seconds: wall time, until the device that computed had finished.
     """
 
     nfe: int = 0
@@ -90,6 +90,13 @@ class Trajectory:
     def __getstate__(self) -> dict[str, Any]:
         # What goes on from here holds the score and the noise, and may be any function.
         return self.__dict__ | {"_dense": None, "_resume": None}
+
+    def cpu(self) -> Trajectory:
+        """The same path in the memory of the CPU, from where it is shown and written."""
+        tensors: dict[str, Any] = {
+            k: v.cpu() for k, v in vars(self).items() if isinstance(v, Tensor)
+        }
+        return replace(self, **tensors)
 
     @property
     def final(self) -> Tensor:

@@ -7,8 +7,9 @@ This folder may import `errors` only.
     digest       digests that identify tensors
     code         what a user's own class computes
     description  everything on which an object's numbers depend
-    launch       the processes of one launch
-    interrupts   Ctrl-C
+    launch       the processes of one launch, their devices, and how they divide work
+    interrupts   Ctrl-C, and a scheduler's SIGTERM
+    clock        a clock that waits for a device
     threads      as many threads as there are free cores
     compiler     whether networks can be compiled
     argument_order  whether a function takes (x, t) or (t, x)

@@ -17,7 +17,9 @@ def dtype_of(fn: Any, default: torch.dtype) -> torch.dtype:
     return next((parameter.dtype for parameter in fn.parameters()), default)
 
 
-def device_of(module: nn.Module) -> torch.device | None:
-    """The device of a module's parameters or buffers; None if it has neither."""
-    tensors = (*module.parameters(), *module.buffers())
+def device_of(fn: Any) -> torch.device | None:
+    """The device of a module's parameters or buffers; None for anything else, or without them."""
+    if not isinstance(fn, nn.Module):
+        return None
+    tensors = (*fn.parameters(), *fn.buffers())
     return next((tensor.device for tensor in tensors), None)

@@ -17,14 +17,15 @@ from diffsde.training.recipes import Recipe
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-__all__ = ["agreed", "batch_parts", "make_accelerator", "tracked"]
+__all__ = ["batch_parts", "make_accelerator", "tracked"]
 
 
 def make_accelerator(folder: Path, log_with: str | Sequence[str]) -> Accelerator:
     """The accelerator of a run in that folder, with trackers by name.
 
     Raises:
-        InputError: a tracker is not available, or the launcher asks for mixed precision.
+        InputError: a tracker is not available, or the launcher asks for mixed precision or for a
+            model in parts, as of FSDP.
     """
     load_tqdm()  # before accelerate imports it
     from accelerate import Accelerator
@@ -38,7 +39,19 @@ def make_accelerator(folder: Path, log_with: str | Sequence[str]) -> Accelerator
             "precision: leave it out there and give --precision bfloat16 here"
         )
     launched_processes()  # first, so that accelerate takes over the group that this finds
-    return Accelerator(mixed_precision="no", log_with=trackers or None, project_dir=str(folder))
+    made = Accelerator(mixed_precision="no", log_with=trackers or None, project_dir=str(folder))
+    _check_whole(made)
+    return made
+
+
+def _check_whole(accelerator: Accelerator) -> None:
+    """Refuse what divides a model: states, averages and clipping here take it as a whole."""
+    kind = accelerator.distributed_type.value
+    if kind in ("FSDP", "DEEPSPEED", "MEGATRON_LM"):
+        raise InputError(
+            f"the launcher asks for {kind}, but here each process holds the whole model: "
+            "launch with --multi_gpu alone, and give accumulate= to save memory"
+        )
 
 
 def _check_trackers(names: Sequence[str]) -> None:
@@ -83,11 +96,3 @@ def batch_parts(recipe: Recipe, accelerator: Accelerator) -> list[range]:
         )
     first = accelerator.process_index * recipe.accumulate
     return [range(i * size, (i + 1) * size) for i in range(first, first + recipe.accumulate)]
-
-
-def agreed(found: str) -> str:
-    """What the first process found, in every process."""
-    from accelerate.utils import broadcast_object_list
-
-    (agreed_on,) = broadcast_object_list([found])
-    return str(agreed_on)

@@ -25,6 +25,8 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
+
 from diffsde.data.images import as_data
 from diffsde.data.samples import Samples
 from diffsde.equations.forward import SDE
@@ -34,6 +36,8 @@ from diffsde.scores.model import ScoreModel
 from diffsde.scores.wrapped import plain_model
 from diffsde.system.bars import load_tqdm
 from diffsde.system.interrupts import set_by_interrupt
+from diffsde.system.numbers import real_number
+from diffsde.system.parameters import device_of
 from diffsde.training.accelerators import make_accelerator, tracked
 from diffsde.training.initial_model import initial_model
 from diffsde.training.recipes import WARM_UP, Recipe, usual_recipe
@@ -61,10 +65,14 @@ def train(
     teacher: ScoreModel | None = None,
     resume: bool = False,
     keep: int = 2,
+    save_minutes: float = 10.0,
     log_with: str | Sequence[str] = (),
     progress: bool = True,
 ) -> ScoreModel:
     """Train a network and return the model with its averaged weights.
+
+    It trains on the device that accelerate finds, and returns the model where `start_from` is, or
+    else on torch's default device.
 
     Args:
         out: the run's folder, created if necessary; several processes share it.
@@ -80,19 +88,25 @@ def train(
             resuming.
         resume: continue the run in `out`.
         keep: how many states to keep in `out`; one is written after every epoch, or after
-            several whose updates together are fewer than 250.
+            several whose updates together are fewer than 250, and amid an epoch by the clock.
+        save_minutes: so many minutes after a state the next one is written, if no epoch has
+            ended before; at 0, one is written after every update.
         log_with: accelerate's trackers to log the loss with, such as "tensorboard" (which
             writes to the folder `tensorboard` in `out`; needs the extra of that name) or "wandb".
         progress: show a progress bar.
 
     Raises:
-        KeyboardInterrupt: on Ctrl-C, once the current update is finished and the run is saved.
+        KeyboardInterrupt: on Ctrl-C or SIGTERM, which schedulers send, once the current update is
+            finished and the run is saved.
         TrainingError: the loss is no longer finite, `out` holds another run, another process is
             training in it, or it cannot be written to.
         CheckpointError: there is nothing to resume from, or it is damaged.
         InputError: data, recipe and models do not fit together.
     """
     data = as_data(data)
+    words = "a number of minutes ≥ 0"
+    seconds = 60 * real_number(save_minutes, "save_minutes", words, 0.0)
+    home = device_of(start_from) or torch.get_default_device()
     start_from = None if start_from is None else plain_model(start_from)
     folder = RunFolder(Path(out), keep)
     earlier = folder.states()
@@ -114,28 +128,24 @@ def train(
     accelerator.wait_for_everyone()  # no process writes before all have read the folder
     main = accelerator.is_main_process
     with folder.alone(earlier) if main else nullcontext(), tracked(accelerator, run.recipe):
-        _go_on(run, folder, progress)
-    return run.averaged()
+        _go_on(run, _Saving(run, folder, seconds), progress)
+    return run.averaged().to(home)
 
 
-def _go_on(run: Run, folder: RunFolder, progress: bool) -> None:
-    """Train to the last update, saving the run between epochs and on Ctrl-C."""
+def _go_on(run: Run, saving: _Saving, progress: bool) -> None:
+    """Train to the last update, saving the run between epochs, by the clock and on Ctrl-C."""
     at, main = run.progress, run.accelerator.is_main_process
-    started = time.perf_counter() - at.seconds
     if main:
-        folder.clean()
-        if at.step == 0:
-            folder.save(0, run.state())  # fails now if the folder cannot be written to
-    saved = at.step
+        saving.begin()
     with _progress_bar(run, progress and main) as bar, set_by_interrupt(run.stop):
         while at.step < run.steps:
-            stopped = _finish_epoch(run, bar)
-            at.seconds = time.perf_counter() - started
-            if stopped or at.step == run.steps or at.step >= saved + _SAVE_EVERY:
-                _save(run, folder)
-                saved = at.step
+            stopped = _finish_epoch(run, saving, bar)
             if stopped:
+                saving.save_state()  # first, in case a scheduler has little patience
+                saving.save_results()
                 raise KeyboardInterrupt
+            if at.step == run.steps or at.step >= saving.finished + _SAVE_EVERY:
+                saving.save_results()
 
 
 def _progress_bar(run: Run, shown: bool) -> tqdm:
@@ -143,24 +153,72 @@ def _progress_bar(run: Run, shown: bool) -> tqdm:
     return load_tqdm()(total=run.steps, initial=first, unit="update", disable=not shown)
 
 
-def _finish_epoch(run: Run, bar: tqdm) -> bool:
+def _finish_epoch(run: Run, saving: _Saving, bar: tqdm) -> bool:
     """Make the updates left in this epoch; return whether Ctrl-C ended them early."""
     epoch, first = divmod(run.progress.step, run.steps_per_epoch)
     for index in run.batches(epoch)[first:]:
-        stopped = run.update(index)
+        stopping, due = run.update(index, due=saving.is_due())
         bar.update()
         _log(run, bar)
-        if stopped:
+        if stopping:
             return True
+        if due:
+            saving.save_state()
     return False
 
 
-def _save(run: Run, folder: RunFolder) -> None:
-    run.measure_held_out()
-    if run.accelerator.is_main_process:
-        results = Results(run.averaged(), run.card(), run.progress.losses)
-        folder.save(run.progress.step, run.state(), results)
-    run.accelerator.wait_for_everyone()
+class _Saving:
+    """When a run is saved, and what.
+
+    Results are what one has a run for, and take long: the loss of every average on the held-out
+    samples is measured for them. They are saved with a state after epochs. A state alone, from
+    which the run goes on as if it had not stopped, is saved in between.
+
+    Args:
+        run: what is saved.
+        folder: where.
+        seconds: from one state to the next one.
+
+    Attributes:
+        finished: the update after which results were last saved.
+    """
+
+    def __init__(self, run: Run, folder: RunFolder, seconds: float) -> None:
+        self.run, self.folder, self.seconds = run, folder, seconds
+        self.finished = run.progress.step
+        self._started = time.perf_counter() - run.progress.seconds
+        self._latest = time.perf_counter()
+
+    def begin(self) -> None:
+        """Tidy the folder, and fail now if it cannot be written to."""
+        self.folder.clean()
+        if self.run.progress.step == 0:
+            self.folder.save(0, self.run.state())
+
+    def is_due(self) -> bool:
+        """Whether it is time for a state; the first process's clock decides."""
+        late = time.perf_counter() - self._latest >= self.seconds
+        return late and self.run.accelerator.is_main_process
+
+    def save_state(self) -> None:
+        """Save what is needed to go on from here."""
+        self._save(None)
+
+    def save_results(self) -> None:
+        """Save what the run has come to, and what is needed to go on."""
+        run = self.run
+        run.measure_held_out()
+        main = run.accelerator.is_main_process
+        self._save(Results(run.averaged(), run.card(), run.progress.losses) if main else None)
+        self.finished = run.progress.step
+
+    def _save(self, results: Results | None) -> None:
+        run = self.run
+        run.progress.seconds = time.perf_counter() - self._started
+        if run.accelerator.is_main_process:
+            self.folder.save(run.progress.step, run.state(), results)
+        run.accelerator.wait_for_everyone()
+        self._latest = time.perf_counter()
 
 
 def _log(run: Run, bar: tqdm) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 
 import torch
@@ -10,6 +9,8 @@ from torch import Tensor
 
 from diffsde.data.samples import Samples
 from diffsde.scores.model import ScoreModel
+from diffsde.system.clock import seconds_on
+from diffsde.system.parameters import device_of
 from diffsde.training.noise import TrainingNoise
 from diffsde.training.objectives import numbers_per_image, training_loss
 from diffsde.training.recipes import Recipe
@@ -48,14 +49,14 @@ def fastest_precision(model: ScoreModel, data: Samples, recipe: Recipe, position
     """Time these positions' part of an update in both precisions, and return the faster one."""
     index = torch.arange(len(positions))
     numbers = TrainingNoise(0, "training", numbers_per_image(data.shape, recipe)).draw(0, positions)
-    seconds = {}
+    seconds, place = {}, device_of(model)
     for precision in ("float32", "bfloat16"):
         tried = replace(recipe, precision=precision)
         times = []
         for _ in range(4):
-            started = time.perf_counter()
+            started = seconds_on(place)
             loss_of_images(model, data, index, tried, numbers).backward()
-            times.append(time.perf_counter() - started)
+            times.append(seconds_on(place) - started)
         seconds[precision] = min(times[1:])
     model.zero_grad(set_to_none=True)
     return min(seconds, key=lambda precision: seconds[precision])

@@ -18,7 +18,8 @@ from diffsde.scores.checkpoint import describe_model
 from diffsde.scores.model import ScoreModel
 from diffsde.system.compiler import has_compiler
 from diffsde.system.digest import digest
-from diffsde.training.accelerators import agreed, batch_parts
+from diffsde.system.launch import agreed
+from diffsde.training.accelerators import batch_parts
 from diffsde.training.losses import fastest_precision, loss_of_images
 from diffsde.training.noise import TrainingNoise
 from diffsde.training.objectives import numbers_per_image
@@ -47,7 +48,7 @@ class Run:
             processes; `steppers` are the wrapped `optimizers`.
         parts: the positions of a batch that this process works on, in turn.
         clipped: gradients shortened since the last log entry.
-        stop: set by Ctrl-C.
+        stop: set by Ctrl-C or SIGTERM.
     """
 
     def __init__(
@@ -185,14 +186,18 @@ class Run:
         size = self.recipe.batch_size
         return list(shuffled[: self.steps_per_epoch * size].split(size))
 
-    def update(self, index: Tensor) -> bool:
+    def update(self, index: Tensor, *, due: bool = False) -> tuple[bool, bool]:
         """Make one update on the samples with these indices.
 
+        Args:
+            index: (batch_size,).
+            due: whether this process finds it is time to save the run.
+
         Returns:
-            Whether any process was asked to stop.
+            Whether any process was asked to stop, and whether any finds it is time to save.
         """
         self._set_learning_rate()
-        loss, stopping = self._add_gradients(index)
+        loss, stopping, saving = self._add_gradients(index, due)
         self._clip(loss, index)
         for stepper in self.steppers:
             stepper.step()
@@ -201,18 +206,18 @@ class Run:
             average.update_parameters(self.model.network)
         self.progress.pending.append(loss)
         self.progress.step += 1
-        return stopping
+        return stopping, saving
 
     def _set_learning_rate(self) -> None:
         rate = learning_rate(self.recipe, self.progress.step, self.steps)
         for group in (group for optimizer in self.optimizers for group in optimizer.param_groups):
             group["lr"] = rate
 
-    def _add_gradients(self, index: Tensor) -> tuple[float, bool]:
+    def _add_gradients(self, index: Tensor, due: bool) -> tuple[float, bool, bool]:
         """Differentiate the loss of every part of the batch.
 
         Returns:
-            The mean loss over all processes, and whether any process was asked to stop.
+            The mean loss over all processes, and what `update` returns.
         """
         losses = []
         for positions in self.parts:
@@ -225,10 +230,10 @@ class Run:
                 )
                 self.accelerator.backward(loss)
             losses.append(loss.detach())
-        stop = losses[0].new_tensor(float(self.stop.is_set()))
-        own = torch.stack([torch.stack(losses).mean(), stop])
-        mean_loss, stopping = self.accelerator.reduce(own, "mean").tolist()
-        return mean_loss, stopping > 0
+        wishes = losses[0].new_tensor([float(self.stop.is_set()), float(due)])
+        own = torch.cat([torch.stack(losses).mean()[None], wishes])
+        mean_loss, stopping, saving = self.accelerator.reduce(own, "mean").tolist()
+        return mean_loss, stopping > 0, saving > 0
 
     def _clip(self, loss: float, index: Tensor) -> None:
         """Shorten a gradient that is far longer than usual.

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,7 +25,9 @@ from diffsde.solvers.catalogue import find_solver
 from diffsde.solvers.solving import solve
 from diffsde.solvers.trajectory import Trajectory
 from diffsde.system.files import check_folder, written_whole
+from diffsde.system.launch import divided, process_number
 from diffsde.system.numbers import whole_number
+from diffsde.system.parameters import device_of
 from diffsde.system.wrapped import unwrapped
 from diffsde.views.animation import animate
 from diffsde.views.decoding import Decode, decoded_all
@@ -76,6 +79,7 @@ SHOWN = (
         flow=True,
     ),
 )
+_Shown = tuple[Trajectory, Files]  # a path, and the files that show it
 _COMPARED = ("sde_euler", "flow_heun2")
 _EXPLORER_BYTES = 2e6
 _EXPLORED = 16  # images in an explorer, at most
@@ -114,7 +118,8 @@ def write_gallery(
             reader's browser chooses: there are plots in both themes, and the films are dark.
 
     Returns:
-        The files that were written; the page is the last one.
+        The files that were written; the page is the last one. Of several processes, which divide
+        the samplers among themselves, the first one has the list, and the others an empty one.
 
     Raises:
         InputError: nothing can be written to `out`, a number is not positive, or the model's
@@ -132,12 +137,13 @@ def write_gallery(
     folder, decode = check_folder(out, "out"), model.decoder
     gallery = _Gallery(folder, kind, dark, decode, f"steps={steps}, n={n}, seed={seed}")
     try:
-        x1 = model.sde.prior_sample((n, *model.shape), seed=seed)
+        x1 = model.sde.prior_sample((n, *model.shape), seed=seed, device=device_of(model))
         raw = kind != IMAGES or decode is not None
-        gallery.start(x1 if raw else 0.5 + x1 / (4 * model.sde.prior_std))
-        for row in SHOWN:
-            gallery.add(row, _solved(row, model, score, x1, steps, seed, progress))
-        gallery.compare()
+        if process_number() == 0:
+            gallery.start((x1 if raw else 0.5 + x1 / (4 * model.sde.prior_std)).cpu())
+        gallery.add_all(lambda row: _solved(row, model, score, x1, steps, seed, progress))
+        if process_number() == 0:
+            gallery.compare()
     except (DiffSDEError, KeyboardInterrupt) as stopped:
         stopped.written = gallery.finish()  # type: ignore[union-attr]
         raise
@@ -166,7 +172,7 @@ def _solved(
         denoise=True,
         progress=row.title if progress else False,
     )
-    return replace(sol, method=row.title)
+    return replace(sol.cpu(), method=row.title)
 
 
 class _Gallery:
@@ -186,16 +192,23 @@ class _Gallery:
         self.folder, self.kind, self.dark = folder, kind, dark
         self.decode, self.settings = decode, settings
         self.noise = folder / "noise.png"
-        self.rows: dict[Row, tuple[Trajectory, Files]] = {}
-        self.compared: list[Trajectory] = []  # as they are shown
+        self.rows: dict[Row, _Shown] = {}
         self.both: Files | None = None
 
     def start(self, x: Tensor) -> None:
         start = Trajectory(torch.zeros(1), x[None], "", shape=tuple(x.shape[1:]))
         plot_last_states(start, self.noise, dark=self.dark is not False, decode=self.decode)
 
-    def add(self, row: Row, sol: Trajectory) -> None:
-        """Write the files of one sampler."""
+    def add_all(self, solved: Callable[[Row], Trajectory]) -> None:
+        """Solve, and write the files of each sampler; several processes divide the samplers."""
+
+        def added(row: Row) -> _Shown:
+            self._add(row, solved(row))
+            return self.rows[row]
+
+        self.rows = dict(zip(SHOWN, divided(SHOWN, added), strict=True))
+
+    def _add(self, row: Row, sol: Trajectory) -> None:
         screen, name = self.dark is not False, row.name
         images, film = self.folder / f"{name}_images.png", self.folder / f"{name}.gif"
         (shown,) = decoded_all(sol, self.decode)
@@ -204,19 +217,22 @@ class _Gallery:
         plots, explorer = self._paths([sol], name), self._explorer([shown], name, row.title)
         files = {"images": [images], "film": [film], "plot": plots, "explorer": [explorer]}
         self.rows[row] = (sol, files)
-        self.compared += [shown] if row.name in _COMPARED else []
 
     def compare(self) -> None:
         """Write the files of the section that compares the SDE with the flow."""
         rows = {row: sol for row, (sol, _) in self.rows.items() if row.name in _COMPARED}
         # Long names would lie over the paths.
         short = [replace(sol, method=row.method) for row, sol in rows.items()]
-        explorer = self._explorer(self.compared, "sde_and_flow", "The reverse SDE and the flow")
+        shown = [one for sol in rows.values() for one in decoded_all(sol, self.decode)]
+        explorer = self._explorer(shown, "sde_and_flow", "The reverse SDE and the flow")
         self.both = {"plot": self._paths(short, "sde_and_flow"), "explorer": [explorer]}
 
     def finish(self) -> list[Path]:
-        """Write the page of what is finished, if anything is, and list all files."""
-        if not self.rows:
+        """Write the page of what is finished, if anything is, and list all files.
+
+        Of several processes, only the first one writes the page.
+        """
+        if not self.rows or process_number() != 0:
             return []
         page = self.folder / "index.html"
         text = gallery_page(

@@ -28,6 +28,7 @@ from diffsde.equations.variance_exploding import VESDE
 from diffsde.scores.model import ScoreModel
 from diffsde.scores.score_matching import score_matching_loss
 from diffsde.scores.score_unet import ScoreUNet
+from diffsde.system.clock import seconds_on
 from diffsde.training.initial_model import initial_model
 from diffsde.training.noise import TrainingNoise
 from diffsde.training.objectives import numbers_per_image
@@ -117,16 +118,17 @@ def main() -> None:
     parser.add_argument("--updates", type=int, default=8)
     args = parser.parse_args()
     updates = {name: make() for name, make in WAYS.items()}
+    device = torch.accelerator.current_accelerator()
     for update in updates.values():  # compile, and warm up
         update()
         update()
     seconds: dict[str, list[float]] = {name: [] for name in updates}
     for _ in range(args.rounds):
         for name, update in updates.items():
-            started = time.perf_counter()
+            started = seconds_on(device)
             for _ in range(args.updates):
                 update()
-            seconds[name].append((time.perf_counter() - started) / args.updates)
+            seconds[name].append((seconds_on(device) - started) / args.updates)
     base = seconds["tutorial's loop, float32"]
     share, noise = data_share(100), noise_share(100)
     for name, times in seconds.items():

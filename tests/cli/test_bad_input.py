@@ -43,6 +43,11 @@ BAD = [
         for command in ("sample", "gallery", "explore", "evaluate", "likelihood", "work-precision")
     ),
     *(
+        (f"{command} --device {device}", 2, (f"--device {device} cannot be used here", "cpu"))
+        for command in ("sample", "gallery", "explore", "evaluate", "likelihood", "work-precision")
+        for device in ("cudda", "meta")
+    ),
+    *(
         (f"{command} --method dpmpp_2m --method nope", 2, ("nope", "Valid names"))
         for command in ("sample", "explore", "evaluate", "work-precision", "atlas")
     ),

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from diffsde.errors import InputError
 from diffsde.evaluation import features
@@ -55,11 +55,12 @@ def test_with_the_weights(
     fid = pytest.importorskip("torchmetrics.image.fid")
     seen: list[Any] = []
 
-    class Network:
+    class Network(nn.Module):
         def __init__(self, name: str, wanted: list[str], weights: str) -> None:
+            super().__init__()
             seen.append((name, wanted, Path(weights).parent))
 
-        def __call__(self, images: Tensor) -> Tensor:
+        def forward(self, images: Tensor) -> Tensor:
             seen.append(images)
             return images.float().mean((2, 3))
 

@@ -22,6 +22,7 @@ from diffsde import (
     solve,
 )
 from diffsde.solvers.trajectory import Stats
+from tests.launched import small_model
 
 # Sweeps over all solvers hold one that warns, as it should: see test_a_solver_that_loses_the_law.
 pytestmark = pytest.mark.filterwarnings("ignore:reversible_heun ends in another law")
@@ -141,6 +142,18 @@ def test_estimates_stand_beside_the_states() -> None:
     assert torch.equal(sol.denoised[3], sol.final)
     with pytest.raises(InputError, match="estimates: only a ReverseSDE"):
         solve(SDE, X1, ts=[0.0, 1.0], steps=2, estimates=True)
+
+
+def test_a_path_in_chunks_says_all_that_a_whole_one_says() -> None:
+    model = small_model()
+    model.data_range = (-1.0, 1.0)
+    x = model.sde.prior_sample((3, *model.shape), seed=0)
+    whole, parts = (solve(model.flow(), x, "heun2", steps=2, chunk=c) for c in (None, 2))
+    for name in ("ts", "method", "shape", "kind", "data_range", "clock", "evaluations", "std"):
+        ours, theirs = getattr(parts, name), getattr(whole, name)
+        same = torch.equal(ours, theirs) if isinstance(ours, Tensor) else ours == theirs
+        assert same, name
+    assert torch.allclose(parts.images(), whole.images(), atol=1e-5)
 
 
 # -- what is saved -----------------------------------------------------------------

@@ -5,17 +5,21 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from accelerate import Accelerator, DistributedType
 from torch import Tensor
 
 from diffsde.errors import InputError
 from diffsde.evaluation.samplers import Sampler, sample_images
+from diffsde.scores.model import ScoreModel
 from diffsde.system.launch import launched_processes
 from diffsde.system.tensorfile import read_tensors
+from diffsde.training import loop
 from diffsde.training.loop import train
 from diffsde.training.noise import TrainingNoise
 from diffsde.training.run_folder import RunFolder
@@ -68,16 +72,6 @@ def test_two_processes_train_as_one(alone: Path, together: Path) -> None:
     assert_same_run(state(alone), state(together))
     for name in ("model.safetensors", "loss.csv", "loss.png"):
         assert (together / "run" / name).stat().st_size > 0
-
-
-def test_two_processes_draw_the_images_of_one(alone: Path, together: Path) -> None:
-    (one, notes), (two, other_notes) = (
-        read_tensors(folder / "samples.safetensors") for folder in (alone, together)
-    )
-    assert one["images"].shape == (launched.N, 1, 8, 8)
-    assert one["images"].std() > 0.1
-    assert torch.equal(one["images"], two["images"])
-    assert notes == other_notes
 
 
 def test_chunks_do_not_matter_to_images() -> None:
@@ -147,6 +141,35 @@ def test_the_launchers_precision_is_refused(
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp16")
     with pytest.raises(InputError, match=r"mixed precision 'fp16'.*--precision"):
         train(tmp_path, launched.images())
+
+
+def test_a_model_in_parts_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Its weights, averages and states are taken as a whole here."""
+    kind = property(lambda _: DistributedType.FSDP)
+    monkeypatch.setattr(Accelerator, "distributed_type", kind)
+    with pytest.raises(InputError, match=r"asks for FSDP.*holds the whole model.*--multi_gpu"):
+        train(tmp_path, launched.images(), launched.RECIPE)
+
+
+def test_the_model_comes_back_to_where_the_caller_had_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    went: list[torch.device] = []
+    to = ScoreModel.to
+
+    def moved(model: ScoreModel, device: torch.device) -> ScoreModel:
+        went.append(torch.device(device))
+        return to(model, "cpu")
+
+    monkeypatch.setattr(ScoreModel, "to", moved)
+    recipe = replace(launched.RECIPE, epochs=1)
+    monkeypatch.setattr(loop, "device_of", lambda _: torch.device("cuda", 1))
+    start = launched.small_model(3)
+    train(tmp_path / "a", launched.images(), recipe, start_from=start, progress=False)
+    assert went == [torch.device("cpu"), torch.device("cuda", 1)]
+    monkeypatch.setattr(loop, "device_of", lambda _: None)
+    train(tmp_path / "a", launched.images(), resume=True, progress=False)
+    assert went[2:] == [torch.device("cpu"), torch.get_default_device()]
 
 
 def test_unknown_trackers_are_named(tmp_path: Path) -> None:

@@ -101,14 +101,17 @@ def numbers(seed: int, x: Tensor, recipe: Recipe = TINY) -> Tensor:
     return noise.draw(0, range(len(x)))
 
 
-def interrupt_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def interrupt_at(
+    step: int, monkeypatch: pytest.MonkeyPatch, signals: tuple[int, ...] = (signal.SIGINT,)
+) -> None:
     """Send Ctrl-C to this process in the middle of that update."""
     update = Run.update
 
-    def interrupted(run: Run, index: Tensor) -> bool:
+    def interrupted(run: Run, index: Tensor, **due: bool) -> tuple[bool, bool]:
         if run.progress.step == step:
-            os.kill(os.getpid(), signal.SIGINT)
-        return update(run, index)
+            for number in signals:
+                os.kill(os.getpid(), number)
+        return update(run, index, **due)
 
     monkeypatch.setattr(Run, "update", interrupted)
 
@@ -126,9 +129,11 @@ def test_interrupted_and_resumed_is_the_same_run_bit_for_bit(
     recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train(tmp_path / "whole", images(), recipe, progress=False)
-    for step in (2, 5):  # in the middle of the first epoch, and of the second
+    # In the middle of the first epoch, and of the second: a launcher and its scheduler may both
+    # send a SIGTERM.
+    for step, signals in ((2, (signal.SIGINT,)), (5, (signal.SIGTERM,) * 2)):
         with monkeypatch.context() as patch:
-            interrupt_at(step, patch)
+            interrupt_at(step, patch, signals)
             with pytest.raises(KeyboardInterrupt):
                 train(tmp_path / "cut", images(), recipe, resume=step > 2, progress=False)
         # The model that an interruption leaves behind can be used.
@@ -148,6 +153,24 @@ def test_ctrl_c_does_what_it_did_before_once_training_is_over(tmp_path: Path) ->
     before = signal.getsignal(signal.SIGINT)
     train(tmp_path, images(), replace(TINY, epochs=1), progress=False)
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_states_are_written_by_the_clock_amid_an_epoch(tmp_path: Path) -> None:
+    """Whoever resumes from such a state arrives at the same weights, bit for bit."""
+    often, seldom = tmp_path / "often", tmp_path / "seldom"
+    model = train(often, images(), TINY, save_minutes=0, keep=100, progress=False)
+    train(seldom, images(), TINY, keep=100, progress=False)
+    steps = [int(path.stem[-9:]) for path in RunFolder(often, 1).states()]
+    assert steps == [*range(steps[-1] + 1)]
+    assert len(RunFolder(seldom, 1).states()) == 2
+    for path in RunFolder(often, 1).states():
+        if int(path.stem[-9:]) > 2:  # within the first epoch
+            path.unlink()
+    again = train(often, images(), resume=True, progress=False)
+    for one, other in zip(model.parameters(), again.parameters(), strict=True):
+        assert torch.equal(one, other)
+    (_, notes), (_, seldom_notes) = (read_tensors(newest(folder)) for folder in (often, seldom))
+    assert {**notes, "seconds": 0} == {**seldom_notes, "seconds": 0}
 
 
 def test_a_run_is_neither_overwritten_nor_changed(tmp_path: Path) -> None:

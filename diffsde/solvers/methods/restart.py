@@ -23,7 +23,7 @@ from torch import Tensor
 
 from diffsde.equations.dynamics import Process
 from diffsde.errors import InputError
-from diffsde.noise.seeds import NormalTable
+from diffsde.noise.normal import NormalTable
 from diffsde.solvers.equation import Equation
 from diffsde.solvers.methods.edm import HeunEDM
 from diffsde.solvers.methods.requirements import semilinear
