@@ -3,6 +3,7 @@ r"""The record of a solve: the states that are kept, their times, and what they 
 from __future__ import annotations
 
 import time
+from bisect import bisect_right
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -37,6 +38,15 @@ class _Frames:
         else:
             self._room[self._count] = x
         self._count += 1
+
+    def cut(self, count: int) -> None:
+        """Forget all states but the first `count`."""
+        del self._states[count:]
+        self._count = count
+
+    def last(self) -> Tensor:
+        """The newest state."""
+        return (self._states if self._room is None else self._room)[self._count - 1]
 
     def all(self) -> Tensor:
         """Every state so far, (T, *shape of a state)."""
@@ -114,6 +124,21 @@ class Recorder:
         self.stats.nfe = self.state.equation.dynamics.counted.calls
         self.stats.rejected = self.state.rejected
         self.stats.seconds = time.perf_counter() - self._started
+
+    def cut_back(self, steps: int, x: Tensor | None) -> None:
+        """Take back all but the first steps of a solve that goes from node to node.
+
+        Args:
+            steps: how many are left.
+            x: the state after them; None if every state is saved.
+        """
+        u = self.grid.us[steps]
+        kept = bisect_right(self.us, float(u))
+        self._frames.cut(kept)
+        del self.us[kept:], self._calls[kept:]
+        self._clean = self._estimates = None
+        self._node = self.stats.steps = steps
+        self.last = Step(u, self._frames.last() if x is None else x)
 
     @property
     def finished(self) -> bool:

@@ -16,6 +16,7 @@ from diffsde.errors import InputError
 from diffsde.noise.brownian import BoundBrownian
 from diffsde.noise.brownian_path import BrownianPath
 from diffsde.noise.seeds import NormalTable, address_of
+from diffsde.solvers.checks import Checks
 from diffsde.solvers.coefficients import Row, StepTable
 from diffsde.solvers.equation import Equation
 
@@ -50,6 +51,7 @@ class SolveState:
         steps: (B,) accepted steps, where each sample has its own; otherwise None.
         watched: whether someone looks at the states between the nodes.
         planned: how many steps the whole solve has, of which `nodes` may be the rest.
+        checks: of the numbers that come in.
     """
 
     equation: Equation
@@ -67,6 +69,7 @@ class SolveState:
     steps: Tensor | None = None
     watched: bool = False
     planned: int | None = None
+    checks: Checks = field(kw_only=True)
 
     def __post_init__(self) -> None:
         if self.planned is None:

@@ -134,10 +134,10 @@ def _walk_scipy(state: SolveState) -> Walk:
     def slope(u: float, y: Any) -> Any:
         point = torch.from_numpy(y).to(like).reshape(shape)
         place = torch.tensor(u, dtype=torch.float64)
-        return state.equation.f(place, point).double().flatten().cpu().numpy()
+        return state.checks.fetch(state.equation.f(place, point).detach()).flatten().numpy()
 
     def stepper_from(u0: float, u1: float, x: Tensor, first: float | None) -> Any:
-        y = x.detach().double().flatten().cpu().numpy()
+        y = x.detach().cpu().double().flatten().numpy()
         how = {"rtol": state.rtol, "atol": state.atol, **options}
         return cls(slope, u0, y, u1, first_step=first and min(first, u1 - u0), **how)
 
