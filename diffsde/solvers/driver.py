@@ -9,7 +9,7 @@ from torch import Tensor
 
 from diffsde.equations.counted import BlowUp, EvaluationError, Limit
 from diffsde.errors import BlowUpError, DiffSDEError, LimitError, SolveError
-from diffsde.solvers.checks import Checks, LateBlowUp
+from diffsde.solvers.checks import LateBlowUp
 from diffsde.solvers.events import Watch
 from diffsde.solvers.progress import step_bar
 from diffsde.solvers.recorder import Recorder

@@ -28,8 +28,8 @@ from diffsde.equations import own_rows
 from diffsde.equations.clocks import CLOCKS
 from diffsde.equations.dynamics import dynamics_of
 from diffsde.equations.rows import only_rows
-from diffsde.solvers.equation import make_equation
 from diffsde.solvers.checks import Checks
+from diffsde.solvers.equation import make_equation
 from diffsde.solvers.interpolation import CUBIC, QUARTIC, QUINTIC, SEXTIC, Hermite
 from diffsde.solvers.methods.torchdiffeq import _pair_of
 from diffsde.solvers.pairs import _PairAttempts
