@@ -31,6 +31,7 @@ from diffsde.solvers.solving import solve
 from diffsde.solvers.trajectory import Stats, Trajectory
 from diffsde.system.bars import load_tqdm
 from diffsde.system.numbers import whole_number
+from diffsde.system.parameters import device_of
 
 __all__ = ["EnsembleSummary", "ensemble"]
 
@@ -146,7 +147,8 @@ def _start(problem: Any, start: Start | None, first: int, size: int, seed: int) 
         return start[first : first + size]
     if start is not None:
         return start(first, size)
-    x: Tensor = problem.sde.prior_sample((size, *problem.shape), seed=seed, first=first)
+    shape, device = (size, *problem.shape), device_of(problem)
+    x: Tensor = problem.sde.prior_sample(shape, seed=seed, first=first, device=device)
     return x
 
 
@@ -263,4 +265,4 @@ class _Histogram:
 
 def _flat(sol: Trajectory) -> Tensor:
     """States as (T, B, D), float64, on the CPU."""
-    return sol.ys.detach().double().cpu().flatten(2)
+    return sol.ys.detach().cpu().double().flatten(2)

@@ -85,11 +85,11 @@ class SolveState:
 
     def increment(self, u0: Tensor, u1: Tensor) -> Tensor:
         """The Brownian increment W over [u0, u1], (B, D)."""
-        return self._noise().increment(u0, u1, area=False)[0]
+        return self.bound_noise.increment(u0, u1, area=False)[0]
 
     def increment_and_integral(self, u0: Tensor, u1: Tensor) -> tuple[Tensor, Tensor]:
         """W over [u0, u1], and the integral of W from u0 to u1, both (B, D)."""
-        w, integral = self._noise().increment(u0, u1, area=True)
+        w, integral = self.bound_noise.increment(u0, u1, area=True)
         return w, w if integral is None else integral
 
     def numbers(self, table: NormalTable, u: Tensor, x: Tensor, which: int = 0) -> Tensor:
@@ -107,9 +107,11 @@ class SolveState:
     @property
     def channels(self) -> int:
         """m, the number of Brownian motions that drive a sample."""
-        return self._noise().shape[1]
+        return self.bound_noise.shape[1]
 
-    def _noise(self) -> BoundBrownian:
+    @property
+    def bound_noise(self) -> BoundBrownian:
+        """The Brownian motion, of an equation that has one."""
         if self.noise is None:
             raise InputError("this equation has no noise")
         return self.noise

@@ -54,7 +54,8 @@ _FACTS: dict[str, tuple[int, int | None, str, str]] = {
         None,
         _HAIRER,
         "Up to five evaluations a step, until the whole batch has converged, so an image depends a "
-        "little on its neighbours; not for sampling.",
+        "little on its neighbours, and the host waits for a device up to five times a step; not "
+        "for sampling.",
     ),
     "fixed_adams": (4, None, _HAIRER, "Another name of implicit_adams."),
     "adaptive_heun": (2, 1, _HAIRER, "Low order: for loose tolerances only."),
@@ -66,9 +67,9 @@ _FACTS: dict[str, tuple[int, int | None, str, str]] = {
         5,
         None,
         "SciPy; options={'solver': 'RK45'} as in the tutorial of arXiv 2011.13456",
-        "Steps in float64 on the CPU, one step for the whole batch, so an image depends on its "
-        "neighbours to the tolerance. Also RK23 and DOP853; its implicit methods need a matrix "
-        "of every pixel by every pixel.",
+        "Steps in float64 on the CPU, to which every evaluation comes from a device; one step for "
+        "the whole batch, so an image depends on its neighbours to the tolerance. Also RK23 and "
+        "DOP853; its implicit methods need a matrix of every pixel by every pixel.",
     ),
 }
 _NEEDS_MIDDLE = 5  # from this order on, the states within a step need the one at half of it
@@ -96,10 +97,13 @@ class _FixedGrid:
 
     def __init__(self, name: str, state: SolveState) -> None:
         _check_room(name, state.x)
-        self._function = _Function(state.equation)
-        self._solver = SOLVERS[name](
+        self._function, cls = _Function(state.equation), SOLVERS[name]
+        # The Adams methods put their weights, in float64, where y0 is: on the host they go with
+        # the tensors of any device.
+        weighs = issubclass(cls, AdamsBashforthMoulton)
+        self._solver = cls(
             func=self._function,
-            y0=state.x,
+            y0=torch.zeros((), dtype=state.x.dtype) if weighs else state.x,
             rtol=state.rtol,
             atol=state.atol,
             norm=rms_norm,
