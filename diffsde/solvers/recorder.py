@@ -90,6 +90,7 @@ class Recorder:
         self.stats, self._started = Stats(), time.perf_counter()
         self.us: list[float] = []
         self._calls: list[int] = []  # evaluations until each saved state
+        self._calls_by_step = [0]  # evaluations until the start and until the end of each step
         self._frames = _Frames(state.x, self._expected(denoises))
         self._clean: Tensor | None = None
         self._estimates: list[Tensor] | None = None
@@ -115,6 +116,7 @@ class Recorder:
         """Make a step the newest one, and keep its state if it is to be saved."""
         self.last = step
         self.count_cost()
+        self._calls_by_step.append(self.stats.nfe)
         reached = self._reached(float(step.u))
         if self.grid.every or (reached is not None and self._kept[reached]):
             self._keep(step)
@@ -136,6 +138,7 @@ class Recorder:
         kept = bisect_right(self.us, float(u))
         self._frames.cut(kept)
         del self.us[kept:], self._calls[kept:]
+        del self._calls_by_step[steps + 1 :]
         self._clean = self._estimates = None
         self._node = self.stats.steps = steps
         self.last = Step(u, self._frames.last() if x is None else x)
@@ -160,10 +163,10 @@ class Recorder:
 
     def _keep(self, step: Step) -> None:
         self.us.append(float(step.u))
-        self._save(step.x)
+        self._save(step.x, self._calls_by_step[-1])
 
-    def _save(self, x: Tensor) -> None:
-        self._calls.append(self.state.equation.dynamics.counted.calls)
+    def _save(self, x: Tensor, calls: int) -> None:
+        self._calls.append(calls)
         self._frames.add(x)
 
     # -- after the last step ---------------------------------------------------------
@@ -176,7 +179,7 @@ class Recorder:
     def denoise(self) -> None:
         """Add the clean image, at t = 0, after the last state."""
         self._clean = self._denoised(float(self.last.u), self.last.x)
-        self._save(self._clean)
+        self._save(self._clean, self.state.equation.dynamics.counted.calls)
 
     def _denoised(self, u: float, x: Tensor) -> Tensor:
         denoise = self.state.equation.dynamics.denoise
