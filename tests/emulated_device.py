@@ -14,6 +14,9 @@ matters:
         device.synchronisations, device.transfers, device.transferred_bytes
         device.cpu(sol.final)  # what it holds
 
+`Emulated(float64=False)` plays a device that has no float64, as Apple's: there a tensor of float64
+is refused by a TypeError, whatever makes it.
+
 It cannot tell speed, memory, or kernels that round otherwise: those need a real device.
 """
 
@@ -31,6 +34,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 DEVICE = torch.device("lazy", 0)  # a kind of device that torch knows and no build uses
 
 COUNTS: Counter[str] = Counter()
+_REFUSED: set[torch.dtype] = set()  # what the device does not have
 
 # Operations whose result, or its shape, the host must know.
 _LOOKING = (
@@ -52,6 +56,8 @@ class OnDevice(Tensor):
 
     @staticmethod
     def __new__(cls, inner: Tensor) -> OnDevice:
+        if inner.dtype in _REFUSED:
+            raise TypeError(f"the device has no {inner.dtype}: use float32 instead")
         made = torch.Tensor._make_wrapper_subclass(
             cls,
             inner.shape,
@@ -81,7 +87,11 @@ class Emulated:
 
     device = DEVICE
 
+    def __init__(self, float64: bool = True) -> None:
+        self.refused = set() if float64 else {torch.float64, torch.complex128}
+
     def __enter__(self) -> Emulated:
+        _REFUSED.update(self.refused)
         self._modes = (_Dispatch(), _Constructors())
         for mode in self._modes:
             mode.__enter__()
@@ -91,6 +101,7 @@ class Emulated:
     def __exit__(self, *error: object) -> None:
         for mode in reversed(self._modes):
             mode.__exit__(*error)
+        _REFUSED.clear()
 
     def reset(self) -> None:
         COUNTS.clear()

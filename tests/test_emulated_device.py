@@ -61,6 +61,22 @@ def test_transfers_are_counted_with_their_bytes():
         assert device.synchronisations == 0
 
 
+def test_a_device_without_float64_refuses_it():
+    with Emulated(float64=False) as device:
+        x = device.tensor(torch.ones(2))
+        assert torch.equal(x.cpu().double(), torch.ones(2).double())
+        for make in (
+            lambda: x.double(),
+            lambda: torch.ones(2).double().to(DEVICE),
+            lambda: torch.zeros(2, dtype=torch.float64, device=DEVICE),
+            lambda: torch.tensor([1.0], dtype=torch.float64, device=DEVICE),
+        ):
+            with pytest.raises(TypeError, match="float64"):
+                make()
+    with Emulated() as device:
+        assert device.tensor(torch.ones(2).double()).dtype == torch.float64
+
+
 def test_shifts_are_not_taken_for_operations_in_place():
     with Emulated() as device:
         x = device.tensor(torch.tensor([5, 6]))

@@ -156,9 +156,8 @@ def _start(problem: Any, start: Start | None, first: int, size: int, seed: int) 
         return start[first : first + size]
     if start is not None:
         return start(first, size)
-    x: Tensor = problem.sde.prior_sample(
-        (size, *problem.shape), seed=seed, first=first, device=device_of(problem)
-    )
+    shape, device = (size, *problem.shape), device_of(problem)
+    x: Tensor = problem.sde.prior_sample(shape, seed=seed, first=first, device=device)
     return x
 
 
@@ -291,4 +290,4 @@ class _Histogram:
 
 def _flat(sol: Trajectory) -> Tensor:
     """States as (T, B, D), float64, on the CPU."""
-    return sol.ys.detach().double().cpu().flatten(2)
+    return sol.ys.detach().cpu().double().flatten(2)

@@ -40,7 +40,9 @@ __all__ = [
     "Limit",
     "at_times",
     "largest_magnitude",
+    "not_finite",
     "prepared",
+    "require_finite",
     "says_of",
     "untouched",
 ]
@@ -64,7 +66,20 @@ class Limit(Exception):  # noqa: N818  (it ends a solve as the caller asked)
 def largest_magnitude(x: Tensor) -> float:
     """The largest |value| in x, or NaN if x contains one; the cheapest check of a whole tensor."""
     low, high = torch.aminmax(x.detach())
-    return max(-float(low), float(high))
+    if x.device.type == "cpu":
+        return max(-float(low), float(high))
+    return float(torch.maximum(-low, high))  # the host waits once
+
+
+def not_finite(name: str) -> str:
+    """What an error says of a function whose values are not finite."""
+    return f"the {name} returned numbers that are not finite"
+
+
+def require_finite(value: Tensor, name: str) -> None:
+    """Raise a BlowUp if a value that the function of that name returned is not finite."""
+    if not math.isfinite(largest_magnitude(value)):
+        raise BlowUp(not_finite(name))
 
 
 def prepared(fn: Callable[..., Tensor], times: Tensor) -> Sequence[Any]:
@@ -124,6 +139,8 @@ class Counted:
         evaluations: how many one call of the function costs, by its own account.
         calls: how many evaluations have been made: of a network, where the function says so.
         limit: how many may be; None for no limit.
+        check: called with each value and the name of what returned it; it raises a BlowUp if the
+            value is not finite, or does so later: see `diffsde.solvers.checks`.
     """
 
     def __init__(self, fn: Callable[..., Tensor], name: str) -> None:
@@ -131,6 +148,7 @@ class Counted:
         self.evaluations = int(says_of(fn, "evaluations", 1))
         self.calls = 0
         self.limit: int | None = None
+        self.check: Callable[[Tensor, str], None] = require_finite
 
     def prepare(self, times: Tensor) -> Sequence[Any]:
         """What the function takes in place of each of the times (n,)."""
@@ -189,6 +207,5 @@ class Counted:
                 f"the {name or self.name} returned {found} for states of shape {tuple(x.shape)}: "
                 "expected the shape that came in"
             )
-        if not math.isfinite(largest_magnitude(value)):
-            raise BlowUp(f"the {name or self.name} returned numbers that are not finite")
+        self.check(value, name or self.name)
         return value

@@ -103,6 +103,7 @@ class SDE(nn.Module):
         self.eps = eps
         self.data_mean: Tensor | None
         self.register_buffer("data_mean", None, persistent=False)
+        self._largest = 0.0  # number of the data's mean
 
     def centre(self, data_mean: Tensor | None) -> None:
         """Give the prior the mean of x(T), a(T) · data_mean; None makes it zero again.
@@ -113,6 +114,7 @@ class SDE(nn.Module):
         if data_mean is not None and not torch.isfinite(data_mean).all():
             raise InputError("data_mean contains numbers that are not finite")
         self.data_mean = None if data_mean is None else data_mean.detach().clone()
+        self._largest = 0.0 if data_mean is None else float(data_mean.abs().max())
 
     def drift(self, x: Tensor, t: Tensor | float) -> Tensor:
         """f(x, t), of x's shape (B, …); t is a scalar or of shape (B,)."""
@@ -195,7 +197,7 @@ class SDE(nn.Module):
         if self.data_mean is None:
             return 0.0
         scale = float(self.marginal_scale(torch.tensor(self.T, dtype=torch.float64)))
-        return max(1.0, scale) * float(self.data_mean.abs().max())
+        return max(1.0, scale) * self._largest
 
     def prior_sample(
         self,

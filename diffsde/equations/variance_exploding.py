@@ -31,7 +31,7 @@ class VESDE(SDE):
         self.sigma = sigma
 
     def drift(self, x: Tensor, t: Tensor | float) -> Tensor:
-        return torch.zeros_like(x)
+        return 0 * x  # zeros that lead back to x, which a derivative looks for
 
     def diffusion(self, t: Tensor | float) -> Tensor:
         return self.sigma ** torch.as_tensor(t)
@@ -69,7 +69,7 @@ class EDMSDE(SDE):
         super().__init__(T, eps)
 
     def drift(self, x: Tensor, t: Tensor | float) -> Tensor:
-        return torch.zeros_like(x)
+        return 0 * x  # zeros that lead back to x, which a derivative looks for
 
     def diffusion(self, t: Tensor | float) -> Tensor:
         return torch.sqrt(2 * torch.as_tensor(t))

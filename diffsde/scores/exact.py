@@ -32,6 +32,9 @@ class GaussianScore(nn.Module):
         sde: the forward process.
         mean, std: numbers or tensors that broadcast to the shape of one sample. Two numbers
             make samples of shape (1,), and the score of x of any shape.
+
+    Attributes:
+        data_scale: the size that numbers of the data may have, five stds from the mean.
     """
 
     mean: Tensor
@@ -44,6 +47,8 @@ class GaussianScore(nn.Module):
         pair = torch.broadcast_tensors(*numbers)
         if not (pair[1] > 0).all():
             raise InputError(f"std = {std}: expected positive numbers")
+        # Found here, while the numbers are on the host.
+        self.data_scale = float((pair[0].abs() + _FAR * pair[1]).max())
         self.register_buffer("mean", pair[0].clone())
         self.register_buffer("std", pair[1].clone())
 
@@ -55,11 +60,6 @@ class GaussianScore(nn.Module):
     @property
     def shape(self) -> tuple[int, ...]:
         return tuple(self.mean.shape) or (1,)
-
-    @property
-    def data_scale(self) -> float:
-        """The size that numbers of the data may have: five standard deviations from the mean."""
-        return float((self.mean.abs() + _FAR * self.std).max())
 
     def _law(self, x: Tensor, t: Tensor | float) -> tuple[Tensor, Tensor]:
         """Mean and variance of x(t), broadcast against x, in x's dtype."""
@@ -97,6 +97,9 @@ class MixtureScore(nn.Module):
         means: mₖ, (K, …).
         stds: cₖ, a number or (K,).
         weights: wₖ, (K,), positive; equal if left out. They are divided by their sum.
+
+    Attributes:
+        data_scale: the size that numbers of the data may have, five stds from a mean.
     """
 
     means: Tensor
@@ -119,8 +122,10 @@ class MixtureScore(nn.Module):
         weights = [1.0] * len(means) if weights is None else weights
         w = torch.as_tensor(weights, dtype=torch.float64)
         _check_components(len(means), stds, w)
+        stds = stds.expand(len(means)).clone()
+        self.data_scale = float((means.abs().flatten(1).amax(1) + _FAR * stds).max())
         self.register_buffer("means", means)
-        self.register_buffer("stds", stds.expand(len(means)).clone())
+        self.register_buffer("stds", stds)
         self.register_buffer("log_weights", (w / w.sum()).double().log())
 
     def __repr__(self) -> str:
@@ -130,11 +135,6 @@ class MixtureScore(nn.Module):
     @property
     def shape(self) -> tuple[int, ...]:
         return tuple(self.means.shape[1:])
-
-    @property
-    def data_scale(self) -> float:
-        """The size that numbers of the data may have: five standard deviations from a mean."""
-        return float((self.means.abs().flatten(1).amax(1) + _FAR * self.stds).max())
 
     def _components(self, x: Tensor, t: Tensor | float) -> tuple[Tensor, Tensor, Tensor]:
         """a mₖ − x of shape (B, K, …), variances and log(wₖ pₖ(x)), both of shape (B, K)."""

@@ -31,7 +31,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from diffsde.equations.counted import prepared, says_of
 from diffsde.equations.forward import SDE
@@ -42,6 +42,7 @@ from diffsde.scores.guided import Guided, Moment, moment_of, moments_at
 from diffsde.scores.labels import Label, check_label, labels_for
 from diffsde.system.numbers import real_number
 from diffsde.system.one_line import class_of, one_line
+from diffsde.system.parameters import device_of
 
 __all__ = ["autoguidance", "checked_guidance", "classifier_free", "classifier_guided"]
 
@@ -118,10 +119,17 @@ def _said(label: Label) -> str:
     return f"label={int(numbers)}" if len(numbers) == 1 else f"{len(numbers)} labels"
 
 
+def _beside(label: Label, score: Any) -> Label:
+    """A label on the device of a score, so that it travels there once."""
+    device = device_of(score) if isinstance(score, nn.Module) else None
+    return label.to(device) if isinstance(label, Tensor) else label
+
+
 class _ClassifierGuided(Guided):
     def __init__(self, score: Score, classifier: Score, label: Label, scale: float) -> None:
         super().__init__()
-        self.score, self.classifier, self.label, self.scale = score, classifier, label, scale
+        self.score, self.classifier, self.scale = score, classifier, scale
+        self.label = _beside(label, score)
 
     def __repr__(self) -> str:
         scores = f"{class_of(self.score)}, {class_of(self.classifier)}"
@@ -163,7 +171,10 @@ class _ClassifierFree(Guided):
         guidance: float,
     ) -> None:
         super().__init__()
-        self.score, self.label, self.guidance = score, label, guidance
+        check = says_of(score, "check_labels", None)
+        if check is not None:
+            check(label)
+        self.score, self.label, self.guidance = score, _beside(label, score), guidance
 
     def __repr__(self) -> str:
         label = _said(self.label)

@@ -45,6 +45,8 @@ def labels_for(label: Label, x: Tensor) -> Tensor:
     Raises:
         InputError: it is another number of labels, or they are not whole.
     """
+    if isinstance(label, int):
+        return torch.full((len(x),), label, device=x.device)  # made there, not moved
     labels = own_rows(ordinary(torch.as_tensor(label, device=x.device)))
     if labels.is_floating_point() or labels.shape not in ((), (len(x),)):
         raise InputError(

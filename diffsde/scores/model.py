@@ -161,18 +161,30 @@ class ScoreModel(Drawing):
         return output.to(x.dtype), c
 
     def _class_labels(self, class_label: Tensor | int, x: Tensor) -> Tensor:
+        labels = labels_for(class_label, x)
+        # Labels on another device are checked by those who hold them for a whole solve, once: here
+        # the host would wait at every evaluation. The table of classes there has bounds, too.
+        if not isinstance(class_label, Tensor) or class_label.device.type == "cpu":
+            self.check_labels(class_label)
+        return labels
+
+    def check_labels(self, class_label: Tensor | int) -> None:
+        """Check that the network knows these classes.
+
+        Raises:
+            InputError: it knows no classes, or a label is none of them.
+        """
         if not self.classes:
             raise InputError(
                 "this network takes no class labels: load one that does, such as "
                 'load_pretrained("mnist"), or train with classes > 0'
             )
-        labels = labels_for(class_label, x)
-        if int(labels.min()) < -1 or int(labels.max()) >= self.classes:
+        labels = torch.as_tensor(class_label).flatten().tolist() or [-1]
+        if min(labels) < -1 or max(labels) >= self.classes:
             raise InputError(
-                f"class labels from {int(labels.min())} to {int(labels.max())}: expected 0 to "
+                f"class labels from {min(labels)} to {max(labels)}: expected 0 to "
                 f"{self.classes - 1}, or -1 for any class"
             )
-        return labels
 
 
 def checked_shape(shape: Sequence[int]) -> tuple[int, ...]:

@@ -78,11 +78,11 @@ class PipelineNetwork(nn.Module):
         """The classes, as the network takes them."""
         if not self.classes:
             return {}
-        if label is None:
-            label = torch.full((n,), -1, device=device)
         if self.kind == "DiTTransformer2DModel":  # one more number stands for no class
-            return {"class_labels": torch.where(label < 0, self.classes, label)}
-        if bool((label < 0).any()):
+            none = torch.full((n,), self.classes, device=device)
+            return {"class_labels": none if label is None else torch.where(label < 0, none, label)}
+        # On another device than the CPU the host does not wait for it; the table there has bounds.
+        if label is None or (device.type == "cpu" and bool((label < 0).any())):
             raise InputError(
                 "this network was trained with classes only, and has no score without one: give "
                 f"label=, a number from 0 to {self.classes - 1}"

@@ -96,7 +96,8 @@ def make_request(
         words = f"{solver.name} ends in another law than that of {dynamics.name}"
         # Level 1 is this function, 2 its caller, such as `solve`, and 3 the caller's decorator.
         warnings.warn(f"{words}: {solver.loses_law}", UserWarning, stacklevel=4)
-    return ordinary(x), request
+    # A method that differentiates, as milstein does, must not take x for a start of its own graph.
+    return ordinary(x) if grad else ordinary(x).detach(), request
 
 
 def _check_state(x: Tensor, dynamics: Dynamics) -> None:

@@ -17,13 +17,21 @@ from torch import Tensor
 
 from diffsde.equations.clocks import padded
 
-__all__ = ["Row", "StageTable", "StepTable"]
+__all__ = ["Row", "StageTable", "StepTable", "beside"]
 
 Row = tuple[Tensor, ...]
 T = TypeVar("T")
 
 _SHARES = 2**36  # places of a stage within a step that are told apart
 _STAGES = 64  # a method that asks at more fractions of a step than these has no pattern
+
+
+def beside(h: Tensor, x: Tensor) -> Tensor:
+    """A length, () or (B, 1) on the host, as a factor of states x, (B, …).
+
+    One number of the host goes with tensors of any device; numbers for each sample must be there.
+    """
+    return h.reshape(-1, *[1] * (x.dim() - 1)).to(x) if h.dim() else h
 
 
 class StageTable(Generic[T]):
@@ -97,7 +105,7 @@ class StepTable:
 
     def __call__(self, u0: Tensor, u1: Tensor) -> Row:
         if u0.dim():  # every sample has steps of its own
-            return self._rule(u0, u1)
+            return self._single(u0, u1)
         if not self._known:
             count = len(self._nodes) - 1
             made = self._rule(padded(self._nodes[:-1]), padded(self._nodes[1:]))
@@ -106,4 +114,7 @@ class StepTable:
             rows = zip(*(column.unbind() for column in columns), strict=True)
             self._known = dict(zip(pairwise(self._nodes.tolist()), rows, strict=True))
         row = self._known.get((float(u0), float(u1)))
-        return self._rule(u0, u1) if row is None else row
+        return self._single(u0, u1) if row is None else row
+
+    def _single(self, u0: Tensor, u1: Tensor) -> Row:
+        return tuple(value.to(self._like) for value in self._rule(u0, u1))

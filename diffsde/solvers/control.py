@@ -27,6 +27,7 @@ from torch import Tensor
 
 from diffsde.equations.counted import BlowUp
 from diffsde.errors import InputError
+from diffsde.solvers.checks import Checks
 from diffsde.solvers.state import SolveState
 
 __all__ = ["Control", "Norm", "error_norm", "first_steps", "rms"]
@@ -92,14 +93,15 @@ class Control:
 def error_norm(norm: Norm, state: SolveState, error: Tensor, x0: Tensor, x1: Tensor) -> Tensor:
     """The norm of the errors of steps from x₀ to x₁, (n,), float64, on the CPU."""
     scale = state.atol + state.rtol * torch.maximum(x0.abs(), x1.abs())
-    return _checked(norm, (error / scale).detach())
+    return _checked(norm, state.checks, (error / scale).detach())
 
 
-def _checked(norm: Norm, scaled: Tensor) -> Tensor:
+def _checked(norm: Norm, checks: Checks, scaled: Tensor) -> Tensor:
     """The norm of each row, float64, on the CPU; infinite where it is NaN.
 
     Raises:
         InputError: the norm is not one of each row.
+        BlowUp: a drift from which the rows were made was not finite.
     """
     found = norm(scaled)
     if not isinstance(found, Tensor) or found.shape != scaled.shape[:1]:
@@ -108,7 +110,7 @@ def _checked(norm: Norm, scaled: Tensor) -> Tensor:
             f"options['norm'] returned {what} for errors of shape {tuple(scaled.shape)}: expected "
             "a norm of each sample, of shape (n,), such as lambda e: e.abs().amax(1)"
         )
-    return torch.nan_to_num(found.double().cpu(), nan=torch.inf)
+    return torch.nan_to_num(checks.fetch(found.detach()), nan=torch.inf)
 
 
 @torch.no_grad()
@@ -134,12 +136,12 @@ def first_steps(
         most: no step is longer.
     """
     scale = state.atol + x.abs() * state.rtol
-    d0, d1 = (_checked(norm, value / scale) for value in (x, slope))
+    d0, d1 = (_checked(norm, state.checks, value / scale) for value in (x, slope))
     small = (d0 < 1e-5) | (d1 < 1e-5)
     h0 = torch.where(small, torch.full_like(d0, 1e-6), 0.01 * d0 / d1).clamp(max=most)
     there = x + h0[:, None].to(x) * slope
     change = f((u + h0)[:, None], there) - slope
-    d2 = _checked(norm, change / scale) / h0
+    d2 = _checked(norm, state.checks, change / scale) / h0
     flat = (d1 <= 1e-15) & (d2 <= 1e-15)
     h1 = torch.where(
         flat, (1e-3 * h0).clamp(min=1e-6), (0.01 / torch.maximum(d1, d2)) ** (1 / order)

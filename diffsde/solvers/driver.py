@@ -2,12 +2,14 @@ r"""The loop of every solve: it follows a method's steps, checks them, and knows
 
 from __future__ import annotations
 
-import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from torch import Tensor
 
-from diffsde.equations.counted import BlowUp, EvaluationError, Limit, largest_magnitude
+from diffsde.equations.counted import BlowUp, EvaluationError, Limit
 from diffsde.errors import BlowUpError, DiffSDEError, LimitError, SolveError
+from diffsde.solvers.checks import LateBlowUp
 from diffsde.solvers.events import Watch
 from diffsde.solvers.progress import step_bar
 from diffsde.solvers.recorder import Recorder
@@ -18,7 +20,7 @@ from diffsde.solvers.trajectory import Trajectory
 
 __all__ = ["Driver"]
 
-_BLOWN_UP = 100  # times the largest state that a solve should see
+_EARLY = 8  # steps after which a solve is looked at that is not looked at again before its end
 
 
 def _sent(walk: Walk, altered: Tensor | None) -> Step | None:
@@ -29,11 +31,6 @@ def _sent(walk: Walk, altered: Tensor | None) -> Step | None:
         return None
 
 
-def _sizes(x: Tensor) -> Tensor:
-    """The largest |value| of each sample, (B,), float64."""
-    return x.detach().flatten(1).abs().amax(1).double()
-
-
 class Driver:
     """Follows the steps of one solve.
 
@@ -42,18 +39,21 @@ class Driver:
         recorder: takes the states.
         rules: what ends the solve early.
         watch: looks for the event, if there is one.
+        rarely: whether nobody needs to know before the end that each step is good. Then, on
+            another device than the CPU, it is looked at twice in all, and never on the way.
     """
 
     def __init__(
-        self, solver: Solver, recorder: Recorder, rules: StopRules, watch: Watch | None
+        self,
+        solver: Solver,
+        recorder: Recorder,
+        rules: StopRules,
+        watch: Watch | None,
+        *,
+        rarely: bool,
     ) -> None:
         self.solver, self.recorder, self.rules, self.watch = solver, recorder, rules, watch
-        state = recorder.state
-        # A reverse problem ends near the data: a state this large comes from an unstable solver.
-        # Each sample is measured by itself, whatever its batch.
-        start = _sizes(state.x).clamp(min=state.equation.dynamics.scale)
-        self._bounds = _BLOWN_UP * start
-        self._lowest = float(self._bounds.min())
+        self._rarely = rarely and not recorder.state.checks.prompt
         self._event_found = False
 
     def steps(self, walk: Walk, *, total: int | None, progress: bool | str) -> Walk:
@@ -68,24 +68,59 @@ class Driver:
             SolveError: the solve stopped early; the error holds the path so far, as a
                 KeyboardInterrupt does.
         """
+        with self.path_so_far_in_errors(), step_bar(total, shown=progress) as bar:
+            altered = None
+            while (step := _sent(walk, altered)) is not None:
+                self._take(step)
+                if bar is not None:
+                    bar.advance(self.recorder.time(step.u))
+                altered = yield self.recorder.last
+                if altered is not None:
+                    self._begin_anew(altered)
+                if self._wants_to_stop():
+                    break
+            self.recorder.close()
+
+    @contextmanager
+    def path_so_far_in_errors(self) -> Iterator[None]:
+        """Within this context, an exception becomes a SolveError that holds the path so far.
+
+        A DiffSDEError and a KeyboardInterrupt stay what they are, and hold it too. A blow-up that
+        came before, and at which nobody had looked yet, takes the place of any other error.
+        """
         try:
-            with step_bar(total, shown=progress) as bar:
-                altered = None
-                while (step := _sent(walk, altered)) is not None:
-                    self._take(step)
-                    if bar is not None:
-                        bar.advance(self.recorder.time(step.u))
-                    altered = yield self.recorder.last
-                    if altered is not None:
-                        self._begin_anew(altered)
-                    if self._wants_to_stop():
-                        break
-        except (DiffSDEError, KeyboardInterrupt) as error:
-            error.trajectory = self._path_so_far()  # type: ignore[union-attr]
+            yield
+        except KeyboardInterrupt as error:
+            self._blown_up_before()
+            error.trajectory = self._path_so_far()  # type: ignore[attr-defined]
             raise
         except Exception as error:
-            raise self._failure(error) from error
-        self.recorder.close()
+            before = self._blown_up_before()
+            if before is None and isinstance(error, DiffSDEError):
+                error.trajectory = self._path_so_far()  # type: ignore[attr-defined]
+                raise
+            raise self._failure(before or error) from error
+
+    def look(self) -> None:
+        """Look at what has not been looked at yet.
+
+        Raises:
+            BlowUp: a number was bad.
+        """
+        try:
+            self.recorder.state.checks.look()
+        except LateBlowUp as found:
+            if self._rarely:
+                self.recorder.cut_back(found.good, found.state)
+            raise
+
+    def _blown_up_before(self) -> BlowUp | None:
+        """The blow-up that came before an error and that nobody has looked at yet."""
+        try:
+            self.look()
+        except BlowUp as found:
+            return found
+        return None
 
     def _take(self, step: Step) -> None:
         recorder, before = self.recorder, self.recorder.last
@@ -103,24 +138,9 @@ class Driver:
             self.watch.forget()
 
     def _check(self, x: Tensor) -> None:
-        largest = largest_magnitude(x)
-        if not math.isfinite(largest):
-            self.recorder.stats.steps += 1
-            raise BlowUp(f"the state is not finite any more. {self._advice()}")
-        if largest <= self._lowest:
-            return
-        beyond = _sizes(x) > self._bounds
-        if bool(beyond.any()):
-            raise BlowUp(
-                f"the state has blown up (beyond {float(self._bounds[beyond][0]):g}, a hundred "
-                "times where it started, the prior's scale and what is known of the data's; for "
-                f"larger data give the problem data_scale=). {self._advice()}"
-            )
-
-    def _advice(self) -> str:
-        own = self.solver.advice
-        hint = f" ({self.solver.name}: {own.rstrip('.')})" if own else ""
-        return f"Take more steps, another solver or another clock{hint}"
+        self.recorder.state.checks.state(x)
+        if not self._rarely or self.recorder.stats.steps + 1 == _EARLY:
+            self.look()
 
     def _wants_to_stop(self) -> bool:
         rules, stats = self.rules, self.recorder.stats

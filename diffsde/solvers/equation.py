@@ -176,8 +176,8 @@ class Equation:
         stage = self._stages(u)
         return stage.pace * stage.drift(x)
 
-    def g(self, u: Tensor) -> Tensor:
-        """The diffusion, of u's shape, where it depends on time alone."""
+    def g(self, u: Tensor, x: Tensor) -> Tensor:
+        """The diffusion, of u's shape, where it does not depend on the state x."""
         return self._pace_and_g(u)[1]
 
     def g_prod(self, u: Tensor, x: Tensor, v: Tensor) -> Tensor:
@@ -191,7 +191,8 @@ class Equation:
 
     def diffusion(self, u: Tensor, x: Tensor) -> Tensor:
         """g of a user's SDE: (B, D) for diagonal noise, else (B, D, m)."""
-        return _scaled(self._pace_and_g(u)[1], self._user().g(x.to(self.dtype), self.t(u)))
+        g = _scaled(self._pace_and_g(u)[1], self._user().g(x.to(self.dtype), self.t(u)))
+        return g.to(x.dtype)  # adaptive steps are taken in float64, and meet noise in it
 
     def f_and_g(self, u: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
         """The drift and g of a user's SDE, in one evaluation."""

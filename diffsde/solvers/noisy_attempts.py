@@ -28,6 +28,7 @@ from diffsde.solvers.adaptive import walk_own_steps
 from diffsde.solvers.control import Control, error_norm, rms
 from diffsde.solvers.registry import Solver
 from diffsde.solvers.state import SolveState, Walk
+from diffsde.system.parameters import finest_dtype
 
 __all__ = ["NOISY_OPTIONS", "walk_noisy"]
 
@@ -59,7 +60,9 @@ def walk_noisy(solver: Solver, state: SolveState) -> Walk:
         grow=3.0,
         beta=0.0,
     )
-    return walk_own_steps(state, state.x.double(), _NoisyAttempts(solver, state), control)
+    x = state.x.to(finest_dtype(state.x.device))  # so that the halves and the whole compare
+    attempts = _NoisyAttempts(solver, replace(state, x=x))
+    return walk_own_steps(state, x, attempts, control)
 
 
 @dataclass(frozen=True)
@@ -108,6 +111,7 @@ class _NoisyAttempts:
         if state.path is None:
             raise InputError("adaptive steps need a BrownianPath")
         size, commutes = (len(samples), state.channels), state.equation.commutes
-        noise = state.path.bind(size, samples, torch.float64, state.x.device, commutes=commutes)
+        x = state.x
+        noise = state.path.bind(size, samples, x.dtype, x.device, commutes=commutes)
         self.part = replace(state, noise=noise, samples=samples)
         return self.part

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from diffsde.equations.counted import require_finite
 from diffsde.equations.dynamics import dynamics_of
 from diffsde.solvers.dense import dense_output, within_step
 from diffsde.solvers.driver import Driver
@@ -72,7 +73,9 @@ class Part:
             clock=request.clock if isinstance(request.clock, str) else None,
         )
         watch = _watch(request.rules.event, request.solver, stepping, state, x.shape)
-        return cls(request, Driver(request.solver, recorder, request.rules, watch), stepping, state)
+        rarely = request.checked_rarely
+        driver = Driver(request.solver, recorder, request.rules, watch, rarely=rarely)
+        return cls(request, driver, stepping, state)
 
     def steps(self) -> Walk:
         """The steps as they are accepted, each checked and recorded."""
@@ -84,13 +87,16 @@ class Part:
         """The trajectory of a solve that has ended, with the clean images that were asked for."""
         request, recorder = self.request, self.driver.recorder
         # What is asked for from here on is not limited.
-        self.state.equation.dynamics.counted.limit = None
-        if request.estimates:
-            recorder.estimate()
-        if request.denoise:
-            recorder.denoise()
-            return recorder.trajectory()
-        if request.grad == "adjoint":
+        counted = self.state.equation.dynamics.counted
+        counted.limit = None
+        with self.driver.path_so_far_in_errors():
+            if request.estimates:
+                recorder.estimate()
+            if request.denoise:
+                recorder.denoise()
+            self.driver.look()
+        counted.check = require_finite  # nobody looks any more at what is asked for later
+        if request.denoise or request.grad == "adjoint":
             return recorder.trajectory()
         us = torch.tensor(recorder.us, dtype=torch.float64)
         return recorder.trajectory(dense_output(request.solver, self.stepping, self.state, us))

@@ -3,6 +3,7 @@ r"""The record of a solve: the states that are kept, their times, and what they 
 from __future__ import annotations
 
 import time
+from bisect import bisect_right
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -38,6 +39,15 @@ class _Frames:
         else:
             self._room[self._count] = x
         self._count += 1
+
+    def cut(self, count: int) -> None:
+        """Forget all states but the first `count`."""
+        del self._states[count:]
+        self._count = count
+
+    def last(self) -> Tensor:
+        """The newest state."""
+        return (self._states if self._room is None else self._room)[self._count - 1]
 
     def all(self) -> Tensor:
         """Every state so far, (T, *shape of a state)."""
@@ -81,6 +91,7 @@ class Recorder:
         self.stats, self._started = Stats(), seconds_on(state.x.device)
         self.us: list[float] = []
         self._calls: list[int] = []  # evaluations until each saved state
+        self._calls_by_step = [0]  # evaluations until the start and until the end of each step
         self._frames = _Frames(state.x, self._expected(denoises))
         self._clean: Tensor | None = None
         self._estimates: list[Tensor] | None = None
@@ -106,6 +117,7 @@ class Recorder:
         """Make a step the newest one, and keep its state if it is to be saved."""
         self.last = step
         self.count_cost()
+        self._calls_by_step.append(self.stats.nfe)
         reached = self._reached(float(step.u))
         if self.grid.every or (reached is not None and self._kept[reached]):
             self._keep(step)
@@ -115,6 +127,22 @@ class Recorder:
         self.stats.nfe = self.state.equation.dynamics.counted.calls
         self.stats.rejected = self.state.rejected
         self.stats.seconds = time.perf_counter() - self._started
+
+    def cut_back(self, steps: int, x: Tensor | None) -> None:
+        """Take back all but the first steps of a solve that goes from node to node.
+
+        Args:
+            steps: how many are left.
+            x: the state after them; None if every state is saved.
+        """
+        u = self.grid.us[steps]
+        kept = bisect_right(self.us, float(u))
+        self._frames.cut(kept)
+        del self.us[kept:], self._calls[kept:]
+        del self._calls_by_step[steps + 1 :]
+        self._clean = self._estimates = None
+        self._node = self.stats.steps = steps
+        self.last = Step(u, self._frames.last() if x is None else x)
 
     @property
     def finished(self) -> bool:
@@ -136,10 +164,10 @@ class Recorder:
 
     def _keep(self, step: Step) -> None:
         self.us.append(float(step.u))
-        self._save(step.x)
+        self._save(step.x, self._calls_by_step[-1])
 
-    def _save(self, x: Tensor) -> None:
-        self._calls.append(self.state.equation.dynamics.counted.calls)
+    def _save(self, x: Tensor, calls: int) -> None:
+        self._calls.append(calls)
         self._frames.add(x)
 
     # -- after the last step ---------------------------------------------------------
@@ -152,7 +180,7 @@ class Recorder:
     def denoise(self) -> None:
         """Add the clean image, at t = 0, after the last state."""
         self._clean = self._denoised(float(self.last.u), self.last.x)
-        self._save(self._clean)
+        self._save(self._clean, self.state.equation.dynamics.counted.calls)
 
     def _denoised(self, u: float, x: Tensor) -> Tensor:
         denoise = self.state.equation.dynamics.denoise

@@ -15,6 +15,7 @@ from diffsde.noise.brownian import SequentialBrownian
 from diffsde.noise.brownian_path import BrownianPath
 from diffsde.noise.seeds import address_of
 from diffsde.solvers.adjoint import walk_adjoint
+from diffsde.solvers.checks import Checks
 from diffsde.solvers.equation import Equation
 from diffsde.solvers.grids import Grid, Save, make_grid
 from diffsde.solvers.noisy_attempts import walk_noisy
@@ -120,7 +121,9 @@ class Request:
             seed=self.seed,
             watched=grid.every or self.rules.watch or self.by_hand,
             times=dict(zip(grid.us.tolist(), grid.ts.tolist(), strict=True)),
+            checks=self._checks(equation, grid, x),
         )
+        equation.dynamics.counted.check = state.checks.evaluation
         if self.solver.kind == "ode":
             return state
         if self.adaptive or self.noise is not None:
@@ -135,6 +138,22 @@ class Request:
                 self.seed, **_batch(state), time_of=time_of, commutes=commutes
             )
         return state
+
+    @property
+    def checked_rarely(self) -> bool:
+        """Whether nobody needs to know before the end that each step is good.
+
+        A rule that looks at every step does, and so does a method that chooses its steps.
+        """
+        by_nodes = not self.adaptive and self.solver.one_step is not None
+        return by_nodes and not (self.by_hand or self.rules.watch or self.rules.max_seconds)
+
+    def _checks(self, equation: Equation, grid: Grid, x: Tensor) -> Checks:
+        own = self.solver.advice
+        hint = f" ({self.solver.name}: {own.rstrip('.')})" if own else ""
+        advice = f"Take more steps, another solver or another clock{hint}"
+        keep = self.checked_rarely and not bool(grid.kept.all())
+        return Checks(x, equation.dynamics.scale, advice, keep=keep)
 
 
 def _batch(state: SolveState) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from diffsde.noise.brownian import BoundBrownian
 from diffsde.noise.brownian_path import BrownianPath
 from diffsde.noise.normal import NormalTable
 from diffsde.noise.seeds import address_of
+from diffsde.solvers.checks import Checks
 from diffsde.solvers.coefficients import Row, StepTable
 from diffsde.solvers.equation import Equation
 
@@ -51,6 +52,7 @@ class SolveState:
         steps: (B,) accepted steps, where each sample has its own; otherwise None.
         watched: whether someone looks at the states between the nodes.
         planned: how many steps the whole solve has, of which `nodes` may be the rest.
+        checks: of the numbers that come in.
     """
 
     equation: Equation
@@ -68,6 +70,7 @@ class SolveState:
     steps: Tensor | None = None
     watched: bool = False
     planned: int | None = None
+    checks: Checks = field(kw_only=True)
 
     def __post_init__(self) -> None:
         if self.planned is None:
@@ -83,11 +86,11 @@ class SolveState:
 
     def increment(self, u0: Tensor, u1: Tensor) -> Tensor:
         """The Brownian increment W over [u0, u1], (B, D)."""
-        return self._noise().increment(u0, u1, area=False)[0]
+        return self.bound_noise.increment(u0, u1, area=False)[0]
 
     def increment_and_integral(self, u0: Tensor, u1: Tensor) -> tuple[Tensor, Tensor]:
         """W over [u0, u1], and the integral of W from u0 to u1, both (B, D)."""
-        w, integral = self._noise().increment(u0, u1, area=True)
+        w, integral = self.bound_noise.increment(u0, u1, area=True)
         return w, w if integral is None else integral
 
     def numbers(self, table: NormalTable, u: Tensor, x: Tensor, which: int = 0) -> Tensor:
@@ -105,9 +108,11 @@ class SolveState:
     @property
     def channels(self) -> int:
         """m, the number of Brownian motions that drive a sample."""
-        return self._noise().shape[1]
+        return self.bound_noise.shape[1]
 
-    def _noise(self) -> BoundBrownian:
+    @property
+    def bound_noise(self) -> BoundBrownian:
+        """The Brownian motion, of an equation that has one."""
         if self.noise is None:
             raise InputError("this equation has no noise")
         return self.noise

@@ -7,7 +7,15 @@ from typing import Any
 import torch
 from torch import nn
 
-__all__ = ["device_of", "dtype_of"]
+__all__ = ["device_of", "dtype_of", "finest_dtype"]
+
+
+def finest_dtype(device: torch.device) -> torch.dtype:
+    """float64, or float32 on a device that has no float64, as Apple's."""
+    try:
+        return torch.empty(0, dtype=torch.float64, device=device).dtype
+    except TypeError:
+        return torch.float32
 
 
 def dtype_of(fn: Any, default: torch.dtype) -> torch.dtype:

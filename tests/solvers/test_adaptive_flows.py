@@ -28,6 +28,7 @@ from diffsde.equations import own_rows
 from diffsde.equations.clocks import CLOCKS
 from diffsde.equations.dynamics import dynamics_of
 from diffsde.equations.rows import only_rows
+from diffsde.solvers.checks import Checks
 from diffsde.solvers.equation import make_equation
 from diffsde.solvers.interpolation import CUBIC, QUARTIC, QUINTIC, SEXTIC, Hermite
 from diffsde.solvers.methods.torchdiffeq import _pair_of
@@ -292,7 +293,8 @@ def _within(pair: Pair, h: float) -> float:
     x, rows = X[:2], torch.arange(2)
     equation = make_equation(dynamics_of(FLOW), x, None, "t")
     nodes = torch.tensor([0.0, equation.duration], dtype=torch.float64)
-    state = SolveState(equation, x, nodes, 1.0, 1.0, watched=True)
+    checks = Checks(x, equation.dynamics.scale, "", keep=False)
+    state = SolveState(equation, x, nodes, 1.0, 1.0, watched=True, checks=checks)
     attempts = _PairAttempts(pair, state, equation.f)
     u0 = torch.zeros(2, dtype=torch.float64)
     attempts.begin(u0, x)

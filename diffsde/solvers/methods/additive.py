@@ -22,6 +22,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from diffsde.solvers.coefficients import beside
 from diffsde.solvers.methods.requirements import additive
 from diffsde.solvers.registry import register_own
 from diffsde.solvers.state import FixedStep, SolveState
@@ -52,10 +53,11 @@ class _Additive:
         self.state, self.tableau = additive(state, name), tableau
 
     def step(self, u0: Tensor, u1: Tensor, x: Tensor) -> Tensor:
-        equation, tab, h = self.state.equation, self.tableau, u1 - u0
+        equation, tab, length = self.state.equation, self.tableau, u1 - u0
         w, integral = self.state.increment_and_integral(u0, u1)
+        h = beside(length, x)
         v = integral / h
-        places = [u0 + d * h for d in tab.d]
+        places = [u0 + d * length for d in tab.d]
 
         def with_noise(state: Tensor, of_w: Row, of_v: Row) -> Tensor:
             for place, p, q in zip(places, of_w, of_v, strict=False):
@@ -70,7 +72,7 @@ class _Additive:
                 stage = stage + a * h * slope
             # The first stage of ShARK is at u₀, but not at x.
             drift = equation.f if stage is x else equation.drift
-            slopes.append(drift(u0 + c * h if c else u0, stage))
+            slopes.append(drift(u0 + c * length if c else u0, stage))
         end = with_noise(x, tab.beta, tab.gamma)
         for alpha, slope in zip(tab.alpha, slopes, strict=True):
             end = end + alpha * h * slope

@@ -30,8 +30,7 @@ class _Ends(NamedTuple):
     scale1: Tensor
     std1: Tensor
     h: Tensor  # the step in σ
-    sigma: Tensor  # where the step begins, before it is raised
-    scale: Tensor  # a(t) there
+    scale: Tensor  # a(t) where the step begins, before its noise is raised
     raised: Tensor  # t at the raised noise level
     added: Tensor  # std of the noise that raises it
 
@@ -53,7 +52,6 @@ def _ends(
         *(process.marginal_scale(t0), process.marginal_std(t0)),
         *(process.marginal_scale(t1), process.marginal_std(t1)),
         h=sigma1 - raised,
-        sigma=sigma,
         scale=process.marginal_scale(t),
         raised=t0,
         added=noise * (raised**2 - sigma**2).sqrt(),
@@ -77,12 +75,20 @@ class HeunEDM:
         self.gamma = min(options["S_churn"] / (state.planned or 1), math.sqrt(2) - 1)
         churn = (self.gamma, self.low, self.high, options["S_noise"])
         self._table = state.table(partial(_ends, linear.process, state.equation.clock, churn))
+        self._churned = self._places_of_churn(linear.process, state)
         self._numbers = NormalTable(state.seed, "churn")
+
+    def _places_of_churn(self, process: Process, state: SolveState) -> set[float]:
+        """The nodes at which noise is added."""
+        if not self.gamma:
+            return set()
+        sigma = process.noise_level(state.equation.clock.time(state.nodes))
+        return set(state.nodes[(self.low <= sigma) & (sigma <= self.high)].tolist())
 
     def step(self, u0: Tensor, u1: Tensor, x: Tensor) -> Tensor:
         equation, ends = self.state.equation, _Ends(*self._table(u0, u1))
         y, score = x / ends.scale, partial(equation.score, u0)
-        if self.gamma and self.low <= float(ends.sigma) <= self.high:
+        if float(u0) in self._churned:
             y, score = (
                 y + ends.added * self.state.numbers(self._numbers, u0, y),
                 partial(self._score, t=ends.raised),

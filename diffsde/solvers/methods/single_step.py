@@ -31,7 +31,7 @@ from torch import Tensor
 from diffsde.equations.counted import AtTime
 from diffsde.errors import InputError
 from diffsde.noise.normal import NormalTable
-from diffsde.solvers.coefficients import Row
+from diffsde.solvers.coefficients import Row, beside
 from diffsde.solvers.methods.integrals import gain, slope_gain
 from diffsde.solvers.methods.requirements import number_eta, semilinear
 from diffsde.solvers.registry import register_own
@@ -86,12 +86,12 @@ class _SingleStep:
 
     def _noise(self, u0: Tensor, u1: Tensor, x: Tensor) -> list[Tensor]:
         """Independent standard normal numbers for the step, as many as it has parts."""
-        root = (u1 - u0).sqrt()
-        parts = self._parts
+        h = beside(u1 - u0, x)
+        root, parts = h.sqrt(), self._parts
         if parts == 1:
             return [self.state.increment(u0, u1) / root]
         w, integral = self.state.increment_and_integral(u0, u1)
-        area = 12**0.5 * (integral / (u1 - u0) - 0.5 * w)
+        area = 12**0.5 * (integral / h - 0.5 * w)
         own = [self.state.numbers(self._numbers, u0, x, n) for n in range(parts - 2)]
         return [w / root, area / root, *own]
 

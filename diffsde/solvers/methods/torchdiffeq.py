@@ -56,7 +56,8 @@ _FACTS: dict[str, tuple[int, int | None, str, str]] = {
         None,
         _HAIRER,
         "Up to five evaluations a step, until the whole batch has converged, so an image depends a "
-        "little on its neighbours; not for sampling.",
+        "little on its neighbours, and the host waits for a device up to five times a step; not "
+        "for sampling.",
     ),
     "fixed_adams": (4, None, _HAIRER, "Another name of implicit_adams."),
     "adaptive_heun": (2, 1, _HAIRER, "Low order: for loose tolerances only."),
@@ -68,9 +69,9 @@ _FACTS: dict[str, tuple[int, int | None, str, str]] = {
         5,
         None,
         "SciPy; options={'solver': 'RK45'} as in the tutorial of arXiv 2011.13456",
-        "Steps in float64 on the CPU, one step for the whole batch, so an image depends on its "
-        "neighbours to the tolerance. Also RK23 and DOP853; its implicit methods need a matrix "
-        "of every pixel by every pixel.",
+        "Steps in float64 on the CPU, to which every evaluation comes from a device; one step for "
+        "the whole batch, so an image depends on its neighbours to the tolerance. Also RK23 and "
+        "DOP853; its implicit methods need a matrix of every pixel by every pixel.",
     ),
 }
 _ITERATE = ("implicit_adams", "fixed_adams")
@@ -99,10 +100,13 @@ class _FixedGrid:
 
     def __init__(self, name: str, state: SolveState) -> None:
         _check_room(name, state.x)
-        self._function = _Function(state.equation)
-        self._solver = SOLVERS[name](
+        self._function, cls = _Function(state.equation), SOLVERS[name]
+        # The Adams methods put their weights, in float64, where y0 is: on the host they go with
+        # the tensors of any device.
+        weighs = issubclass(cls, AdamsBashforthMoulton)
+        self._solver = cls(
             func=self._function,
-            y0=state.x,
+            y0=torch.zeros((), dtype=state.x.dtype) if weighs else state.x,
             rtol=state.rtol,
             atol=state.atol,
             norm=rms_norm,
@@ -137,10 +141,10 @@ def _walk_scipy(state: SolveState) -> Walk:
     def slope(u: float, y: Any) -> Any:
         point = torch.from_numpy(y).to(like).reshape(shape)
         place = torch.tensor(u, dtype=torch.float64)
-        return state.equation.f(place, point).double().flatten().cpu().numpy()
+        return state.checks.fetch(state.equation.f(place, point).detach()).flatten().numpy()
 
     def stepper_from(u0: float, u1: float, x: Tensor, first: float | None) -> Any:
-        y = x.detach().double().flatten().cpu().numpy()
+        y = x.detach().cpu().double().flatten().numpy()
         how = {"rtol": state.rtol, "atol": state.atol, **options}
         return cls(slope, u0, y, u1, first_step=first and min(first, u1 - u0), **how)
 

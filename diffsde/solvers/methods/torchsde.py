@@ -22,6 +22,7 @@ from torch import Tensor
 from diffsde.equations.contract import ContractSDE
 from diffsde.errors import InputError
 from diffsde.solvers.equation import Equation
+from diffsde.solvers.in_steps import Counting, InSteps, NoiseInSteps
 from diffsde.solvers.methods.fitting import fitting_methods, method_names, reason_against
 from diffsde.solvers.methods.torchsde_parts import ForwardSDE, method_class
 from diffsde.solvers.registry import Solver, register
@@ -84,6 +85,7 @@ _FACTS: dict[str, tuple[float, float, int, str, str]] = {
         "The same as midpoint here, since the Lévy area has no effect.",
     ),
 }
+_UNIT = torch.tensor([0.0, 1.0], dtype=torch.float64)  # both ends of a step, counted in steps
 _LOSES_LAW = {
     "reversible_heun": "it does not damp its own error, which grows by "
     "(s(T) / spread of the data)², however short the steps. It is for gradients, grad=True or "
@@ -103,14 +105,9 @@ class _Additive:
 
     noise_type = "additive"
 
-    def __init__(self, equation: Equation, sde_type: str) -> None:
+    def __init__(self, equation: Equation | InSteps, sde_type: str) -> None:
         self.equation, self.sde_type = equation, sde_type
-
-    def f(self, u: Tensor, y: Tensor) -> Tensor:
-        return self.equation.f(u, y)
-
-    def g_prod(self, u: Tensor, y: Tensor, v: Tensor) -> Tensor:
-        return self.equation.g(u) * v
+        self.f, self.g_prod = equation.f, equation.g_prod
 
     def f_and_g_prod(self, u: Tensor, y: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         return self.f(u, y), self.g_prod(u, y, v)
@@ -121,7 +118,7 @@ class _Additive:
         return self.g_prod(u, y, v1), 0.0
 
     def f_and_g(self, u: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        return self.f(u, y), self.equation.g(u)
+        return self.f(u, y), self.equation.g(u, y)
 
     def prod(self, g: Tensor, v: Tensor) -> Tensor:
         return g * v
@@ -133,7 +130,7 @@ class _Additive:
 class _Own(torch.nn.Module):
     """A user's SDE in the solver's time, with the part of torchsde's contract that it has."""
 
-    def __init__(self, equation: Equation, own: ContractSDE, sde_type: str) -> None:
+    def __init__(self, equation: Equation | InSteps, own: ContractSDE, sde_type: str) -> None:
         super().__init__()
         self.noise_type, self.sde_type = own.noise_type, sde_type
         self.f = equation.f
@@ -156,31 +153,45 @@ class _Method:
     """A method of torchsde as a step function."""
 
     def __init__(self, name: str, state: SolveState) -> None:
-        self._equation = equation = state.equation
+        self._state = state
         # For additive noise srk asks twice for the drift at the start of a step.
-        self._asks_twice = name == "srk" and equation.own is None
-        cls = class_for(name, equation)
-        self._solver = cls(
-            sde=_as_torchsde(equation, cls.sde_type),
-            bm=state.noise,
+        self._asks_twice = name == "srk" and state.equation.own is None
+        self._cls = class_for(name, state.equation)
+        self._solver = self._made(state.equation, state.noise)
+        self._extra: Any = None
+
+    def _made(self, equation: Equation | InSteps, noise: Any) -> Any:
+        """torchsde's solver of an equation."""
+        return self._cls(
+            sde=_as_torchsde(equation, self._cls.sde_type),
+            bm=noise,
             dt=None,
             adaptive=False,
             rtol=None,
             atol=None,
             dt_min=None,
-            options=dict(state.options),
+            options=dict(self._state.options),
         )
-        self._extra: Any = None
 
     def step(self, u0: Tensor, u1: Tensor, x: Tensor) -> Tensor:
-        if self._extra is None:
-            self._extra = self._solver.init_extra_solver_state(u0, x)
-        with self._equation.one_start(u0) if self._asks_twice else nullcontext():
+        with self._state.equation.one_start(u0) if self._asks_twice else nullcontext():
+            if u0.dim():
+                return self._own_steps(u0, u1, x)
+            if self._extra is None:
+                self._extra = self._solver.init_extra_solver_state(u0, x)
             x1, self._extra = self._solver.step(u0, u1, x, self._extra)
         return x1
 
+    def _own_steps(self, u0: Tensor, u1: Tensor, x: Tensor) -> Tensor:
+        """A step of its own for each sample, from u₀ to u₁, (B, 1)."""
+        counting = Counting(torch.stack([u0, u1]), u1 - u0)
+        noise = NoiseInSteps(self._state.bound_noise, counting)
+        solver = self._made(InSteps(self._state.equation, counting), noise)
+        v0, v1 = _UNIT.unbind()
+        return solver.step(v0, v1, x, solver.init_extra_solver_state(v0, x))[0]
 
-def _as_torchsde(equation: Equation, sde_type: str) -> Any:
+
+def _as_torchsde(equation: Equation | InSteps, sde_type: str) -> Any:
     """The equation as torchsde's methods take it, in the calculus that a method wants."""
     if equation.own is None:
         return _Additive(equation, sde_type)
