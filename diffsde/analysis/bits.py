@@ -29,6 +29,7 @@ from diffsde.errors import InputError
 from diffsde.noise.seeds import generator
 from diffsde.solvers.catalogue import find_solver
 from diffsde.solvers.request import DEFAULT_STEPS
+from diffsde.system.host import on_host
 from diffsde.system.tables import Table
 
 __all__ = ["BitsByNoise", "bits_by_noise", "error_budget"]
@@ -168,8 +169,10 @@ def bits_by_noise(
 def _levels_and_times(flow: ProbabilityFlow, start: float, intervals: int) -> tuple[Tensor, Tensor]:
     """Noise levels between t = `start` and T that are even in ln σ, and their times."""
     sde = flow.sde
-    ends = sde.noise_level(torch.tensor([start, sde.T], dtype=torch.float64)).log()
-    levels = torch.linspace(float(ends[0]), float(ends[1]), intervals + 1).double().exp()
+    ends = sde.noise_level(on_host([start, sde.T], torch.float64)).log()
+    levels = (
+        torch.linspace(float(ends[0]), float(ends[1]), intervals + 1, device="cpu").double().exp()
+    )
     times = sde.time_of_noise_level(levels)
     times[0], times[-1] = start, sde.T
     return levels, times
@@ -180,9 +183,9 @@ def _denoising_bits(flow: ProbabilityFlow, x: Tensor, levels: Tensor, seed: int)
     numbers = generator(seed, "bits")
     found = []
     for low, high in pairwise(levels.log().tolist()):
-        share = torch.rand(len(x), generator=numbers, dtype=torch.float64)
+        share = torch.rand(len(x), generator=numbers, dtype=torch.float64, device="cpu")
         sigma = (low + (high - low) * share).exp()
-        z = torch.randn(x.shape, generator=numbers).to(x)
+        z = torch.randn(x.shape, generator=numbers, device="cpu").to(x)
         t = flow.sde.time_of_noise_level(sigma).to(x)
         mean, std = flow.sde.marginal_prob(x, t)
         with torch.no_grad():

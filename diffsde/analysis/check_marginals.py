@@ -17,6 +17,7 @@ from torch import Tensor
 from diffsde.equations.reverse import ReverseProblem
 from diffsde.errors import BlowUpError, InputError
 from diffsde.solvers.solving import solve
+from diffsde.system.host import on_host
 from diffsde.system.parameters import device_of
 
 __all__ = [
@@ -139,7 +140,7 @@ class Forward:
 
     def scale_and_std(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """a and s of the step from `start` to t."""
-        sde, start = self.problem.sde, torch.tensor(self.start, dtype=torch.float64)
+        sde, start = self.problem.sde, on_host(self.start, torch.float64)
         scale = sde.marginal_scale(t) / sde.marginal_scale(start)
         variance = sde.marginal_std(t) ** 2 - (scale * sde.marginal_std(start)) ** 2
         return scale, variance.clamp(min=0).sqrt()

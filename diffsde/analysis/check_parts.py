@@ -70,7 +70,7 @@ def _noised(forward: Forward, t: Tensor, n: int, seed: int) -> tuple[Tensor, Ten
     """The first n samples under forward noise at time t, the noise z, and s."""
     scale, std = forward.scale_and_std(t)
     numbers = generator(seed, "check")
-    z = torch.randn(forward.samples[:n].shape, generator=numbers).to(forward.samples)
+    z = torch.randn(forward.samples[:n].shape, generator=numbers, device="cpu").to(forward.samples)
     return scale.to(z) * forward.samples[:n] + std.to(z) * z, z, float(std)
 
 

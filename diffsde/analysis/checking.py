@@ -154,7 +154,7 @@ def _cost_of_parts(problem: ReverseProblem) -> int:
 def _times(problem: ReverseProblem) -> Tensor:
     """Times from T to ε that are even in log σ."""
     clock = make_clock("log_sigma", *problem.interval, problem.sde)
-    times = clock.time(torch.linspace(0, clock.duration, _TIMES, dtype=torch.float64))
+    times = clock.time(torch.linspace(0, clock.duration, _TIMES, dtype=torch.float64, device="cpu"))
     times[0], times[-1] = problem.interval
     return times
 

@@ -29,6 +29,7 @@ from diffsde.system.description import (
     surroundings,
 )
 from diffsde.system.files import check_folder, check_target
+from diffsde.system.host import on_host
 from diffsde.system.launch import agreed, divided, process_count, process_number
 from diffsde.system.numbers import whole_number
 from diffsde.system.parameters import device_of
@@ -124,7 +125,11 @@ def evaluate_likelihood(
     if not len(images):
         raise InputError("images: expected at least one")
     description: dict[str, Any] = {}
-    done, nfe, first_process = torch.zeros(0, dtype=torch.float64), 0, process_number() == 0
+    done, nfe, first_process = (
+        torch.zeros(0, dtype=torch.float64, device="cpu"),
+        0,
+        process_number() == 0,
+    )
     if path is not None:
         check_folder(check_target(path).parent, "path")
         description = _description(flow, images, chunk=chunk, seed=seed, **settings)
@@ -149,7 +154,7 @@ def evaluate_likelihood(
             for log_prob, evaluations in divided(firsts, solved):
                 done, nfe = torch.cat([done, log_prob]), nfe + evaluations
             if path is not None and first_process:
-                tensors = {"log_prob": done, "nfe": torch.tensor(nfe)}
+                tensors = {"log_prob": done, "nfe": on_host(nfe)}
                 write_tensors(path, tensors, {"likelihood": description})
             bar.update(len(done) - bar.n)
             so_far = LikelihoodSummary(done, dims, nfe, black_white)

@@ -116,7 +116,7 @@ def unit_probes(x: Tensor, dims: int) -> Tensor:
             f"exact=True with {dims} values a sample: at most {_LARGEST_EXACT} are allowed, "
             "because each takes a product with the Jacobian; use probes= instead"
         )
-    return torch.eye(dims).to(x)[:, None].expand(dims, len(x), dims)
+    return torch.eye(dims, device="cpu").to(x)[:, None].expand(dims, len(x), dims)
 
 
 def random_probes(x: Tensor, dims: int, n: int, kind: str, seed: int, first: int) -> Tensor:

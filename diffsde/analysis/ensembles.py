@@ -30,6 +30,7 @@ from diffsde.solvers.grids import Save
 from diffsde.solvers.solving import solve
 from diffsde.solvers.trajectory import Stats, Trajectory
 from diffsde.system.bars import load_tqdm
+from diffsde.system.host import on_host
 from diffsde.system.launch import from_each, process_count, process_number, share
 from diffsde.system.numbers import whole_number
 from diffsde.system.parameters import device_of
@@ -211,7 +212,7 @@ class _Merged:
             self.ts,
             self.mean.reshape(shape),
             std.reshape(shape),
-            torch.tensor(levels, dtype=torch.float64),
+            on_host(levels, torch.float64),
             quantiles.reshape(len(levels), *shape),
             self.n,
             self.stats,
@@ -228,10 +229,10 @@ class _Histogram:
     """
 
     def __init__(self, series: int) -> None:
-        self.counts = torch.zeros(series, _BINS, dtype=torch.int32)
-        self.k = torch.full((series,), _FINEST, dtype=torch.int64)
-        self.low = torch.zeros(series, dtype=torch.int64)
-        self.smallest = torch.full((series,), torch.inf, dtype=torch.float64)
+        self.counts = torch.zeros(series, _BINS, dtype=torch.int32, device="cpu")
+        self.k = torch.full((series,), _FINEST, dtype=torch.int64, device="cpu")
+        self.low = torch.zeros(series, dtype=torch.int64, device="cpu")
+        self.smallest = torch.full((series,), torch.inf, dtype=torch.float64, device="cpu")
         self.largest = -self.smallest
 
     def add(self, samples: Tensor) -> None:
@@ -248,7 +249,9 @@ class _Histogram:
         self.largest = torch.maximum(self.largest, other.largest)
         self._make_room()  # for all samples, so no bin of the other one is wider than those here
         joined = (self.k - other.k).clamp(max=62)[:, None]
-        place = ((other.low[:, None] + torch.arange(_BINS)) >> joined) - self.low[:, None]
+        place = ((other.low[:, None] + torch.arange(_BINS, device="cpu")) >> joined) - self.low[
+            :, None
+        ]
         self.counts.scatter_add_(1, place.clamp(0, _BINS - 1), other.counts)
 
     def _make_room(self) -> None:
@@ -260,7 +263,9 @@ class _Histogram:
         low = first[moved] - (_BINS - 1 - (last - first)[moved]) // 2  # room on both sides
         joined = (k - self.k)[moved].clamp(max=62)[:, None]  # 2⁶² bins in one: all of them
         old = self.counts[moved]
-        place = ((self.low[moved, None] + torch.arange(_BINS)) >> joined) - low[:, None]
+        place = ((self.low[moved, None] + torch.arange(_BINS, device="cpu")) >> joined) - low[
+            :, None
+        ]
         new = torch.zeros_like(old).scatter_add_(1, place.clamp(0, _BINS - 1), old)
         self.counts[moved], self.k[moved], self.low[moved] = new, k[moved], low
 

@@ -222,7 +222,7 @@ def interpolate(
     """
     frames = whole_number(frames, "frames", 2, why=", for the ends")
     both = encode(flow, torch.cat([x0, x1]), method, clock=clock, **settings)
-    weights = torch.linspace(0, 1, frames, dtype=torch.float64)
+    weights = torch.linspace(0, 1, frames, dtype=torch.float64, device="cpu")
     mean = flow.sde.prior_mean(both.final)
     z0, z1 = (both.final - mean).split([len(x0), len(x1)])
     latents = mean + slerp(z0, z1, weights)

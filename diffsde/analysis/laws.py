@@ -23,6 +23,7 @@ from torch import Tensor
 from diffsde.errors import InputError
 from diffsde.noise.seeds import generator
 from diffsde.scores.exact import MixtureScore
+from diffsde.system.host import on_host
 
 __all__ = ["LawErrors", "law_errors"]
 
@@ -48,15 +49,17 @@ def law_errors(x: Tensor, score: MixtureScore, t: float) -> LawErrors:
     if tuple(x.shape[1:]) != score.shape:
         raise InputError(f"x has shape {tuple(x.shape)}: expected (n, {score.shape})")
     x = x.double().flatten(1).cpu()
-    theta = torch.randn(x.shape[1], _DIRECTIONS, generator=generator(0, "check")).double()
+    theta = torch.randn(
+        x.shape[1], _DIRECTIONS, generator=generator(0, "check"), device="cpu"
+    ).double()
     theta = theta / theta.norm(dim=0)
     lines = [_on_a_line(*pair, score, t) for pair in zip((x @ theta).T, theta.T, strict=True)]
-    return LawErrors(*torch.tensor(lines, dtype=torch.float64).mean(0).tolist())
+    return LawErrors(*on_host(lines, torch.float64).mean(0).tolist())
 
 
 def _on_a_line(y: Tensor, theta: Tensor, score: MixtureScore, t: float) -> LawErrors:
     """The errors of samples y, (n,), along one direction."""
-    time = torch.tensor(t, dtype=torch.float64)
+    time = on_host(t, torch.float64)
     weights = score.log_weights.exp()
     means = score.sde.marginal_scale(time) * (score.means.flatten(1) @ theta)
     stds = (
@@ -71,11 +74,11 @@ def _on_a_line(y: Tensor, theta: Tensor, score: MixtureScore, t: float) -> LawEr
         return torch.special.ndtr((points[:, None] - means) / stds) @ weights
 
     y, n = y.sort().values, len(y)
-    steps = torch.arange(n + 1, dtype=torch.float64) / n
+    steps = torch.arange(n + 1, dtype=torch.float64, device="cpu") / n
     exact = below(y)
     ks = torch.maximum((steps[1:] - exact).max(), (exact - steps[:-1]).max())
     low, high = float((means - _FAR * stds).min()), float((means + _FAR * stds).max())
-    grid = torch.linspace(low, high, _GRID, dtype=torch.float64)
+    grid = torch.linspace(low, high, _GRID, dtype=torch.float64, device="cpu")
     quantiles = _interpolated((steps[1:] + steps[:-1]) / 2, below(grid), grid)
     return LawErrors(float(moments), float(ks), float((y - quantiles).abs().mean()))
 

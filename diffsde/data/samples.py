@@ -12,6 +12,7 @@ from torch import Tensor
 
 from diffsde.errors import InputError
 from diffsde.system.digest import digest
+from diffsde.system.host import on_host
 
 __all__ = ["ArrayData", "Contents", "Samples", "as_labels"]
 
@@ -83,7 +84,7 @@ class Samples:
     def _some(self) -> Tensor:
         """Samples at equal distances, float64."""
         step = math.ceil(len(self) / _MEASURED)
-        return self.batch(torch.arange(0, len(self), step)).double()
+        return self.batch(torch.arange(0, len(self), step, device="cpu")).double()
 
     def known_labels(self) -> Tensor:
         """Return the labels.
@@ -178,4 +179,4 @@ class ArrayData(Samples):
 
 def as_labels(labels: Sequence[int]) -> Tensor:
     """Labels as a data set keeps them: int64 (N,)."""
-    return torch.tensor(labels, dtype=torch.int64)
+    return on_host(labels, torch.int64)

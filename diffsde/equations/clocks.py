@@ -28,6 +28,7 @@ from torch import Tensor
 from diffsde.equations.dynamics import ENDLESS, Process
 from diffsde.equations.graphs import leaf, ordinary_mode
 from diffsde.errors import InputError, name_list
+from diffsde.system.host import on_host
 
 __all__ = ["CLOCKS", "Clock", "make_clock", "padded", "steady"]
 
@@ -87,7 +88,7 @@ class Clock:
             )
 
     def _tau_of(self, times: list[float]) -> list[float]:
-        tau: list[float] = steady(self._tau, torch.tensor(times, dtype=torch.float64)).tolist()
+        tau: list[float] = steady(self._tau, on_host(times, torch.float64)).tolist()
         return tau
 
     def count_from(self, origin: float) -> Clock:
@@ -167,7 +168,7 @@ def make_clock(
 
 def _check_levels(clock: str, ends: tuple[float, float], sde: Process) -> None:
     """Check that the noise level is finite at both ends."""
-    levels = steady(sde.noise_level, torch.tensor(ends, dtype=torch.float64))
+    levels = steady(sde.noise_level, on_host(ends, torch.float64))
     for t, level in zip(ends, levels.tolist(), strict=True):
         if not level < ENDLESS:
             raise InputError(
@@ -234,7 +235,7 @@ CLOCKS: dict[str, Callable[..., Clock]] = {
 def _own_clock(clock: Callable[[Tensor], Tensor], start: float, end: float) -> Clock:
     """A clock from a map of [0, 1] to t; its inverse is found by bisection."""
     direction = 1.0 if end > start else -1.0
-    fractions = torch.linspace(0, 1, 101, dtype=torch.float64)
+    fractions = torch.linspace(0, 1, 101, dtype=torch.float64, device="cpu")
     times = clock(fractions)
     ends = (float(times[0]), float(times[-1]))
     if not ((times[1:] - times[:-1]) * direction > 0).all() or any(

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from diffsde.errors import InputError
+from diffsde.system.host import on_host
 
 if TYPE_CHECKING:
     from diffsde.equations.forward import SDE
@@ -31,15 +32,15 @@ def check_consistency(sde: SDE) -> None:
     Raises:
         InputError: they differ; the error names the function, the time and both numbers.
     """
-    last = float(sde.time_of_noise_level(torch.tensor(_HIGH).double())) if sde.endless else sde.T
-    even = torch.linspace(sde.eps, last, _TIMES, dtype=torch.float64)
-    low = torch.logspace(math.log10(sde.eps), math.log10(last), _TIMES).double()
+    last = float(sde.time_of_noise_level(on_host(_HIGH).double())) if sde.endless else sde.T
+    even = torch.linspace(sde.eps, last, _TIMES, dtype=torch.float64, device="cpu")
+    low = torch.logspace(math.log10(sde.eps), math.log10(last), _TIMES, device="cpu").double()
     t = torch.cat([even, low]) * (1 - 2 * _STEP)  # so that t + h stays within T
     before, after = t * (1 - _STEP), t * (1 + _STEP)  # for the finite differences
     log_scale = [sde.marginal_scale(moment).log() for moment in (before, after)]
     variance = [sde.noise_level(moment).square() for moment in (before, after)]
     growth = (sde.diffusion(t) / sde.marginal_scale(t)).square()
-    ones = torch.ones(len(t), 1, dtype=torch.float64)
+    ones = torch.ones(len(t), 1, dtype=torch.float64, device="cpu")
     pairs = {
         "drift(x, t) / x, a′/a": (sde.drift(ones, t)[:, 0], log_scale),
         "diffusion(t)² / a(t)², dσ²/dt": (growth, variance),

@@ -35,7 +35,7 @@ def checked_eta(eta: Any, sde: SDE) -> Eta:
         if not isinstance(eta, (int, float)) or not eta >= 0:
             raise InputError(f"eta = {eta!r:.60}: expected a number ≥ 0, or a function of t")
         return float(eta)
-    t = torch.linspace(sde.eps, sde.T, _TIMES, dtype=torch.float64)
+    t = torch.linspace(sde.eps, sde.T, _TIMES, dtype=torch.float64, device="cpu")
     found = eta(t)
     if not isinstance(found, Tensor) or found.shape != t.shape:
         shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__

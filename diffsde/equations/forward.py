@@ -54,6 +54,7 @@ from diffsde.equations.dynamics import ENDLESS, Dynamics, Field
 from diffsde.errors import InputError
 from diffsde.noise.normal import NormalTable
 from diffsde.noise.seeds import checked_seed
+from diffsde.system.host import on_host
 
 __all__ = ["SDE", "exact_time", "expand"]
 
@@ -75,7 +76,7 @@ def exact_time(t: Tensor | float, x: Tensor) -> Tensor:
     dtype = torch.promote_types(x.dtype, torch.float32)
     if isinstance(t, Tensor):
         return t.to(torch.promote_types(t.dtype, dtype))
-    return torch.as_tensor(t, dtype=dtype)
+    return on_host(t, dtype)
 
 
 class SDE(nn.Module):
@@ -134,22 +135,22 @@ class SDE(nn.Module):
 
     def marginal_std(self, t: Tensor | float) -> Tensor:
         """s(t), of t's shape."""
-        t = torch.as_tensor(t)
+        t = on_host(t)
         return self.marginal_prob(torch.zeros_like(t), t)[1]
 
     def marginal_scale(self, t: Tensor | float) -> Tensor:
         """a(t), the factor of x(0) in the mean of x(t), of t's shape."""
-        t = torch.as_tensor(t)
+        t = on_host(t)
         return self.marginal_prob(torch.ones_like(t), t)[0]
 
     def marginal_scale_slope(self, t: Tensor | float) -> Tensor:
         """a′(t), of t's shape."""
-        t = torch.as_tensor(t)
+        t = on_host(t)
         return self.marginal_scale(t) * self.drift(torch.ones_like(t), t)
 
     def marginal_std_slope(self, t: Tensor | float) -> Tensor:
         """s′(t), of t's shape. Where s is 0 it is infinite or unknown."""
-        t = torch.as_tensor(t)
+        t = on_host(t)
         std, pull = self.marginal_std(t), self.drift(torch.ones_like(t), t)
         return pull * std + self.diffusion(t) ** 2 / (2 * std)
 
@@ -172,7 +173,7 @@ class SDE(nn.Module):
         The noise level rises with t, so bisection in float64 finds it. A subclass with a closed
         form overrides this.
         """
-        level = torch.as_tensor(level)
+        level = on_host(level)
         low = torch.zeros_like(level, dtype=torch.float64)
         high = torch.full_like(low, self.T)
         for _ in range(_BISECTIONS):
@@ -184,19 +185,19 @@ class SDE(nn.Module):
     @property
     def endless(self) -> bool:
         """Whether the noise level is infinite at T: nothing of the data is left, in any digit."""
-        return not float(self.noise_level(torch.tensor(self.T, dtype=torch.float64))) < ENDLESS
+        return not float(self.noise_level(on_host(self.T, torch.float64))) < ENDLESS
 
     @property
     def prior_std(self) -> float:
         """s(T), the standard deviation of the prior."""
-        return float(self.marginal_std(torch.tensor(self.T, dtype=torch.float64)))
+        return float(self.marginal_std(on_host(self.T, torch.float64)))
 
     @property
     def largest_mean(self) -> float:
         """The largest number of the mean of x(t) at any t, 0 if the data's mean is unknown."""
         if self.data_mean is None:
             return 0.0
-        scale = float(self.marginal_scale(torch.tensor(self.T, dtype=torch.float64)))
+        scale = float(self.marginal_scale(on_host(self.T, torch.float64)))
         return max(1.0, scale) * self._largest
 
     def prior_sample(
@@ -237,7 +238,7 @@ class SDE(nn.Module):
                 f"samples of shape {tuple(x.shape[1:])}, but the prior's mean has shape "
                 f"{tuple(self.data_mean.shape)}: use samples of that shape, or call centre(None)"
             )
-        scale = self.marginal_scale(torch.tensor(self.T, dtype=torch.float64))
+        scale = self.marginal_scale(on_host(self.T, torch.float64))
         return (float(scale) * self.data_mean).to(x).reshape(x.shape[1:])
 
     def check(self) -> None:

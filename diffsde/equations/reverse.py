@@ -52,6 +52,7 @@ from diffsde.equations.graphs import with_graph
 from diffsde.equations.ranges import UNIT, Range, checked_range
 from diffsde.errors import InputError, how_to_load
 from diffsde.system.argument_order import check_order
+from diffsde.system.host import on_host
 from diffsde.system.numbers import whole_number
 from diffsde.system.one_line import class_of, one_line
 
@@ -179,7 +180,7 @@ class ReverseProblem(nn.Module):
 
     def eta_at(self, t: Tensor | float) -> Tensor | float:
         """η at t: of t's shape, or a number where η is one."""
-        return self.eta(torch.as_tensor(t)) if callable(self.eta) else self.eta
+        return self.eta(on_host(t)) if callable(self.eta) else self.eta
 
     def _squared(self, t: Tensor | float, x: Tensor) -> Tensor | float:
         """η² at t, such that it broadcasts against x."""
@@ -190,7 +191,7 @@ class ReverseProblem(nn.Module):
         """t, or where f and g are infinite at T a time just before it, in float64."""
         if not self._endless:
             return t
-        return torch.as_tensor(t, dtype=torch.float64).clamp(max=(1 - _NEAR) * self.sde.T)
+        return on_host(t, torch.float64).clamp(max=(1 - _NEAR) * self.sde.T)
 
     def diffusion(self, t: Tensor | float) -> Tensor:
         """The factor of dw̄, of t's shape."""
@@ -286,7 +287,7 @@ class ReverseSDE(ReverseProblem):
 
     def _check_end(self) -> None:
         """Check that the noise has a limit at T."""
-        near = torch.tensor([1 - 1e-6, 1 - _NEAR], dtype=torch.float64) * self.sde.T
+        near = on_host([1 - 1e-6, 1 - _NEAR], torch.float64) * self.sde.T
         before, after = self.diffusion(near).tolist()
         if after > 3 * before:  # it grows without end: for g ~ (T − t)^−½ by a factor of 31
             raise InputError(
@@ -302,7 +303,9 @@ class ReverseSDE(ReverseProblem):
         Near ε, where t = T − s, float32 would leave few digits of t.
         """
         nodes = whole_number(steps, "steps") + 1
-        return torch.linspace(0, self.sde.T - self.sde.eps, nodes, dtype=torch.float64)
+        return torch.linspace(
+            0, self.sde.T - self.sde.eps, nodes, dtype=torch.float64, device="cpu"
+        )
 
     def f(self, s: Tensor, y: Tensor) -> Tensor:
         """Drift in s, of y's shape."""
@@ -333,7 +336,7 @@ class ProbabilityFlow(ReverseProblem):
 
     def forward(self, t: Tensor, x: Tensor) -> Tensor:
         """dx/dt, of x's shape: flat or image-shaped."""
-        return self.drift(x, torch.as_tensor(t, dtype=x.dtype).clamp(min=self.sde.eps))
+        return self.drift(x, on_host(t, x.dtype).clamp(min=self.sde.eps))
 
 
 # The problem that a solver of each kind takes.

@@ -14,6 +14,7 @@ from torch import Tensor
 from diffsde.equations.forward import SDE, exact_time, expand
 from diffsde.equations.graphs import leaf, ordinary_mode
 from diffsde.errors import InputError
+from diffsde.system.host import on_host
 
 __all__ = ["InterpolantSDE", "ScheduleSDE"]
 
@@ -46,7 +47,7 @@ class ScheduleSDE(SDE):
         self._check_schedule()
 
     def _check_schedule(self) -> None:
-        t = torch.linspace(self.eps, self.T, 101, dtype=torch.float64)
+        t = torch.linspace(self.eps, self.T, 101, dtype=torch.float64, device="cpu")
         levels, scales = self.noise_level(t), self.marginal_scale(t)
         if not bool((levels[0] > 0) & (levels.diff() > 0).all() & (scales > 0).all()):
             raise InputError(
@@ -64,7 +65,7 @@ class ScheduleSDE(SDE):
         return self.marginal_scale(t) * torch.sqrt(2 * level * slope)
 
     def marginal_scale(self, t: Tensor | float) -> Tensor:
-        return self.scale(torch.as_tensor(t))
+        return self.scale(on_host(t))
 
     def marginal_std(self, t: Tensor | float) -> Tensor:
         return self.marginal_scale(t) * self.noise_level(t)
@@ -74,7 +75,7 @@ class ScheduleSDE(SDE):
         return self.marginal_scale(t) * x0, self.marginal_std(t)
 
     def noise_level(self, t: Tensor | float) -> Tensor:
-        return self.sigma(torch.as_tensor(t))
+        return self.sigma(on_host(t))
 
     def noise_level_slope(self, t: Tensor | float) -> Tensor:
         return _with_slope(self.sigma, t)[1]
@@ -110,12 +111,12 @@ class InterpolantSDE(ScheduleSDE):
         self.T = last
 
     def diffusion(self, t: Tensor | float) -> Tensor:
-        t = torch.as_tensor(t)
+        t = on_host(t)
         (scale, fall), (std, rise) = _with_slope(self.scale, t), _with_slope(self.std, t)
         return torch.sqrt(2 * std * (scale * rise - fall * std) / scale)
 
     def marginal_std(self, t: Tensor | float) -> Tensor:
-        return self.std(torch.as_tensor(t))
+        return self.std(on_host(t))
 
     def marginal_scale_slope(self, t: Tensor | float) -> Tensor:
         return _with_slope(self.scale, t)[1]
@@ -128,7 +129,7 @@ class InterpolantSDE(ScheduleSDE):
 def _with_slope(fn: Callable[[Tensor], Tensor], t: Tensor | float) -> tuple[Tensor, Tensor]:
     """fn(t) and fn′(t), both of t's shape, for an elementwise fn."""
     with torch.enable_grad():
-        t = leaf(torch.as_tensor(t))
+        t = leaf(on_host(t))
         value = fn(t) + 0 * t  # gives a constant a derivative too
         (slope,) = torch.autograd.grad(value.sum(), t)
     return value.detach(), slope

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from diffsde.equations.forward import SDE, exact_time, expand
 from diffsde.errors import InputError
+from diffsde.system.host import on_host
 
 __all__ = ["StraightSDE"]
 
@@ -49,28 +50,28 @@ class StraightSDE(SDE):
         return torch.sqrt(2 * self.noise_level(t))
 
     def marginal_scale(self, t: Tensor | float) -> Tensor:
-        return 1 - torch.as_tensor(t)
+        return 1 - on_host(t)
 
     def marginal_std(self, t: Tensor | float) -> Tensor:
-        return torch.as_tensor(t)
+        return on_host(t)
 
     def marginal_scale_slope(self, t: Tensor | float) -> Tensor:
-        return -torch.ones_like(torch.as_tensor(t))
+        return -torch.ones_like(on_host(t))
 
     def marginal_std_slope(self, t: Tensor | float) -> Tensor:
-        return torch.ones_like(torch.as_tensor(t))
+        return torch.ones_like(on_host(t))
 
     def marginal_prob(self, x0: Tensor, t: Tensor | float) -> tuple[Tensor, Tensor]:
         t = expand(t, x0)
         return (1 - t) * x0, t
 
     def noise_level(self, t: Tensor | float) -> Tensor:
-        t = torch.as_tensor(t)
+        t = on_host(t)
         return t / (1 - t)
 
     def noise_level_slope(self, t: Tensor | float) -> Tensor:
-        return 1 / (1 - torch.as_tensor(t)) ** 2
+        return 1 / (1 - on_host(t)) ** 2
 
     def time_of_noise_level(self, level: Tensor | float) -> Tensor:
         # σ / (1 + σ), written so that an infinite level has a time too
-        return 1 / (1 + 1 / torch.as_tensor(level))
+        return 1 / (1 + 1 / on_host(level))

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from diffsde.equations.forward import SDE, expand
 from diffsde.errors import InputError
+from diffsde.system.host import on_host
 
 __all__ = ["EDMSDE", "VESDE"]
 
@@ -34,19 +35,19 @@ class VESDE(SDE):
         return 0 * x  # zeros that lead back to x, which a derivative looks for
 
     def diffusion(self, t: Tensor | float) -> Tensor:
-        return self.sigma ** torch.as_tensor(t)
+        return self.sigma ** on_host(t)
 
     def marginal_std(self, t: Tensor | float) -> Tensor:
         # For small t, σ²ᵗ − 1 would lose digits that expm1 keeps.
         log_sigma = math.log(self.sigma)
-        return torch.sqrt(torch.expm1(2 * log_sigma * torch.as_tensor(t)) / (2 * log_sigma))
+        return torch.sqrt(torch.expm1(2 * log_sigma * on_host(t)) / (2 * log_sigma))
 
     def marginal_scale(self, t: Tensor | float) -> Tensor:
-        return torch.ones_like(torch.as_tensor(t))
+        return torch.ones_like(on_host(t))
 
     def time_of_noise_level(self, level: Tensor | float) -> Tensor:
         log_sigma = math.log(self.sigma)
-        return torch.log1p(2 * log_sigma * torch.as_tensor(level) ** 2) / (2 * log_sigma)
+        return torch.log1p(2 * log_sigma * on_host(level) ** 2) / (2 * log_sigma)
 
     def marginal_prob(self, x0: Tensor, t: Tensor | float) -> tuple[Tensor, Tensor]:
         return x0, self.marginal_std(expand(t, x0))
@@ -72,16 +73,16 @@ class EDMSDE(SDE):
         return 0 * x  # zeros that lead back to x, which a derivative looks for
 
     def diffusion(self, t: Tensor | float) -> Tensor:
-        return torch.sqrt(2 * torch.as_tensor(t))
+        return torch.sqrt(2 * on_host(t))
 
     def marginal_std(self, t: Tensor | float) -> Tensor:
-        return torch.as_tensor(t)
+        return on_host(t)
 
     def noise_level_slope(self, t: Tensor | float) -> Tensor:
-        return torch.ones_like(torch.as_tensor(t))
+        return torch.ones_like(on_host(t))
 
     def time_of_noise_level(self, level: Tensor | float) -> Tensor:
-        return torch.as_tensor(level)
+        return on_host(level)
 
     def marginal_prob(self, x0: Tensor, t: Tensor | float) -> tuple[Tensor, Tensor]:
         return x0, self.marginal_std(expand(t, x0))

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from diffsde.equations.forward import SDE, exact_time, expand
 from diffsde.errors import InputError
+from diffsde.system.host import on_host
 
 __all__ = ["VPSDE", "SubVPSDE"]
 
@@ -37,11 +38,11 @@ class _VariancePreserving(SDE):
 
     def beta(self, t: Tensor | float) -> Tensor:
         """β(t), of t's shape."""
-        return self.beta_min + (self.beta_max - self.beta_min) * torch.as_tensor(t)
+        return self.beta_min + (self.beta_max - self.beta_min) * on_host(t)
 
     def beta_integral(self, t: Tensor | float) -> Tensor:
         """B(t) = ∫₀ᵗ β, of t's shape."""
-        t = torch.as_tensor(t)
+        t = on_host(t)
         return t * (self.beta_min + 0.5 * (self.beta_max - self.beta_min) * t)
 
     def drift(self, x: Tensor, t: Tensor | float) -> Tensor:
@@ -80,7 +81,7 @@ class VPSDE(_VariancePreserving):
         return torch.sqrt(torch.expm1(self.beta_integral(t)))
 
     def time_of_noise_level(self, level: Tensor | float) -> Tensor:
-        return self._time_of_integral(torch.log1p(torch.as_tensor(level) ** 2))
+        return self._time_of_integral(torch.log1p(on_host(level) ** 2))
 
 
 class SubVPSDE(_VariancePreserving):
@@ -102,4 +103,4 @@ class SubVPSDE(_VariancePreserving):
         return self.beta(t) * torch.cosh(0.5 * self.beta_integral(t))
 
     def time_of_noise_level(self, level: Tensor | float) -> Tensor:
-        return self._time_of_integral(2 * torch.asinh(0.5 * torch.as_tensor(level)))
+        return self._time_of_integral(2 * torch.asinh(0.5 * on_host(level)))

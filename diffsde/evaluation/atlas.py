@@ -48,6 +48,7 @@ from diffsde.solvers.solving import solve
 from diffsde.system.bars import load_tqdm
 from diffsde.system.description import digest_of_score, surroundings
 from diffsde.system.files import check_folder, written_whole
+from diffsde.system.host import on_host
 from diffsde.system.one_line import class_of
 from diffsde.system.tables import Table
 
@@ -174,8 +175,8 @@ def _cell(value: Any, digits: str) -> str:
 
 def exact_mixture() -> MixtureScore:
     """Two well separated clusters of uneven weight and width in eight dimensions."""
-    means = torch.stack([torch.full((8,), 0.5), torch.full((8,), -0.4)])
-    return MixtureScore(VESDE(), means, torch.tensor([0.2, 0.3]), [0.7, 0.3])
+    means = torch.stack([torch.full((8,), 0.5, device="cpu"), torch.full((8,), -0.4, device="cpu")])
+    return MixtureScore(VESDE(), means, on_host([0.2, 0.3]), [0.7, 0.3])
 
 
 def make_atlas(

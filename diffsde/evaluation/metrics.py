@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from diffsde.noise.seeds import generator
+from diffsde.system.host import on_host
 from diffsde.system.packages import optional_package
 
 __all__ = [
@@ -68,8 +69,8 @@ def fid(generated: Tensor, real: Tensor) -> float:
 def fid_error(generated: Tensor, real: Tensor, bootstraps: int, seed: int) -> float:
     """Bootstrap standard error of the FID, over resamplings of the generated images."""
     n, numbers = len(generated), generator(seed, "bootstrap")
-    picks = [torch.randint(n, (n,), generator=numbers) for _ in range(bootstraps)]
-    scores = torch.tensor([fid(generated[pick], real) for pick in picks])
+    picks = [torch.randint(n, (n,), generator=numbers, device="cpu") for _ in range(bootstraps)]
+    scores = on_host([fid(generated[pick], real) for pick in picks])
     return float(scores.std()) if bootstraps > 1 else float("nan")
 
 

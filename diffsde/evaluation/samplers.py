@@ -32,6 +32,7 @@ from diffsde.system.description import (
 )
 from diffsde.system.digest import digest
 from diffsde.system.files import check_folder
+from diffsde.system.host import on_host
 from diffsde.system.launch import from_each, process_number, share
 from diffsde.system.numbers import truth_value, whole_number
 from diffsde.system.parameters import device_of
@@ -145,7 +146,7 @@ def sample_images(
     hidden = not (progress and process_number() == 0)
     shown = load_tqdm()(share(firsts), desc=sampler.name, unit="chunk", disable=hidden)
     own = {first: chunks.images(first, min(chunk, n - first)) for first in shown}
-    levels = torch.empty((n, *shape), dtype=torch.uint8)
+    levels = torch.empty((n, *shape), dtype=torch.uint8, device="cpu")
     nfe = 0
     for drawn in from_each(own):
         for first, images in drawn.items():
@@ -188,7 +189,7 @@ class _Chunks:
         if path.exists():
             return self._read(path, size)
         drawn = self._drawn(first, size)
-        tensors = {"images": drawn.levels, "nfe": torch.tensor(drawn.nfe)}
+        tensors = {"images": drawn.levels, "nfe": on_host(drawn.nfe)}
         write_tensors(path, tensors, {"samples": self.description})
         return drawn
 

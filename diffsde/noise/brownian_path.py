@@ -25,6 +25,7 @@ from torch import Tensor
 from diffsde.errors import InputError
 from diffsde.noise.brownian import BoundBrownian
 from diffsde.noise.seeds import checked_seed
+from diffsde.system.host import on_host
 
 __all__ = ["BrownianPath"]
 
@@ -118,7 +119,7 @@ class _Tree(BoundBrownian):
     def increment(
         self, ta: Tensor | float, tb: Tensor | float, area: bool
     ) -> tuple[Tensor, Tensor | None]:
-        a, b = (torch.as_tensor(t, dtype=torch.float64).cpu() for t in (ta, tb))
+        a, b = (on_host(t, torch.float64).cpu() for t in (ta, tb))
         self._check(a, b)
         first, last = a.floor(), b.floor()
         wa, ua = self._value(a, first)
@@ -177,7 +178,7 @@ class _Tree(BoundBrownian):
         address = _address(cell)
         numbers = self._numbers(address)
         zero = torch.zeros_like(numbers[0])
-        start = torch.zeros((), dtype=torch.float64)
+        start = torch.zeros((), dtype=torch.float64, device="cpu")
         return _Interval(
             _child(address, True), start, 1.0, zero, zero, numbers[0], numbers[1] / math.sqrt(12)
         )

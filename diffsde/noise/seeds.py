@@ -37,7 +37,7 @@ PURPOSES = {
 
 def fresh_seed() -> int:
     """A random seed from torch's global generator, so that `torch.manual_seed` determines it."""
-    return int(torch.randint(2**31 - 1, ()).item())
+    return int(torch.randint(2**31 - 1, (), device="cpu").item())
 
 
 def checked_seed(seed: int | None) -> int:

@@ -27,6 +27,7 @@ from diffsde.scores.preconditioning import (
     Preconditioning,
     VelocityPrediction,
 )
+from diffsde.system.host import on_host
 
 __all__ = ["PREDICTIONS", "StepLabel", "discrete_process", "levels_of_alphas", "step_of"]
 
@@ -107,7 +108,7 @@ def levels_of_alphas(alphas: Any) -> Tensor:
 
 def _numbers(alphas: Any) -> Tensor:
     try:
-        return torch.as_tensor(alphas, dtype=torch.float64).detach().cpu()
+        return on_host(alphas, torch.float64).detach().cpu()
     except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"alphas_cumprod = {alphas!r:.60}: expected numbers (steps,)") from error
 

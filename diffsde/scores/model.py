@@ -22,6 +22,7 @@ from diffsde.errors import InputError, how_to_load
 from diffsde.scores.drawing import Drawing
 from diffsde.scores.labels import labels_for
 from diffsde.scores.preconditioning import Coefficients, Preconditioning, make_preconditioning
+from diffsde.system.host import on_host
 from diffsde.system.numbers import whole_number
 from diffsde.system.one_line import class_of, one_line
 from diffsde.system.parameters import dtype_of
@@ -179,7 +180,7 @@ class ScoreModel(Drawing):
                 "this network takes no class labels: load one that does, such as "
                 'load_pretrained("mnist"), or train with classes > 0'
             )
-        labels = torch.as_tensor(class_label).flatten().tolist() or [-1]
+        labels = on_host(class_label).flatten().tolist() or [-1]
         if min(labels) < -1 or max(labels) >= self.classes:
             raise InputError(
                 f"class labels from {min(labels)} to {max(labels)}: expected 0 to "

@@ -36,6 +36,7 @@ from diffsde.scores.denoisers import check_model
 from diffsde.scores.drawing import Drawing
 from diffsde.scores.model import checked_shape
 from diffsde.system.argument_order import takes_time_first
+from diffsde.system.host import on_host
 from diffsde.system.one_line import class_of, one_line
 from diffsde.system.parameters import dtype_of
 
@@ -115,7 +116,7 @@ class VelocityScore(Drawing):
 
 def _check_end(sde: SDE) -> None:
     """Check that W is not zero and not infinite at T, where a may be zero."""
-    t = torch.tensor(sde.T, dtype=torch.float64)
+    t = on_host(sde.T, torch.float64)
     scale, std = sde.marginal_scale(t), sde.marginal_std(t)
     width = float(scale * sde.marginal_std_slope(t) - sde.marginal_scale_slope(t) * std)
     if sde.endless and not 1e-9 < width < 1e9:

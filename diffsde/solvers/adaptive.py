@@ -23,6 +23,7 @@ from torch import Tensor
 from diffsde.equations.rows import only_rows
 from diffsde.solvers.control import Control
 from diffsde.solvers.state import SolveState, Step, Walk
+from diffsde.system.host import on_host
 
 __all__ = ["Attempts", "Trial", "put", "taken", "walk_own_steps"]
 
@@ -120,7 +121,7 @@ class _Samples:
         self, state: SolveState, x: Tensor, attempts: Attempts[Any], control: Control
     ) -> None:
         self.state, self.attempts, self.control = state, attempts, control
-        self.steps = state.steps = torch.zeros(len(x), dtype=torch.long)
+        self.steps = state.steps = torch.zeros(len(x), dtype=torch.long, device="cpu")
         self.begin(state.nodes[0], x)
         self.h = attempts.first_steps().clamp(control.smallest, control.largest)
 
@@ -143,7 +144,7 @@ class _Samples:
         if u is None or bool(self.frames[u].missing.any()):
             return None
         x = self.frames.pop(u).x.to(self.state.x.dtype).reshape(self.state.x.shape)
-        return Step(torch.tensor(u, dtype=torch.float64), x)
+        return Step(on_host(u, torch.float64), x)
 
     def advance(self) -> None:
         """Try one step of every sample that has still to go and need not wait."""
@@ -190,7 +191,7 @@ class _Samples:
             opened.append(float(self.u[0]))
         for u in opened:
             if u not in self.frames:
-                missing = torch.ones(len(self.x), dtype=torch.bool)
+                missing = torch.ones(len(self.x), dtype=torch.bool, device="cpu")
                 self.frames[u] = _Frame(torch.empty_like(self.x), missing)
 
     def _fill_frames(self) -> None:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from diffsde.equations.clocks import padded
+from diffsde.system.host import on_host
 
 __all__ = ["Row", "StageTable", "StepTable", "beside"]
 
@@ -79,7 +80,7 @@ class StageTable(Generic[T]):
 
     def _learned(self, stage: int, u: float) -> T:
         if len(self._by_stage) > self._most:
-            return self._rule(torch.tensor([u], dtype=torch.float64))[0]
+            return self._rule(on_host([u], torch.float64))[0]
         step, share = divmod(stage, _SHARES)
         lengths = self._nodes.diff()
         places = self._nodes[:-1] + share / _SHARES * lengths if share else self._nodes

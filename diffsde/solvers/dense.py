@@ -19,6 +19,7 @@ from diffsde.equations.graphs import ordinary_mode
 from diffsde.errors import InputError
 from diffsde.solvers.registry import Solver
 from diffsde.solvers.state import SolveState, Step, Stepping
+from diffsde.system.host import on_host
 
 __all__ = ["DenseOutput", "dense_output", "within_step"]
 
@@ -43,7 +44,7 @@ def dense_output(
 
     def at(ys: Tensor, t: float) -> Tensor:
         states = ys.reshape(len(ys), *state.x.shape)
-        u = state.equation.clock.place(torch.tensor(t, dtype=torch.float64))
+        u = state.equation.clock.place(on_host(t, torch.float64))
         k = int((us <= u).sum()) - 1
         if us[k] == u:
             return ys[k]

@@ -24,6 +24,7 @@ from diffsde.equations.counted import AtTime
 from diffsde.equations.dynamics import Dynamics, Field
 from diffsde.errors import InputError
 from diffsde.solvers.coefficients import StageTable
+from diffsde.system.host import on_host
 
 __all__ = ["Equation", "make_equation"]
 
@@ -226,7 +227,7 @@ class Equation:
 
     def t(self, u: Tensor) -> Tensor:
         """The time t at u, as a score takes it: a scalar, or (B,) for u of shape (B, 1)."""
-        place = torch.as_tensor(u, dtype=torch.float64)
+        place = on_host(u, torch.float64)
         if place.dim():
             return self._in_time.time(place).flatten()
         return self._in_time.time(place) if self._times is None else self._times(place)

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from diffsde.equations.counted import EvaluationError
 from diffsde.solvers.state import Step
+from diffsde.system.host import on_host
 
 __all__ = ["Watch", "event_value"]
 
@@ -95,7 +96,7 @@ class Watch:
 
         def value(u: float) -> float:
             if u not in known:
-                place = torch.tensor(u, dtype=torch.float64)
+                place = on_host(u, torch.float64)
                 step = Step(place, state(place))
                 known[u] = (step, self._at(step))
             return known[u][1]

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from diffsde.equations.clocks import Clock
 from diffsde.errors import InputError
+from diffsde.system.host import on_host
 from diffsde.system.numbers import whole_number
 
 __all__ = ["Grid", "checked_times", "make_grid"]
@@ -68,7 +69,7 @@ def checked_times(ts: Any, interval: tuple[float, float] | None, name: str) -> T
     """
     try:
         listed = [float(t) for t in ts] if isinstance(ts, (list, tuple)) else ts
-        times = torch.as_tensor(listed, dtype=torch.float64).detach().cpu()
+        times = on_host(listed, torch.float64).detach().cpu()
     except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"{name}: expected a list of times, found {ts!r:.60}") from error
     if times.dim() != 1 or len(times) < 1 or not bool(torch.isfinite(times).all()):
@@ -111,7 +112,9 @@ def make_grid(
     if ts is not None:
         grid_ts = ts.clone()
     else:
-        even = torch.linspace(clock.begin, clock.finish, (steps or 1) + 1, dtype=torch.float64)
+        even = torch.linspace(
+            clock.begin, clock.finish, (steps or 1) + 1, dtype=torch.float64, device="cpu"
+        )
         grid_ts = clock.time(even)
     grid_ts[0], grid_ts[-1] = clock.start, clock.end
     us = clock.place(grid_ts)  # so that a node is a function of its t, in every grid that holds it
@@ -121,17 +124,19 @@ def make_grid(
             raise InputError(
                 f"save = {save!r}: expected 'all', 'last', a number of times, or times in t"
             )
-        kept = torch.full((len(us),), save == "all")
+        kept = torch.full((len(us),), save == "all", device="cpu")
         kept[-1] = True
         return Grid(us, grid_ts, kept, every=every and save == "all")
-    return _with_saved(Grid(us, grid_ts, torch.zeros(len(us), dtype=torch.bool)), clock, save)
+    return _with_saved(
+        Grid(us, grid_ts, torch.zeros(len(us), dtype=torch.bool, device="cpu")), clock, save
+    )
 
 
 def _with_saved(grid: Grid, clock: Clock, save: int | Sequence[float] | Tensor) -> Grid:
     """The grid with the times to be saved among its nodes, and only those kept."""
     if np.ndim(save) == 0:
         count = whole_number(save, "save", 2, why=" of times, with both ends; or 'last'")
-        even = torch.linspace(clock.begin, clock.finish, count, dtype=torch.float64)
+        even = torch.linspace(clock.begin, clock.finish, count, dtype=torch.float64, device="cpu")
         saved_ts = clock.time(even)
         saved_ts[0], saved_ts[-1] = clock.start, clock.end
     else:
@@ -149,7 +154,7 @@ def _with_saved(grid: Grid, clock: Clock, save: int | Sequence[float] | Tensor) 
     kept[nearest[~new]] = True
     us = torch.cat([grid.us, saved_us[new]])
     ts = torch.cat([grid.ts, saved_ts[new]])
-    kept = torch.cat([kept, torch.ones(int(new.sum()), dtype=torch.bool)])
+    kept = torch.cat([kept, torch.ones(int(new.sum()), dtype=torch.bool, device="cpu")])
     order = us.argsort()
     order = order[: int(kept[order].nonzero()[-1]) + 1]  # nothing is seen after the last one
     return Grid(us[order], ts[order], kept[order])

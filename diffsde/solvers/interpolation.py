@@ -39,7 +39,7 @@ class Hermite:
 
     def __init__(self, data: Sequence[Datum]) -> None:
         self.data = tuple(data)
-        powers = torch.arange(len(data), dtype=torch.float64)
+        powers = torch.arange(len(data), dtype=torch.float64, device="cpu")
         rows = [
             powers * theta ** (powers - 1).clamp(min=0) if slope else theta**powers
             for theta, slope in data

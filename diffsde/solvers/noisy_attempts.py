@@ -86,7 +86,7 @@ class _NoisyAttempts:
 
     def first_steps(self) -> Tensor:
         first = self.state.options.get("first_step", _FIRST * self.state.equation.duration)
-        return torch.full((len(self.state.x),), first, dtype=torch.float64)
+        return torch.full((len(self.state.x),), first, dtype=torch.float64, device="cpu")
 
     def attempt(self, rows: Tensor, u0: Tensor, u1: Tensor, x: Tensor) -> _NoisyTrial:
         method = self.solver.one_step(self._of(rows))  # type: ignore[misc]

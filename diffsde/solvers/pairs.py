@@ -165,7 +165,7 @@ class _PairAttempts:
         self.ends = torch.stack([u, u], 1)  # (B, 2), both times of the last steps
         self.within = [x] * ((5 if self.pair.middle else 4) if self.dense else 0)
         self.slopes = [x] * len(_PLACES)  # times h, within the last steps of those marked so:
-        self.sloped = torch.zeros(len(x), dtype=torch.bool)
+        self.sloped = torch.zeros(len(x), dtype=torch.bool, device="cpu")
 
     def first_steps(self) -> Tensor:
         u = self.ends[:, 0]

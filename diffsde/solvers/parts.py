@@ -23,6 +23,7 @@ from diffsde.solvers.request import Request
 from diffsde.solvers.state import SolveState, Step, Stepping, Walk
 from diffsde.solvers.stop_rules import Event, StopRules
 from diffsde.solvers.trajectory import Trajectory
+from diffsde.system.host import on_host
 
 __all__ = ["Part", "solve_part"]
 
@@ -98,7 +99,7 @@ class Part:
         counted.check = require_finite  # nobody looks any more at what is asked for later
         if request.denoise or request.grad == "adjoint":
             return recorder.trajectory()
-        us = torch.tensor(recorder.us, dtype=torch.float64)
+        us = on_host(recorder.us, torch.float64)
         return recorder.trajectory(dense_output(request.solver, self.stepping, self.state, us))
 
 

@@ -16,6 +16,7 @@ from diffsde.solvers.grids import Grid
 from diffsde.solvers.state import SolveState, Step
 from diffsde.solvers.trajectory import Stats, Trajectory
 from diffsde.system.clock import seconds_on
+from diffsde.system.host import on_host
 
 __all__ = ["Recorder"]
 
@@ -185,13 +186,13 @@ class Recorder:
     def _denoised(self, u: float, x: Tensor) -> Tensor:
         denoise = self.state.equation.dynamics.denoise
         assert denoise is not None  # `solve` has asked for it before the solve began
-        return denoise(x, torch.tensor(self.time(u)).to(x))
+        return denoise(x, on_host(self.time(u)).to(x))
 
     # -- what is handed back -----------------------------------------------------------
 
     def time(self, u: Tensor | float) -> float:
         """t at the solver's time u."""
-        place = torch.as_tensor(u, dtype=torch.float64)
+        place = on_host(u, torch.float64)
         return float(self.state.equation.clock.time(place))
 
     def exact_time(self, u: Tensor | float) -> float:
@@ -218,7 +219,7 @@ class Recorder:
             None if process is None else _finite(process.diffusion(ts)),
             None if process is None else process.marginal_std(ts),
             self._all_estimates(),
-            torch.tensor(self._calls),
+            on_host(self._calls),
             dynamics.kind,
             dynamics.data_range,
             self.clock,
@@ -234,7 +235,7 @@ class Recorder:
 
     def _times(self) -> Tensor:
         """t of each saved state."""
-        return torch.tensor([self.exact_time(u) for u in self.us], dtype=torch.float64)
+        return on_host([self.exact_time(u) for u in self.us], torch.float64)
 
 
 def _finite(curve: Tensor) -> Tensor | None:

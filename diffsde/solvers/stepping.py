@@ -19,6 +19,7 @@ from diffsde.solvers.parts import Part
 from diffsde.solvers.recorder import Recorder
 from diffsde.solvers.stop_rules import Event
 from diffsde.solvers.trajectory import Stats
+from diffsde.system.host import on_host
 from diffsde.system.numbers import whole_number
 
 __all__ = ["AcceptedStep", "Steps", "steps"]
@@ -77,7 +78,7 @@ class AcceptedStep:
         limit, dynamics.counted.limit = dynamics.counted.limit, None
         try:
             x = self._x.reshape(self._recorder.last.x.shape)
-            return dynamics.denoise(x, torch.tensor(self.t).to(x)).reshape(self._x.shape)
+            return dynamics.denoise(x, on_host(self.t).to(x)).reshape(self._x.shape)
         finally:
             dynamics.counted.limit = limit
 

@@ -17,6 +17,7 @@ from diffsde.scores.model import ScoreModel
 from diffsde.scores.networks import NETWORKS, make_network, shape_arguments
 from diffsde.scores.preconditioning import PRECONDITIONINGS, Preconditioning, make_preconditioning
 from diffsde.scores.wrapped import plain_model
+from diffsde.system.host import on_host
 from diffsde.system.one_line import one_line
 from diffsde.training.recipes import Recipe
 
@@ -63,7 +64,7 @@ def _fresh_model(data: Samples, recipe: Recipe, sde: SDE) -> ScoreModel:
 
 def _check_noise(data: Samples, sde: SDE) -> None:
     """Check that the last noise level drowns the data, as the prior takes for granted."""
-    most = float(sde.noise_level(torch.tensor(sde.T, dtype=torch.float64)))
+    most = float(sde.noise_level(on_host(sde.T, torch.float64)))
     if data.spread() * _DROWNED > most:
         raise InputError(
             f"{data.name} has a standard deviation of {data.spread():.3g}, and the noise of "

@@ -47,7 +47,7 @@ def loss_of_images(
 
 def fastest_precision(model: ScoreModel, data: Samples, recipe: Recipe, positions: range) -> str:
     """Time these positions' part of an update in both precisions, and return the faster one."""
-    index = torch.arange(len(positions))
+    index = torch.arange(len(positions), device="cpu")
     numbers = TrainingNoise(0, "training", numbers_per_image(data.shape, recipe)).draw(0, positions)
     seconds, place = {}, device_of(model)
     for precision in ("float32", "bfloat16"):

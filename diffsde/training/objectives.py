@@ -38,6 +38,7 @@ from diffsde.data.images import within_levels
 from diffsde.equations.forward import SDE, expand
 from diffsde.errors import InputError
 from diffsde.scores.model import ScoreModel
+from diffsde.system.host import on_host
 from diffsde.training.coupling import COUPLINGS
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def _loguniform_times(recipe: Recipe, sde: SDE, normal: Tensor) -> Tensor:
 
 
 def _log_level_range(recipe: Recipe, sde: SDE) -> tuple[float, float]:
-    times = torch.tensor([recipe.smallest_time, sde.T], dtype=torch.float64)
+    times = on_host([recipe.smallest_time, sde.T], torch.float64)
     ends = sde.noise_level(times).log()
     return float(ends[0]), float(ends[1])
 

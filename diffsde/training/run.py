@@ -18,6 +18,7 @@ from diffsde.scores.checkpoint import describe_model
 from diffsde.scores.model import ScoreModel
 from diffsde.system.compiler import has_compiler
 from diffsde.system.digest import digest
+from diffsde.system.host import on_host
 from diffsde.system.launch import agreed
 from diffsde.training.accelerators import batch_parts
 from diffsde.training.losses import fastest_precision, loss_of_images
@@ -182,7 +183,7 @@ class Run:
     def batches(self, epoch: int) -> list[Tensor]:
         """The indices of the epoch's batches, a function of (seed, epoch)."""
         order = torch.Generator().manual_seed((self.recipe.seed << 20) + epoch)
-        shuffled = torch.randperm(self.train_samples, generator=order)
+        shuffled = torch.randperm(self.train_samples, generator=order, device="cpu")
         size = self.recipe.batch_size
         return list(shuffled[: self.steps_per_epoch * size].split(size))
 
@@ -252,7 +253,7 @@ class Run:
             )
         longest = self.recipe.clip * at.norm
         if longest and norm > longest:
-            nn.utils.clip_grads_with_norm_(parameters, longest, torch.tensor(norm))
+            nn.utils.clip_grads_with_norm_(parameters, longest, on_host(norm))
             norm = longest
             self.clipped += 1
         at.norm = norm if at.step == 0 else 0.99 * at.norm + 0.01 * norm
@@ -291,7 +292,7 @@ class Run:
         total = torch.zeros((), device=accelerator.device)
         for first in range(0, n, _CHUNK)[accelerator.process_index :: accelerator.num_processes]:
             positions = range(first, min(first + _CHUNK, n))
-            index = self.train_samples + torch.arange(positions.start, positions.stop)
+            index = self.train_samples + torch.arange(positions.start, positions.stop, device="cpu")
             numbers = self.held_out_noise.draw(0, positions, accelerator.device)
             loss = loss_of_images(model, self.data, index, self.recipe, numbers, self.teacher)
             total += loss * len(positions)

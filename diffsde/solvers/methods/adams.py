@@ -30,6 +30,7 @@ from diffsde.solvers.methods.integrals import gauss
 from diffsde.solvers.methods.requirements import semilinear
 from diffsde.solvers.registry import register_own
 from diffsde.solvers.state import FixedStep, SolveState
+from diffsde.system.host import on_host
 from diffsde.system.numbers import whole_number
 
 __all__: list[str] = []
@@ -74,13 +75,13 @@ def _table(
     """For the step from each node: s(t₀), a(t₁) / a(t₀), and a(t₁) times the weights."""
     t = clock.time(state.nodes)
     scale, steps = process.marginal_scale(t), len(t) - 1
-    columns = torch.zeros(steps, 2 + most, dtype=torch.float64)
+    columns = torch.zeros(steps, 2 + most, dtype=torch.float64, device="cpu")
     columns[:, 0] = process.marginal_std(t[:-1])
     columns[:, 1] = scale[1:] / scale[:-1]
     for values in range(1, min(most, steps) + 1):
         # Step i has i + 1 values; from step `most` − 1 on, all have the same number.
-        which = torch.arange(values - 1, steps if values == most else values)
-        nodes = t[which[:, None] - torch.arange(values)]
+        which = torch.arange(values - 1, steps if values == most else values, device="cpu")
+        nodes = t[which[:, None] - torch.arange(values, device="cpu")]
         weights = rule(process, nodes, t[which + 1])
         columns[which, 2 : 2 + values] = scale[which + 1, None] * weights
     rows = columns.to(state.x).unbind()
@@ -89,7 +90,7 @@ def _table(
 
 def _even_weights(process: Process, nodes: Tensor, end: Tensor) -> Tensor:
     change = process.noise_level(end) - process.noise_level(nodes[:, 0])
-    return change[:, None] * torch.tensor(_EVEN[nodes.shape[1]], dtype=torch.float64)
+    return change[:, None] * on_host(_EVEN[nodes.shape[1]], torch.float64)
 
 
 def _polynomial_weights(process: Process, nodes: Tensor, end: Tensor) -> Tensor:

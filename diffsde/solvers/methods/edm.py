@@ -18,6 +18,7 @@ from diffsde.noise.normal import NormalTable
 from diffsde.solvers.methods.requirements import semilinear
 from diffsde.solvers.registry import register_own
 from diffsde.solvers.state import SolveState
+from diffsde.system.host import on_host
 
 __all__ = ["HeunEDM"]
 
@@ -44,7 +45,7 @@ def _ends(
     sigma, sigma1 = process.noise_level(t), process.noise_level(t1)
     t0, raised = t, sigma
     if gamma:
-        top = process.noise_level(torch.tensor(process.T, dtype=sigma.dtype))
+        top = process.noise_level(on_host(process.T, sigma.dtype))
         raised = torch.minimum((1 + gamma) * sigma, top)
         raised = torch.where((low <= sigma) & (sigma <= high), raised, sigma)
         t0 = process.time_of_noise_level(raised)

@@ -8,6 +8,7 @@ from diffsde.equations.dynamics import ENDLESS, Semilinear
 from diffsde.errors import InputError
 from diffsde.solvers.methods.fitting import fitting_methods
 from diffsde.solvers.state import SolveState
+from diffsde.system.host import on_host
 
 __all__ = ["additive", "number_eta", "semilinear"]
 
@@ -36,7 +37,7 @@ def semilinear(
     if not any_eta:
         number_eta(found, name)
     clock = state.equation.clock
-    last = torch.tensor(max(clock.start, clock.end), dtype=torch.float64)
+    last = on_host(max(clock.start, clock.end), torch.float64)
     if not any_level and not float(found.process.noise_level(last)) < ENDLESS:
         raise InputError(
             f"{name} counts in the noise level σ, which is infinite at t = {float(last):g}: give "

@@ -29,6 +29,7 @@ from diffsde.solvers.methods.edm import HeunEDM
 from diffsde.solvers.methods.requirements import semilinear
 from diffsde.solvers.registry import register_own
 from diffsde.solvers.state import SolveState
+from diffsde.system.host import on_host
 from diffsde.system.numbers import real_number, whole_number
 
 __all__: list[str] = []
@@ -61,8 +62,8 @@ class _Restart:
             return
         u0, u1 = state.nodes[below[0] - 1 : below[0] + 1]
         self._landing = float(u0), float(u1)
-        shares = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
-        first, last = (torch.as_tensor(v).double() ** (1 / _RHO) for v in (high, levels[below[0]]))
+        shares = torch.linspace(0, 1, steps + 1, dtype=torch.float64, device="cpu")
+        first, last = (on_host(v).double() ** (1 / _RHO) for v in (high, levels[below[0]]))
         ladder = (first + shares * (last - first)) ** _RHO
         times = linear.process.time_of_noise_level(ladder)
         times[-1] = clock.time(u1)
@@ -106,7 +107,7 @@ def _interval(
     Raises:
         InputError: the solve runs towards the noise, or does not pass them.
     """
-    ends = torch.tensor([equation.clock.start, equation.clock.end, process.T], dtype=torch.float64)
+    ends = on_host([equation.clock.start, equation.clock.end, process.T], torch.float64)
     start, end, top = process.noise_level(ends).tolist()
     if end >= start:
         raise InputError("restart runs from noise to data: give ts= in falling order")

@@ -32,6 +32,7 @@ from diffsde.solvers.methods.torchdiffeq_parts import (
 from diffsde.solvers.pairs import PAIR_OPTIONS, Pair, pair_ways
 from diffsde.solvers.registry import REGISTRY, Solver, register
 from diffsde.solvers.state import SolveState, Step, Walk
+from diffsde.system.host import on_host
 
 __all__ = ["OWN_DEFAULTS"]
 
@@ -106,7 +107,7 @@ class _FixedGrid:
         weighs = issubclass(cls, AdamsBashforthMoulton)
         self._solver = cls(
             func=self._function,
-            y0=torch.zeros((), dtype=state.x.dtype) if weighs else state.x,
+            y0=torch.zeros((), dtype=state.x.dtype, device="cpu") if weighs else state.x,
             rtol=state.rtol,
             atol=state.atol,
             norm=rms_norm,
@@ -140,7 +141,7 @@ def _walk_scipy(state: SolveState) -> Walk:
 
     def slope(u: float, y: Any) -> Any:
         point = torch.from_numpy(y).to(like).reshape(shape)
-        place = torch.tensor(u, dtype=torch.float64)
+        place = on_host(u, torch.float64)
         return state.checks.fetch(state.equation.f(place, point).detach()).flatten().numpy()
 
     def stepper_from(u0: float, u1: float, x: Tensor, first: float | None) -> Any:
@@ -156,7 +157,7 @@ def _walk_scipy(state: SolveState) -> Walk:
                 raise BlowUp(f"SciPy's {cls.__name__} gave up: {message}")
             first_step = stepper.step_size
             x = torch.from_numpy(stepper.y).to(like).reshape(shape)
-            altered = yield Step(torch.tensor(stepper.t, dtype=torch.float64), x)
+            altered = yield Step(on_host(stepper.t, torch.float64), x)
             if altered is not None:
                 x = altered
                 if stepper.status == "running":

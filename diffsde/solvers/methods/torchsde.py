@@ -27,6 +27,7 @@ from diffsde.solvers.methods.fitting import fitting_methods, method_names, reaso
 from diffsde.solvers.methods.torchsde_parts import ForwardSDE, method_class
 from diffsde.solvers.registry import Solver, register
 from diffsde.solvers.state import SolveState
+from diffsde.system.host import on_host
 
 __all__ = ["class_for"]
 
@@ -85,7 +86,7 @@ _FACTS: dict[str, tuple[float, float, int, str, str]] = {
         "The same as midpoint here, since the Lévy area has no effect.",
     ),
 }
-_UNIT = torch.tensor([0.0, 1.0], dtype=torch.float64)  # both ends of a step, counted in steps
+_UNIT = on_host([0.0, 1.0], torch.float64)  # both ends of a step, counted in steps
 _LOSES_LAW = {
     "reversible_heun": "it does not damp its own error, which grows by "
     "(s(T) / spread of the data)², however short the steps. It is for gradients, grad=True or "
