@@ -147,8 +147,9 @@ class _Constructors(TorchFunctionMode):
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = dict(kwargs or {})
-        if func in (torch.tensor, torch.as_tensor) and _is_ours(kwargs.get("device")):
-            kwargs.pop("device")
+        made = func in (torch.tensor, torch.as_tensor)
+        if made and _is_ours(kwargs.get("device") or torch.get_default_device()):
+            kwargs["device"] = "cpu"
             if args and isinstance(args[0], Tensor):
                 return args[0].to(device=DEVICE, dtype=kwargs.get("dtype"))
             return func(*args, **kwargs).to(DEVICE)

@@ -47,6 +47,7 @@ NOISY = [row for row in ROWS if row.kind == "sde" and row.can_adapt]
 ITERATE = {"implicit_adams": 5, "fixed_adams": 5}
 CLOCKS = ["t", "sigma", "log_sigma", "karras"]  # in turn
 X = mild().prior_sample((3, 2), seed=0)
+AT_MAKING = 4  # looks when an exact score is made on a device: its stds and weights are checked
 
 Place = Callable[[Any], Any]
 """Puts a tensor or a module where it is wanted."""
@@ -452,3 +453,23 @@ def test_everything_else(name: str) -> None:
         found = device.cpu(compute(on(device)).detach())
         assert device.synchronisations <= looks
     torch.testing.assert_close(found, there, rtol=1e-5, atol=1e-5)
+
+
+# -- torch's default device ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("row", FIXED, ids=ids)
+def test_the_default_device_leads_there(row: Any) -> None:
+    """What is made without a device is made there; times stay on the host."""
+    how = {"clock": "karras", "steps": FEW, "adaptive": False, "save": "last"}
+    there = solved(row, here, **how)
+    with Emulated() as device:
+        torch.set_default_device(device.device)
+        try:
+            x = mild().prior_sample((3, 2), seed=0)
+            device.reset()
+            found = solved(row, here, x=x, **how)
+        finally:
+            torch.set_default_device(None)
+        assert device.synchronisations <= LOOKS + ITERATE.get(row.name, 0) * FEW + AT_MAKING
+        assert_same(device, found.final, there.final, rtol=1e-4)
