@@ -139,7 +139,7 @@ def atlas(path: Path, folder: Path) -> str:
     for network in made.networks:
         plot_atlas(made.of(network), folder / f"atlas-{network}.png")
         own = [row for row in rows if row["network"] == network]
-        picture = f"![Every measure against evaluations](atlas-{network}.png)"
+        picture = f"![Every measure against evaluations](generated/atlas-{network}.png)"
         tables = [_atlas_table(own, m, title) for m, title in _MEASURES.items()]
         sections += [f"## `{network}`", picture, *filter(None, tables)]
     return "\n\n".join(sections) + "\n"
