@@ -225,12 +225,10 @@ def make_atlas(
             )
     check_enough(n, "images")
     folder = check_folder(out, "out")
-    rows = [
-        row
-        for name, score in networks.items()
-        for row in _Chart(name, score, n, paths, seed, folder, progress).rows(rivals, budgets)
+    charts = [  # all of them before the first is drawn: the data of one may be missing
+        _Chart(name, score, n, paths, seed, folder, progress) for name, score in networks.items()
     ]
-    return Atlas(tuple(rows))
+    return Atlas(tuple(row for chart in charts for row in chart.rows(rivals, budgets)))
 
 
 class _LawJudge:

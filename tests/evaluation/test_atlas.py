@@ -163,6 +163,15 @@ def test_the_table_and_its_pictures(tmp_path: Path) -> None:
         plot_atlas(found)
 
 
+def test_all_data_are_there_before_the_work_begins(tmp_path: Path) -> None:
+    nameless = cheap()
+    nameless.data = None
+    networks: dict[str, ScoreModel | MixtureScore] = {"mixture": SCORE, "own": nameless}
+    with pytest.raises(InputError, match="data"):
+        make_atlas(networks, RIVALS[:1], [3], out=tmp_path, **HOW)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
