@@ -3,10 +3,11 @@
     python tests/benchmarks/adaptive_sde.py --model mnist
     python tests/benchmarks/adaptive_sde.py --model mixture
 
-Each row is a solve of the same samples along the same Brownian path; the error is the root mean
-square of the end, against fixed steps of srk, eight times as many as any row has. "Gotta go fast"
-(arXiv 2105.14080) is the pair of Euler and Heun with a relative tolerance of 0.01 to 0.1 and an
-absolute one of a grey level; here it is `heun`, whose error is that of halving a step.
+Each row is a solve of the same samples along the same Brownian path. The error is that of the
+median sample's end, since a few lie where the clusters part, against fixed steps of srk, eight
+times as many as any row has; the evaluations are those of the sample that takes the most. "Gotta
+go fast" (arXiv 2105.14080) is the pair of Euler and Heun with a relative tolerance of 0.01 to 0.1
+and an absolute one of a grey level; here it is `heun`, whose error is that of halving a step.
 """
 
 from __future__ import annotations
@@ -56,7 +57,8 @@ def main() -> None:
                 for tol in TOLERANCES
             ]
             for what, sol in rows:
-                error = float((sol.final - exact).square().mean().sqrt())
+                gaps = (sol.final - exact).flatten(1).square().mean(1).sqrt()
+                error = float(gaps.median())
                 print(f"{method:7} {what:16} {sol.stats.nfe:11}  {error:.2g}")
 
 

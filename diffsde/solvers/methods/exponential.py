@@ -244,7 +244,7 @@ _row(
 )  # fmt: skip
 _row(
     "dpmpp_2m", "ode", 2, _exponential("dpmpp_2m", 2), _LU,
-    "Two values of the denoiser: robust at 10 steps, clock='karras'.",
+    "Two values of the denoiser: the best images of the flow at 5 to 10 steps, clock='karras'.",
 )  # fmt: skip
 _row(  # its first two steps know fewer values, so it converges with their order
     "dpmpp_3m", "ode", 2, _exponential("dpmpp_3m", 3), _LU,
@@ -252,7 +252,7 @@ _row(  # its first two steps know fewer values, so it converges with their order
 )  # fmt: skip
 _row(
     "unipc", "ode", 3, _corrected("unipc"), "Zhao et al., arXiv 2302.04867",
-    "The best for the flow at 10 to 40 steps, clock='log_sigma'.",
+    "The nearest for the flow from 10 steps, clock='log_sigma'; below, take dpmpp_2m.",
 )  # fmt: skip
 _row(
     "sa_solver", "sde", 1.0, _corrected("sa_solver"), "Xue et al., arXiv 2309.05019, with τ = η",
