@@ -13,11 +13,15 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from diffsde.errors import InputError
 from diffsde.system.launch import chosen_device, divided, from_each, share
 from diffsde.system.tensorfile import read_tensors
 
+# Chunks of another size, sums in another order, and noise of another device change float32 by 1e-6,
+# and the small networks here carry that on.
+ROUNDING = 1e-4
 SECONDS = re.compile(r'"seconds":[0-9.e-]+')
 
 
@@ -48,11 +52,28 @@ def files(folder: Path) -> set[str]:
 def rows(path: Path) -> list[dict[str, Any]]:
     with path.open(newline="") as file:
         found = list(csv.DictReader(file))
-    return [{name: cell for name, cell in row.items() if name != "seconds"} for row in found]
+    return [{k: _cell(cell) for k, cell in row.items() if k != "seconds"} for row in found]
+
+
+def _cell(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def without_time(notes: dict[str, Any]) -> str:
     return SECONDS.sub("", json.dumps(notes, sort_keys=True).replace(" ", ""))
+
+
+def assert_close(tensor: Tensor, other: Tensor) -> None:
+    """Equal to rounding, which may carry a few pixels of images in 256 levels to the next one."""
+    apart = (tensor.double() - other.double()).abs()
+    if tensor.dtype == torch.uint8:
+        assert apart.max() <= 1
+        assert (apart > 0).double().mean() < 1e-3
+    else:
+        assert torch.allclose(tensor.double(), other.double(), rtol=ROUNDING, atol=1e-5)
 
 
 def assert_same_files(folder: Path, wanted: Path) -> None:
@@ -64,10 +85,10 @@ def assert_same_files(folder: Path, wanted: Path) -> None:
             assert without_time(notes) == without_time(other_notes), name
             assert tensors.keys() == others.keys()
             for key, tensor in tensors.items():
-                # Chunks of another size, and their sums in another order, change only rounding.
-                assert torch.allclose(tensor, others[key], rtol=1e-4, atol=1e-5), (name, key)
+                assert_close(tensor, others[key])
         elif name.endswith(".csv"):
-            assert rows(ours) == rows(theirs), name
+            for row, other in zip(rows(ours), rows(theirs), strict=True):
+                assert row == pytest.approx(other, rel=ROUNDING, nan_ok=True), name
         else:  # pictures and pages, in whose numbers rounding and the time show
             assert ours.stat().st_size == pytest.approx(theirs.stat().st_size, rel=0.02), name
 
@@ -97,7 +118,9 @@ def test_the_other_process_ends_when_one_is_killed(
     # What was drawn before the kills was kept, and the scores are those of an undisturbed run.
     assert printed.count("whole: 0 0") >= 1
     scores = "evaluation/scores.csv"
-    assert rows(launches / "killed" / scores) == rows(launches / "whole" / scores)
+    pairs = zip(rows(launches / "killed" / scores), rows(launches / "whole" / scores), strict=True)
+    for row, other in pairs:
+        assert row == pytest.approx(other, rel=ROUNDING, nan_ok=True)
     with capsys.disabled():
         print("\n" + printed.strip().splitlines()[-2])
 
