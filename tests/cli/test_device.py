@@ -35,9 +35,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def smaller_gallery(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only the two samplers that it compares."""
+def less_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A gallery of the two samplers that it compares, and a coarse reference."""
     monkeypatch.setattr("diffsde.views.gallery.SHOWN", SHOWN[2:4])
+    monkeypatch.setattr("diffsde.analysis.budgets._MOST_FINER", 8)
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda words: words[:14])

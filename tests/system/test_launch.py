@@ -25,41 +25,53 @@ ROUNDING = 1e-4
 SECONDS = re.compile(r'"seconds":[0-9.e-]+')
 
 
-def how_many(pytestconfig: pytest.Config) -> int:
-    """How often a process is killed."""
-    return 25 if pytestconfig.getoption("thorough") else 2
-
-
-@pytest.fixture(scope="module")
-def launches(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Path:
-    """What `tests.ranks` leaves behind; what it printed is in the file `printed`."""
+def test_launches(
+    tmp_path: Path, pytestconfig: pytest.Config, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One test, since pytest-xdist would launch everything anew for each of several."""
     pytest.importorskip("torchmetrics")
-    folder = tmp_path_factory.mktemp("launches")
-    kills = how_many(pytestconfig)
+    kills = 25 if pytestconfig.getoption("thorough") else 2
+    launched(tmp_path, kills)
+    for count in (2, 3):
+        check_that_any_number_of_processes_gives_what_one_gives(tmp_path, count)
+    check_that_results_are_printed_once(tmp_path)
+    line = check_that_the_other_process_ends_when_one_is_killed(tmp_path, kills)
+    check_that_a_process_that_fails_ends_the_other_one(tmp_path)
+    with capsys.disabled():
+        print(f"\n{line}")
+
+
+def launched(folder: Path, kills: int) -> None:
+    """Let `tests.ranks` fill the folder; what it prints is in the file `printed`."""
     command = [sys.executable, "-m", "tests.ranks", str(folder), str(kills)]
     root, env = Path(__file__).parents[2], {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=root, env=env, capture_output=True, text=True, timeout=400)
     (folder / "printed").write_text(done.stdout)
     said = folder / "said"
     assert done.returncode == 0, done.stderr + (said.read_text() if said.exists() else "")
-    return folder
 
 
 def files(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
 
-def rows(path: Path) -> list[dict[str, Any]]:
+def rows(path: Path) -> list[dict[str, str]]:
     with path.open(newline="") as file:
-        found = list(csv.DictReader(file))
-    return [{k: _cell(cell) for k, cell in row.items() if k != "seconds"} for row in found]
+        return list(csv.DictReader(file))
 
 
-def _cell(text: str) -> float | str:
-    try:
-        return float(text)
-    except ValueError:
-        return text
+def assert_same_rows(path: Path, other: Path) -> None:
+    """Two tables with the same cells, numbers to rounding, but for the times."""
+    for row, wanted in zip(rows(path), rows(other), strict=True):
+        assert row.keys() == wanted.keys()
+        for name in row.keys() - {"seconds"}:
+            try:
+                number = float(wanted[name])
+            except ValueError:
+                assert row[name] == wanted[name], name
+            else:
+                near = pytest.approx(number, rel=ROUNDING, nan_ok=True)
+                assert float(row[name]) == near, name
 
 
 def without_time(notes: dict[str, Any]) -> str:
@@ -87,14 +99,12 @@ def assert_same_files(folder: Path, wanted: Path) -> None:
             for key, tensor in tensors.items():
                 assert_close(tensor, others[key])
         elif name.endswith(".csv"):
-            for row, other in zip(rows(ours), rows(theirs), strict=True):
-                assert row == pytest.approx(other, rel=ROUNDING, nan_ok=True), name
+            assert_same_rows(ours, theirs)
         else:  # pictures and pages, in whose numbers rounding and the time show
             assert ours.stat().st_size == pytest.approx(theirs.stat().st_size, rel=0.02), name
 
 
-@pytest.mark.parametrize("count", [2, 3])
-def test_any_number_of_processes_gives_what_one_gives(launches: Path, count: int) -> None:
+def check_that_any_number_of_processes_gives_what_one_gives(launches: Path, count: int) -> None:
     one, several = launches / "1", launches / str(count)
     assert f"{count} processes:{' 0' * count}" in (launches / "printed").read_text()
     assert "ensemble.safetensors" in files(several)
@@ -102,30 +112,25 @@ def test_any_number_of_processes_gives_what_one_gives(launches: Path, count: int
     assert_same_files(several, one)
 
 
-def test_a_result_is_printed_once(launches: Path) -> None:
+def check_that_results_are_printed_once(launches: Path) -> None:
     said = (launches / "said").read_text()
     assert said.count(f"wrote {launches}/2/likelihood.safetensors") == 1
     assert said.count(f"wrote {launches}/2/gallery/index.html") == 1
 
 
-def test_the_other_process_ends_when_one_is_killed(
-    launches: Path, pytestconfig: pytest.Config, capsys: pytest.CaptureFixture[str]
-) -> None:
+def check_that_the_other_process_ends_when_one_is_killed(launches: Path, kills: int) -> str:
     printed = (launches / "printed").read_text()
     (line,) = re.findall(r"(\d+) kills, after each of which .* within ([\d.]+) s", printed)
-    assert int(line[0]) == how_many(pytestconfig)
+    assert int(line[0]) == kills
     assert float(line[1]) < 10  # of which a busy machine may need a few
     # What was drawn before the kills was kept, and the scores are those of an undisturbed run.
     assert printed.count("whole: 0 0") >= 1
     scores = "evaluation/scores.csv"
-    pairs = zip(rows(launches / "killed" / scores), rows(launches / "whole" / scores), strict=True)
-    for row, other in pairs:
-        assert row == pytest.approx(other, rel=ROUNDING, nan_ok=True)
-    with capsys.disabled():
-        print("\n" + printed.strip().splitlines()[-2])
+    assert_same_rows(launches / "killed" / scores, launches / "whole" / scores)
+    return printed.strip().splitlines()[-2]
 
 
-def test_a_process_that_fails_ends_the_other_one(launches: Path) -> None:
+def check_that_a_process_that_fails_ends_the_other_one(launches: Path) -> None:
     assert "codes: 1 1" in (launches / "printed").read_text()
     said = (launches / "said").read_text()
     assert "diffsde (1 of 2): no room on this device" in said
