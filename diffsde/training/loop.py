@@ -90,7 +90,7 @@ def train(
         keep: how many states to keep in `out`; one is written after every epoch, or after
             several whose updates together are fewer than 250, and amid an epoch by the clock.
         save_minutes: so many minutes after a state the next one is written, if no epoch has
-            ended before; at 0, one is written after every update.
+            ended before; at 0, one is written after every update amid an epoch.
         log_with: accelerate's trackers to log the loss with, such as "tensorboard" (which
             writes to the folder `tensorboard` in `out`; needs the extra of that name) or "wandb".
         progress: show a progress bar.
@@ -162,7 +162,7 @@ def _finish_epoch(run: Run, saving: _Saving, bar: tqdm) -> bool:
         _log(run, bar)
         if stopping:
             return True
-        if due:
+        if due and run.progress.step % run.steps_per_epoch:  # at its end there may be results
             saving.save_state()
     return False
 
@@ -180,12 +180,13 @@ class _Saving:
         seconds: from one state to the next one.
 
     Attributes:
-        finished: the update after which results were last saved.
+        finished: the update after which results were last saved, in this process or an earlier one.
     """
 
     def __init__(self, run: Run, folder: RunFolder, seconds: float) -> None:
         self.run, self.folder, self.seconds = run, folder, seconds
-        self.finished = run.progress.step
+        measured = run.progress.held_out
+        self.finished = measured[-1][0] if measured else 0
         self._started = time.perf_counter() - run.progress.seconds
         self._latest = time.perf_counter()
 
