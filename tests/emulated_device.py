@@ -6,12 +6,13 @@ matters:
 - it cannot be mixed with CPU tensors of one or more axes, as torch forbids on CUDA;
 - `numpy()` and `from_numpy` do not reach it;
 - each look at a number from the host (`item`, `float`, `bool`, `tolist`) and each copy to the host
-  is counted as a synchronisation, and each copy from the host as a transfer, with its bytes.
+  is counted as a synchronisation, and each copy from the host as a transfer, with its bytes;
+- each operation that computes or copies there is counted as a launch; views are none.
 
     with Emulated() as device:
         model = device.module(model)  # its parameters and buffers, in place
         sol = solve(…, device.tensor(x), …)
-        device.synchronisations, device.transfers, device.transferred_bytes
+        device.synchronisations, device.transfers, device.transferred_bytes, device.launches
         device.cpu(sol.final)  # what it holds
 
 `Emulated(float64=False)` plays a device that has no float64, as Apple's: there a tensor of float64
@@ -48,6 +49,7 @@ _LOOKING = (
 # Operations that may take tensors of both sides.
 _CROSSING = ("aten::_to_copy", "aten::copy_", "aten::_local_scalar_dense")
 _INDEXING = ("aten::index", "aten::index_put", "aten::index_put_", "aten::_index_put_impl_")
+_ALLOCATING = ("aten::_local_scalar_dense", "aten::empty", "aten::empty_like", "aten::new_empty")
 _JOINING = ("aten::stack", "aten::cat")  # these take not even a number of the other side
 
 
@@ -109,6 +111,10 @@ class Emulated:
     @property
     def synchronisations(self) -> int:
         return COUNTS["synchronisations"]
+
+    @property
+    def launches(self) -> int:
+        return COUNTS["launches"]
 
     @property
     def transfers(self) -> int:
@@ -176,6 +182,8 @@ def _dispatch(func, args, kwargs):
             _count_transfers(others)
         elif name == "aten::_to_copy":
             COUNTS["synchronisations"] += len(ours)
+    if on_device and not func.is_view and name not in _ALLOCATING:
+        COUNTS["launches"] += 1
     inner = tree_map(lambda x: x.inner if isinstance(x, OnDevice) else x, (args, kwargs))
     out = func(*inner[0], **inner[1])
     if _writes_to_first(func):

@@ -61,6 +61,25 @@ def test_transfers_are_counted_with_their_bytes():
         assert device.synchronisations == 0
 
 
+@pytest.mark.parametrize(
+    ("work", "launches"),
+    [
+        (lambda x: x + 1, 1),
+        (lambda x: x.add_(1), 1),
+        (lambda x: x.reshape(3, 2)[1:], 0),
+        (lambda x: torch.empty_like(x), 0),
+        (lambda x: torch.zeros_like(x), 1),
+        (lambda x: torch.cat([x, x]).double(), 2),
+    ],
+)
+def test_launches_are_counted(work, launches):
+    with Emulated() as device:
+        x = device.tensor(torch.ones(2, 3))
+        device.reset()
+        work(x)
+        assert device.launches == launches
+
+
 def test_a_device_without_float64_refuses_it():
     with Emulated(float64=False) as device:
         x = device.tensor(torch.ones(2))

@@ -150,7 +150,7 @@ class ReverseProblem(nn.Module):
         t = exact_time(t, x)
         velocity = self._velocity
         if velocity is None:
-            return self._drift_by(partial(self.score_at, t=t), t, x)
+            return self._drift_by(partial(self.score_at, t=t), self._weight(t), t, x)
         return self._drift_with(partial(self._velocity_at, velocity, t), t, x)
 
     def drifts_at(self, times: Tensor) -> list[AtTime]:
@@ -159,16 +159,20 @@ class ReverseProblem(nn.Module):
             return [partial(self.drift, t=t) for t in times.unbind()]
         velocity = self._velocity
         if velocity is None:
-            scores = zip(self.scores_at(times), times.unbind(), strict=True)
-            return [partial(self._drift_by, score, t) for score, t in scores]
+            weights = self._weight(times).unbind()
+            parts = zip(self.scores_at(times), weights, times.unbind(), strict=True)
+            return [partial(self._drift_by, *part) for part in parts]
         fields = [partial(self._velocity_at, velocity, t) for t in prepared(self.score, times)]
         pairs = zip(fields, times.unbind(), strict=True)
         return [partial(self._drift_with, field, t) for field, t in pairs]
 
-    def _drift_by(self, score: AtTime, t: Tensor | float, x: Tensor) -> Tensor:
-        square = self._squared(t, x)
-        weight = 0.5 * (1 + square) * expand(self.sde.diffusion(t), x) ** 2
-        return with_graph(self.sde.drift, "drift", x, t, zero=True) - weight * score(x)
+    def _weight(self, t: Tensor | float) -> Tensor:
+        """What the score counts in the drift, ½ (1 + η²) g², of t's shape."""
+        return 0.5 * (1 + self.eta_at(t) ** 2) * self.sde.diffusion(t) ** 2
+
+    def _drift_by(self, score: AtTime, weight: Tensor, t: Tensor | float, x: Tensor) -> Tensor:
+        drift = with_graph(self.sde.drift, "drift", x, t, zero=True)
+        return drift - expand(weight, x) * score(x)
 
     def _drift_with(self, velocity: AtTime, t: Tensor | float, x: Tensor) -> Tensor:
         v = velocity(x)

@@ -12,8 +12,9 @@ from diffsde.analysis.speed import _fastest, optimize
 from diffsde.analysis.speed_bench import Bench, NoiseLevels, SpeedTrial
 from diffsde.equations.variance_exploding import VESDE
 from diffsde.errors import InputError
+from diffsde.scores import precision
 from diffsde.scores.model import ScoreModel
-from diffsde.scores.precision import ByNoiseLevel, Way
+from diffsde.scores.precision import ByNoiseLevel, Replayed, Way
 from diffsde.scores.preconditioning import EDM
 from diffsde.scores.residual_unet import ResidualUNet
 
@@ -124,6 +125,36 @@ def test_compiled_models_are_called(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [t.name.split(", ")[-1] for t in fast.trials[4:]] == ["compiled"] * 2
     assert not any(trial.failure for trial in fast.trials)
     assert calls
+
+
+def test_what_a_graph_rewrites_is_copied() -> None:
+    """A solver may remember several outputs, and a graph writes them all to one place."""
+    place = torch.zeros(3)
+
+    class Rewriting(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return place.copy_(x)
+
+    network = Replayed(Rewriting())
+    first, second = network(torch.ones(3)), network(torch.zeros(3))
+    assert (first.tolist(), second.tolist()) == ([1.0] * 3, [0.0] * 3)
+
+
+def test_on_cuda_an_evaluation_is_one_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a stand-in; nobody has run it on a card."""
+    asked: list[dict[str, object]] = []
+
+    def compiler(network: nn.Module, **options: object) -> nn.Module:
+        asked.append(options)
+        return network
+
+    monkeypatch.setattr(torch, "compile", compiler)
+    Way(compiled=True).of(tiny())
+    monkeypatch.setattr(precision, "device_of", lambda module: torch.device("cuda"))
+    found = Way(compiled=True).of(tiny())
+    assert asked == [{"options": {"freezing": True}}, {"mode": "reduce-overhead"}]
+    assert isinstance(found.network, Replayed)
+    assert found.classes == 0
 
 
 def test_the_fastest_that_keeps_the_images() -> None:

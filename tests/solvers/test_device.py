@@ -209,11 +209,18 @@ def failure(place: Place, at: int, what: Any, **how: Any) -> SolveError:
 SAVES: list[Any] = ["all", "last", 3]
 
 
-@pytest.mark.parametrize("what", [nothing, huge, one_is_not_a_number])
-@pytest.mark.parametrize("save", SAVES)
+BAD = [nothing, huge, one_is_not_a_number]
+# The first evaluation, one before the early look, one after it; and for dopri5 one at the end of a
+# step that is not part of the state there.
+PLACES = [("euler", 1), ("euler", 10), ("dopri5", 13)]
+
+
 @pytest.mark.parametrize(
-    ("method", "at"),
-    [("euler", 1), ("euler", 4), ("euler", 10), ("dopri5", 13)],  # dopri5: at the end of a step
+    ("method", "at", "save", "what"),
+    [
+        *(("euler", 4, save, what) for save in SAVES for what in BAD),
+        *((*place, save, nothing) for place in PLACES for save in SAVES),
+    ],
 )
 def test_a_failure_names_the_first_bad_step(method: str, at: int, save: Any, what: Any) -> None:
     """Found late, it hands back what the CPU does: the path up to the last good state."""
