@@ -10,7 +10,8 @@ For each solver, of a solve of 20 steps and of one of 40, with the exact score o
     launches    operations on the device a step, from the difference of the two solves
     of these    launches of the score's own evaluations
 
-Where a method chooses its steps, the counts are divided by the accepted and the rejected ones.
+A method that chooses its steps solves for one sample, and its accepted and rejected steps are
+counted. The last line has the launches of one evaluation of a network.
 """
 
 from __future__ import annotations
@@ -22,7 +23,15 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from diffsde import VESDE, MixtureScore, ProbabilityFlow, ReverseSDE, list_solvers, solve
+from diffsde import (
+    VESDE,
+    MixtureScore,
+    ProbabilityFlow,
+    ReverseSDE,
+    list_solvers,
+    load_pretrained,
+    solve,
+)
 from tests.emulated_device import Emulated
 
 SHORT, LONG = 20, 40
@@ -60,7 +69,7 @@ def counted(row: Any, steps: int, save: str) -> Counts:
     with Emulated(float64=False) as device, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         score = Launching(device)
-        x = device.tensor(VESDE().prior_sample((2, 2), seed=0))
+        x = device.tensor(VESDE().prior_sample((1 if row.adaptive else 2, 2), seed=0))
         device.reset()
         sol = solve(
             problem(VESDE(), score, (2,)), x, row.name, clock="karras", seed=0, save=save,
@@ -75,13 +84,25 @@ def line(row: Any, save: str) -> str:
     """A row of the table."""
     long = counted(row, LONG, save)
     if row.adaptive:
-        per_step = [f"{n / long.steps:.1f}" for n in long[1:]]
-        cells = [f"{per_step[0]} a step", f"{per_step[1]} a step", *per_step[2:]]
+        launches = [f"{n / long.steps:.1f}" for n in long[3:]]
+        cells = [f"{long.looks} in {long.steps} steps", str(long.transfers), *launches]
     else:
         short = counted(row, SHORT, save)
         launches, by_score = ((b - a) / (LONG - SHORT) for a, b in zip(short[3:], long[3:]))
         cells = [str(long.looks), str(long.transfers), f"{launches:.1f}", f"{by_score:.1f}"]
     return f"| `{row.name}` | {row.kind} | {' | '.join(cells)} |"
+
+
+def launches_of_a_network() -> int:
+    """How many operations one evaluation of the tutorial's network launches."""
+    model = load_pretrained("mnist-tutorial").requires_grad_(False)
+    x = model.sde.prior_sample((2, *model.shape), seed=0)
+    with Emulated(float64=False) as device:
+        model, x = device.module(model), device.tensor(x)
+        (moment,) = model.prepare(device.tensor(torch.tensor([0.5])))
+        device.reset()
+        model(x, moment)
+        return device.launches
 
 
 def main() -> None:
@@ -92,6 +113,7 @@ def main() -> None:
     print("|---|---|---|---|---|---|")
     for row in list_solvers():
         print(line(row, save), flush=True)
+    print(f"\nAn evaluation of the tutorial's `ScoreUNet` launches {launches_of_a_network()}.")
 
 
 if __name__ == "__main__":

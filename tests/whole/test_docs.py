@@ -33,8 +33,8 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 NAMES = [page.stem for page in PAGES]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
-# These train for an hour: their names are checked, but their code does not run.
-NOT_RUN = {"models_log", "scaling"}
+# These train for an hour or need a GPU: their names are checked, but their code does not run.
+NOT_RUN = {"gpu", "models_log", "scaling"}
 STEPS = 10
 
 
