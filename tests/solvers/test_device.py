@@ -28,6 +28,7 @@ from diffsde import (
     ensemble,
     inpainting,
     list_solvers,
+    load_pretrained,
     log_likelihood,
     solve,
     steps,
@@ -460,6 +461,21 @@ def test_everything_else(name: str) -> None:
         found = device.cpu(compute(on(device)).detach())
         assert device.synchronisations <= looks
     torch.testing.assert_close(found, there, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("label", [3, torch.tensor([3, 5])])
+def test_the_shipped_network_and_its_classes(label: Any) -> None:
+    def drawn(place: Place) -> Any:
+        model = place(load_pretrained("mnist"))
+        x = place(model.sde.prior_sample((2, *model.shape), seed=0))
+        flow = model.flow(label=label, guidance=2.0)
+        return solve(flow, x, "heun2", steps=2, clock="karras", save="last").final
+
+    there = drawn(here)
+    with Emulated(float64=False) as device:
+        found = drawn(on(device))
+        assert device.synchronisations <= LOOKS
+        assert_same(device, found, there)
 
 
 # -- torch's default device ----------------------------------------------------------------
