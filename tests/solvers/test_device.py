@@ -108,8 +108,7 @@ def test_fixed_steps_of_every_row(row: Any) -> None:
             transfers.append(device.transfers)
         assert_same(device, found.ys, there.ys)
         assert found.stats.nfe == there.stats.nfe
-        if row.kind == "ode":
-            assert transfers[0] == transfers[1]
+        assert transfers[0] == transfers[1]
 
 
 @pytest.mark.parametrize("row", [row for row in FIXED if row.kind == "sde"], ids=ids)
