@@ -24,7 +24,7 @@ stochastic differential equations", thesis, Oxford, 2020, section 7 (A).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -37,6 +37,8 @@ from diffsde.noise.seeds import address_of, checked_seed
 __all__ = ["BoundBrownian", "SequentialBrownian"]
 
 _WORD = 2**64
+_NUMBERS_AHEAD = 2**20  # drawn together on a device: some 100 MB while they are made
+_ROWS_AHEAD = 2**12  # their addresses are listed on the host
 
 
 class BoundBrownian(BaseBrownian):
@@ -130,8 +132,12 @@ class SequentialBrownian(BoundBrownian):
     grid costs one draw a step. Another grid with the same seed therefore has other paths;
     those of `BrownianPath` do not depend on the grid.
 
+    On a device, some three hundred small operations make a draw, and starting them takes longer
+    than computing them. So there the numbers of the steps to come are drawn together.
+
     Args:
-        time_of: the time by which a place u is addressed; u itself if left out.
+        times: the places u in their order, each with the time by which it is addressed; if left
+            out, any place is its own address.
     """
 
     def __init__(
@@ -142,12 +148,13 @@ class SequentialBrownian(BoundBrownian):
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
         *,
-        time_of: Callable[[float], float] | None = None,
+        times: Mapping[float, float] | None = None,
         commutes: bool = False,
     ) -> None:
         super().__init__(seed, "brownian", size, samples, dtype, device, commutes=commutes)
-        self._time_of = time_of or (lambda u: u)
+        self._times = times
         self._interval: tuple[float, float] | None = None
+        self._ahead: dict[int, dict[int, Tensor]] = {}  # numbers of W (0) and of H (1), by node
 
     def increment(
         self, ta: Tensor | float, tb: Tensor | float, area: bool
@@ -184,9 +191,23 @@ class SequentialBrownian(BoundBrownian):
         return product - product.transpose(1, 2) + std * (upper - upper.transpose(1, 2))
 
     def _node(self, u: float, which: int) -> int:
-        return address_of(self._time_of(u)) + which * _WORD
+        return address_of(u if self._times is None else self._times[u]) + which * _WORD
 
     def _numbers(self, u: float, which: int) -> Tensor:
         """The numbers at u: those of W (0) or of H (1)."""
-        node, shape = self._node(u, which), self.shape[1:]
-        return self._table.rows(self.samples, node, shape, self.dtype, self.device)
+        node = self._node(u, which)
+        if self.device.type == "cpu":
+            return self._table.rows(self.samples, node, self.shape[1:], self.dtype)
+        if node not in self._ahead.get(which, {}):
+            self._ahead[which] = self._drawn_from(u, which)
+        return self._ahead[which][node]
+
+    def _drawn_from(self, u: float, which: int) -> dict[int, Tensor]:
+        """The numbers at u and at as many of the places after it as fit, by their nodes."""
+        (n, m), following = self.shape, [place for place in self._times or () if place > u]
+        most = max(1, min(_NUMBERS_AHEAD // (n * m), _ROWS_AHEAD // n))
+        nodes = [self._node(place, which) for place in [u, *following][:most]]
+        samples = [*self.samples] * len(nodes)
+        each = [node for node in nodes for _ in self.samples]
+        rows = self._table.rows(samples, each, (m,), self.dtype, self.device)
+        return dict(zip(nodes, rows.view(len(nodes), n, m), strict=True))

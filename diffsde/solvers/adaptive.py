@@ -86,8 +86,9 @@ def put(whole: Tensor, rows: Tensor, values: Tensor) -> Tensor:
 
 def taken(whole: Tensor, which: Tensor) -> Tensor:
     """Some rows of a tensor, given by rising indices or by truth values."""
-    count = int(which.sum()) if which.dtype == torch.bool else len(which)
-    return whole if count == len(whole) else whole[which.to(whole.device)]
+    # Truth values on a device would make the host wait for their number; these are the host's.
+    rows = _rows(which) if which.dtype == torch.bool else which
+    return whole if len(rows) == len(whole) else whole[rows.to(whole.device)]
 
 
 def _rows(which: Tensor) -> Tensor:

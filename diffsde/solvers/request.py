@@ -133,9 +133,9 @@ class Request:
         else:
             # A number belongs to the time t of its node, in whatever grid the node stands.
             _check_addresses(grid)
-            time_of, commutes = state.times.__getitem__, equation.commutes
+            commutes = equation.commutes
             state.noise = SequentialBrownian(
-                self.seed, **_batch(state), time_of=time_of, commutes=commutes
+                self.seed, **_batch(state), times=state.times, commutes=commutes
             )
         return state
 

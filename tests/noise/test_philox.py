@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Sequence
 
 import numpy
@@ -10,6 +12,7 @@ import torch
 from numpy.random import Philox
 
 from diffsde import VESDE, BrownianPath
+from diffsde.noise import brownian
 from diffsde.noise.brownian import SequentialBrownian
 from diffsde.noise.normal import NormalTable
 from diffsde.noise.philox import HostWords, Nodes, device_words
@@ -79,9 +82,11 @@ def test_brownian_motion_is_made_on_the_device(dtype: torch.dtype) -> None:
     own = torch.tensor([[0.1], [0.2], [1.5]], dtype=torch.float64)
     with Emulated() as device:
         for host, there in zip(sources("cpu"), sources(device.device), strict=True):
+            device.reset()
             pairs = [(there(0.3, 0.7, return_U=True), host(0.3, 0.7, return_U=True))]
-            assert (device.synchronisations, device.transfers) == (0, 0)
+            assert device.synchronisations == 0
             if host.resolution:
+                assert device.transfers == 0
                 ends = own, own + 0.3
                 pairs.append((there(*ends, return_U=True), host(*ends, return_U=True)))
                 assert device.synchronisations == 0
@@ -99,3 +104,22 @@ def test_a_prior_is_drawn_where_it_is_asked_for() -> None:
         assert made.device.type == device.device.type
         assert torch.allclose(device.cpu(made), expected, rtol=1e-6)
         assert (device.synchronisations, device.transfers) == (0, 0)
+
+
+@pytest.mark.parametrize("places", [[0.0, 0.1, 0.4, 0.5, 1.0], [k / 97 for k in range(98)]])
+def test_a_device_draws_the_steps_to_come_together(
+    monkeypatch: pytest.MonkeyPatch, places: list[float]
+) -> None:
+    """The host's numbers, and one copy of addresses for as many steps as fit."""
+    monkeypatch.setattr(brownian, "_NUMBERS_AHEAD", 3 * 5 * 40)
+    times = {u: 1 - 0.9 * u for u in places}
+    host = SequentialBrownian(1, (3, 5), times=times)
+    with Emulated() as device:
+        there = SequentialBrownian(1, (3, 5), device=device.device, times=times)
+        for start, end in itertools.pairwise(places):
+            for found, expected in zip(
+                there.increment(start, end, True), host.increment(start, end, True), strict=True
+            ):
+                assert torch.allclose(device.cpu(found), expected, rtol=0, atol=5e-6)
+        draws = 2 * math.ceil((len(places) - 1) / 40)  # of W and of H
+        assert (device.synchronisations, device.transfers) == (0, 2 * draws)
