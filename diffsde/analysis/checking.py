@@ -63,8 +63,8 @@ def check(
         n: number of samples to solve for; from 16 of images to 64 of points, if left out.
         seed: seed of all random numbers.
         tolerance: by how much spread, shift and the score's factor may be off, beyond chance.
-        max_nfe: the most evaluations of the score, each of n samples. The whole check takes 128.
-            With fewer, the twin's solve is left out, which takes 54, and then the problem's own;
+        max_nfe: the most evaluations of the score, each of n samples. The whole check takes 196.
+            With fewer, the twin's solve is left out, which takes 88, and then the problem's own;
             the report says so.
         progress: show a progress bar, if it takes more than ten seconds.
 
