@@ -33,9 +33,9 @@ __all__ = [
 
 DEVIATIONS = 4.0  # standard errors by which chance may explain a deviation
 
-# With so many, in Karras's clock, the spread of an exact mixture is off by 6 % at most, for the flow
-# and for η of 1 and 1.5, of every process here; with 27 by 15 %. EDM's is the worst, since its
-# noise levels span most.
+# With so many, in Karras's clock, the spread of an exact mixture is off by 6 % at most, for every
+# process here, the flow and η of 1 and 1.5; with 27 by 15 %. EDM's is the worst, since its noise
+# levels span most.
 _STEPS = 36
 _METHOD = {True: "srk", False: "heun2"}  # these call the problem's own drift and diffusion
 _CALLS = 2  # of the score, by a step of either
