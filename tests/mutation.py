@@ -157,8 +157,8 @@ MUTATIONS = (
     ),
     Mutation(
         "deis: values of other nodes", "solvers/methods/adams.py",
-        "nodes = t[which[:, None] - torch.arange(values)]",
-        "nodes = t[which[:, None] + 1 - torch.arange(values)]", "solvers/test_single_step.py",
+        "nodes = t[which[:, None] - torch.arange(", "nodes = t[which[:, None] + 1 - torch.arange(",
+        "solvers/test_single_step.py",
     ),
     Mutation(
         "dpmpp_3m: no second derivative", "solvers/methods/exponential.py",
@@ -277,7 +277,7 @@ MUTATIONS = (
     # equations
     Mutation(
         "flow without its ½", "equations/reverse.py",
-        "weight = 0.5 * (1 + square)", "weight = (1 + square)",
+        "return 0.5 * (1 + self.eta_at(t) ** 2)", "return (1 + self.eta_at(t) ** 2)",
         "equations/test_reverse.py::test_flow_and_sde_share_their_marginals",
     ),
     Mutation(
@@ -288,12 +288,12 @@ MUTATIONS = (
     ),
     Mutation(
         "VE: marginal std", "equations/variance_exploding.py",
-        "torch.as_tensor(t)) / (2 * log_sigma))\n\n    def marginal_scale",
-        "torch.as_tensor(t)) / log_sigma)\n\n    def marginal_scale", _FITS,
+        "on_host(t)) / (2 * log_sigma))\n\n    def marginal_scale",
+        "on_host(t)) / log_sigma)\n\n    def marginal_scale", _FITS,
     ),
     Mutation(
         "EDM: g", "equations/variance_exploding.py",
-        "torch.sqrt(2 * torch.as_tensor(t))", "torch.sqrt(torch.as_tensor(t))", _FITS,
+        "torch.sqrt(2 * on_host(t))", "torch.sqrt(on_host(t))", _FITS,
     ),
     Mutation(
         "VP: ½ of the drift", "equations/variance_preserving.py",

@@ -67,3 +67,11 @@ def assert_same_law(found: Tensor, exact: Tensor, where: str = "") -> None:
     for name, (a, b) in views.items():
         p = stats.ks_2samp(a.double().numpy(), b.double().numpy()).pvalue
         assert p > SIGNIFICANCE, f"{name} {where}: p = {p:.1e}"
+
+
+def typical(x: Tensor) -> float:
+    """The error of a typical sample, the geometric mean of all.
+
+    A mean square would be the error of the few that pass between two clusters.
+    """
+    return float(x.square().mean(1).sqrt().log().mean().exp())

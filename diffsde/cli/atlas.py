@@ -16,7 +16,6 @@ from diffsde.cli.report import compute_with, reported, resumable
 from diffsde.errors import InputError
 from diffsde.scores.usual import CLOCK
 from diffsde.system.files import check_folder
-from diffsde.system.launch import chosen_device, process_count
 from diffsde.system.packages import optional_package
 
 __all__ = ["atlas"]
@@ -73,6 +72,8 @@ def atlas(
     Example: diffsde atlas --model mixture --method dpmpp_2m --method unipc --n 2000
     """
     with reported(as_json) as report:
+        from diffsde.system.launch import process_count
+
         check_folder(out, "out")
         if process_count() > 1:
             raise InputError("atlas: expected one process; start it without a launcher")
@@ -116,5 +117,7 @@ def _pick_rivals(
 
 def _pick_network(name: str, device: str | None) -> diffsde.ScoreModel | diffsde.MixtureScore:
     if name == _MIXTURE:
+        from diffsde.system.launch import chosen_device
+
         return diffsde.evaluation.exact_mixture().to(chosen_device(device))
     return pick_model(name, device)

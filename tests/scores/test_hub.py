@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import diffsde
-from diffsde.cli.picking import pick_model
+from diffsde.cli.picking import pick_weights
 from diffsde.equations.variance_exploding import VESDE
 from diffsde.errors import CheckpointError, InputError
 from diffsde.scores.hub import hub_name
@@ -77,7 +77,7 @@ def test_there_and_back(served: Hub) -> None:
     x = torch.randn(2, 1, 8, 8)
     for text in ("hf://user/digits.v1", "user/digits.v1"):
         assert torch.equal(diffsde.load_model(text)(x, 0.5), own(x, 0.5))
-    assert torch.equal(pick_model("user/digits.v1")(x, 0.5), own(x, 0.5))
+    assert torch.equal(pick_weights("user/digits.v1")(x, 0.5), own(x, 0.5))
 
 
 def test_of_a_pipeline_only_what_is_needed(served: Hub) -> None:
@@ -143,7 +143,7 @@ def test_what_goes_wrong_is_told(served: Hub, monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(CheckpointError, match=words):
         diffsde.load_model("user/none")
     with pytest.raises(CheckpointError, match="--model user/none: no such file"):
-        pick_model("user/none")
+        pick_weights("user/none")
 
     def refused(*_: Any, **__: Any) -> None:
         raise PermissionError("401: not yours")

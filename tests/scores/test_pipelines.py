@@ -29,7 +29,7 @@ from diffsde import (
     save_model,
     solve,
 )
-from diffsde.cli.picking import pick_model, plans
+from diffsde.cli.picking import pick_weights, plans
 from diffsde.cli.pictures import Pictures, image_shape
 from diffsde.cli.solving import solve_all
 from diffsde.equations.forward import SDE
@@ -317,7 +317,7 @@ def test_a_transformer_of_latents(tmp_path: Path) -> None:
 
 
 def test_the_command_line_takes_a_folder(tmp_path: Path) -> None:
-    model = pick_model(str(latents(tmp_path)))
+    model = pick_weights(str(latents(tmp_path)))
     assert (model.shape, image_shape(model)) == ((4, 8, 8), (3, 16, 16))
     out = tmp_path / "out"
     pictures = Pictures.checked(out, model, film="gif", fps=None, paths=False, size=40, dark=False)

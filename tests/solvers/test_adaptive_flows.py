@@ -350,7 +350,9 @@ def _stated(pair: Pair, h: float) -> float:
     """The error that one step of this length from t = 1 states, against a tolerance of 1."""
     equation = make_equation(dynamics_of(FLOW), X, None, "t")
     nodes = torch.tensor([0.0, equation.duration], dtype=torch.float64)
-    attempts = _PairAttempts(pair, SolveState(equation, X, nodes, 0.0, 1.0), equation.f)
+    checks = Checks(X, equation.dynamics.scale, "", keep=False)
+    state = SolveState(equation, X, nodes, 0.0, 1.0, checks=checks)
+    attempts = _PairAttempts(pair, state, equation.f)
     u0 = torch.zeros(SIZE, dtype=torch.float64)
     attempts.begin(u0, X)
     return float(attempts.attempt(torch.arange(SIZE), u0, u0 + h, X).error.max())

@@ -36,6 +36,7 @@ from tests.problems import (
     mild,
     mixture,
     reverse,
+    typical,
 )
 
 # Sweeps over all solvers hold one that warns, as it should: see test_a_solver_that_loses_the_law.
@@ -231,14 +232,6 @@ def test_the_order_of_every_fixed_step_flow_solver(row: Solver, clock: str) -> N
 
 def rms(x: Tensor) -> float:
     return float(x.square().mean().sqrt())
-
-
-def typical(x: Tensor) -> float:
-    """The error of a typical sample, the geometric mean of all.
-
-    A mean square would be the error of the few that pass between two clusters.
-    """
-    return float(x.square().mean(1).sqrt().log().mean().exp())
 
 
 def slope(errors: list[float]) -> float:

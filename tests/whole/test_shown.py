@@ -44,7 +44,10 @@ def plain(x: Any, t: Any) -> Any:
         (diffsde.ReverseSDE(SDE, nn.Linear(2, 2), (2,)), r".*, Linear, shape=\(2,\), eta=1\)"),
         (diffsde.GaussianScore(SDE, 0.0, 2.0), r"GaussianScore\(.*mean=0, std=2, shape=\(1,\)\)"),
         (diffsde.MixtureScore(SDE, torch.zeros(3, 2), 1.0), r".* 3 components, shape=\(2,\)\)"),
-        (diffsde.classifier_free(MODEL, 3, 2.0), r"\w+\(ScoreModel, label=3, guidance=2\)"),
+        (
+            diffsde.classifier_free(diffsde.load_pretrained("mnist"), 3, 2.0),
+            r"\w+\(ScoreModel, label=3, guidance=2\)",
+        ),
         (diffsde.classifier_guided(MODEL, plain, torch.tensor([1, 2])), ".* 2 labels, scale=1.*"),
         (diffsde.inpainting(MODEL, SDE, IMAGE, IMAGE), r"linear_inverse\(ScoreModel, Mask, .*"),
         (diffsde.from_denoiser(plain, SDE), r"DenoiserScore\(plain, VESDE.*"),
@@ -62,7 +65,7 @@ ROW = CheckRow(0.5, *[1.0] * 6, float("nan"))
 TABLES = [
     (diffsde.list_solvers(), "dopri5", len(diffsde.list_solvers())),
     (WorkPrecision((WorkRow("euler", "t", 5, 5, 0.1, 0.25),), "strong"), "0.25", 1),
-    (CheckReport((ROW,), ("All is <wrong>.",), None, "SDE"), "All is", 1),
+    (CheckReport((ROW,), ("All is <wrong>.",), None, "SDE", 196), "All is", 1),
     (EvaluationTable((EvaluationRow(Sampler(), 20, SCORE),), SCORE), "real training", 2),
     (SCORE, "confident", 1),
     (Likelihood(torch.ones(3), torch.zeros(3), torch.zeros(3, 2), 7), "log p", 3),

@@ -234,8 +234,13 @@ def _rows(solvers: Mapping[str, type]) -> list[Solver]:
     return [
         _row(name, cls)
         for name, cls in solvers.items()
-        if ("ode", name) not in REGISTRY and (name in _FACTS or _can_be_used(cls))
+        if not _written_here(name) and (name in _FACTS or _can_be_used(cls))
     ]
+
+
+def _written_here(name: str) -> bool:
+    row = REGISTRY.get(("ode", name))
+    return row is not None and row.family != "torchdiffeq"
 
 
 def _can_be_used(cls: type) -> bool:
