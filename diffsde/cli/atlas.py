@@ -72,12 +72,12 @@ def atlas(
     Example: diffsde atlas --model mixture --method dpmpp_2m --method unipc --n 2000
     """
     with reported(as_json) as report:
-        from diffsde.system.launch import process_count
-
         check_folder(out, "out")
+        compute_with(threads)
+        from diffsde.system.launch import process_count  # it loads torch
+
         if process_count() > 1:
             raise InputError("atlas: expected one process; start it without a launcher")
-        compute_with(threads)
         rivals = _pick_rivals(method, kind, clock)
         names = model or [_MIXTURE, "mnist", "fashion-mnist"]
         if len(set(names)) < len(names):

@@ -322,9 +322,8 @@ def test_the_command_line_takes_a_folder(tmp_path: Path) -> None:
     out = tmp_path / "out"
     pictures = Pictures.checked(out, model, film="gif", fps=None, paths=False, size=40, dark=False)
     assert pictures.zoom == 2
-    x1 = model.sde.prior_sample((2, *model.shape), seed=0)
     (plan,) = plans(model, [find_solver("ddim", "ode")], model.of_class(1))
-    solved = solve_all([plan], x1, whole=True, progress=False, steps=3)
+    solved = solve_all([plan], 2, seed=0, steps=3, whole=True, progress=False)
     written: list[Path] = []
     pictures.write(solved, written)
     assert [path.name for path in written] == ["samples.safetensors", "samples.png", "samples.gif"]
