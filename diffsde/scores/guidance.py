@@ -171,9 +171,6 @@ class _ClassifierFree(Guided):
         guidance: float,
     ) -> None:
         super().__init__()
-        check = says_of(score, "check_labels", None)
-        if check is not None:
-            check(label)
         self.score, self.label, self.guidance = score, _beside(label, score), guidance
 
     def __repr__(self) -> str:
