@@ -24,7 +24,6 @@ from diffsde.equations.forward import SDE, expand
 from diffsde.equations.graphs import with_graph
 from diffsde.equations.reverse import Score
 from diffsde.scores.guided import Guided, Moment, moment_of, moments_at
-from diffsde.system.host import on_host
 from diffsde.system.numbers import real_number
 from diffsde.system.one_line import class_of
 
@@ -72,5 +71,5 @@ class _Tempered(Guided):
         t, known = moment_of(t)
         data = (self.sde.marginal_scale(t) * self.spread) ** 2
         noise = self.sde.marginal_std(t) ** 2
-        factor = on_host((data + noise) / (self.temperature * data + noise)).to(x)
+        factor = ((data + noise) / (self.temperature * data + noise)).to(x)
         return expand(factor, x) * with_graph(self.score, "score", x, known)
