@@ -240,6 +240,13 @@ def header_length(whole: bytes) -> int:
     return 8 + int.from_bytes(whole[:8], "little")
 
 
+def contents(path: Path) -> tuple[dict[str, Tensor], Any]:
+    """The tensors of a file, and the description in its header."""
+    whole = path.read_bytes()
+    header = json.loads(whole[8 : header_length(whole)])
+    return load_file(path), json.loads(header["__metadata__"]["description"])
+
+
 @pytest.mark.parametrize("name", READERS)
 def test_the_originals_are_read(name: str, originals: dict[str, Path], tmp_path: Path) -> None:
     path = tmp_path / "file.safetensors"
@@ -267,10 +274,7 @@ def test_damaged_tensor_files(
 def test_descriptions_that_lie(
     name: str, originals: dict[str, Path], tmp_path: Path, data: st.DataObject
 ) -> None:
-    tensors = load_file(originals[name])
-    whole = originals[name].read_bytes()
-    header = json.loads(whole[8 : header_length(whole)])
-    description = json.loads(header["__metadata__"]["description"])
+    tensors, description = contents(originals[name])
     path = write_tensors(
         tmp_path / "file.safetensors", tensors, data.draw(misdescribed(description))
     )
@@ -312,13 +316,9 @@ def other_tensors(draw: st.DrawFn, tensors: dict[str, Tensor]) -> dict[str, Tens
 def test_tensors_that_are_others(
     name: str, originals: dict[str, Path], tmp_path: Path, data: st.DataObject
 ) -> None:
-    tensors = load_file(originals[name])
-    whole = originals[name].read_bytes()
-    header = json.loads(whole[8 : header_length(whole)])
+    tensors, description = contents(originals[name])
     path = write_tensors(
-        tmp_path / "file.safetensors",
-        data.draw(other_tensors(tensors)),
-        json.loads(header["__metadata__"]["description"]),
+        tmp_path / "file.safetensors", data.draw(other_tensors(tensors)), description
     )
     with only_our_errors():
         READERS[name](path)
