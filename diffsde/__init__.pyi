@@ -20,6 +20,7 @@ from .analysis.ensembles import ensemble as ensemble
 from .analysis.latents import decode as decode, encode as encode, interpolate as interpolate
 from .analysis.likelihood import log_likelihood as log_likelihood
 from .analysis.speed import optimize as optimize
+from .analysis.variational import variational_bound as variational_bound
 from .data.images import load_images as load_images
 from .equations.forward import SDE as SDE
 from .equations.reverse import ProbabilityFlow as ProbabilityFlow, ReverseSDE as ReverseSDE

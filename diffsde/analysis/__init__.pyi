@@ -6,6 +6,7 @@ from .bits import (
 from .budgets import MEASURES as MEASURES, work_precision as work_precision
 from .check_report import CheckReport as CheckReport, CheckRow as CheckRow
 from .checking import check as check
+from .conventions import CONVENTIONS as CONVENTIONS, noisy_levels as noisy_levels
 from .dataset_likelihood import (
     LikelihoodSummary as LikelihoodSummary,
     evaluate_likelihood as evaluate_likelihood,
@@ -29,4 +30,8 @@ from .likelihood import (
 )
 from .speed import Optimized as Optimized, optimize as optimize
 from .speed_bench import SpeedTrial as SpeedTrial
+from .variational import (
+    VariationalBound as VariationalBound,
+    variational_bound as variational_bound,
+)
 from .work_table import WorkPrecision as WorkPrecision, WorkRow as WorkRow

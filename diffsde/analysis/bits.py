@@ -21,6 +21,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from diffsde.analysis.conventions import CONVENTIONS
+from diffsde.analysis.dataset_likelihood import evaluate_likelihood
 from diffsde.analysis.density_flow import DensityFlow, check_flow, checked_start, random_probes
 from diffsde.analysis.likelihood import level_bits, log_likelihood
 from diffsde.equations.graphs import ordinary, ordinary_mode
@@ -36,12 +38,19 @@ __all__ = ["BitsByNoise", "bits_by_noise", "error_budget"]
 
 
 def error_budget(
-    flow: ProbabilityFlow, x: Tensor, *, seed: int = 0, probes: int = 8, **settings: Any
+    flow: ProbabilityFlow,
+    x: Tensor,
+    *,
+    images: Tensor | None = None,
+    seed: int = 0,
+    probes: int = 8,
+    **settings: Any,
 ) -> dict[str, float]:
     """How much the mean bits/dim of a batch depends on things that it should not depend on.
 
     Args:
         flow, x: as `log_likelihood` takes them; about ten images are enough.
+        images: the 8-bit images k / 255 behind x, if the conventions are to be compared, too.
         seed, probes: seed and number of the estimator's probes; at least two probes.
         settings: for `log_likelihood`: eps, rtol, atol, method, clock, steps.
 
@@ -49,7 +58,8 @@ def error_budget(
         In bits/dim: "tolerance", the change when rtol and atol are a hundred times smaller,
         or fixed steps half as long, in float64; "epsilon", the change when t starts at 2ε;
         "probe", the standard error for one image with a single probe; "images", the standard
-        error of the mean over this batch.
+        error of the mean over this batch. With `images` also the bits/dim themselves by each
+        of the `CONVENTIONS`, under its name.
     """
     if settings.get("grad"):
         raise InputError("grad: a budget is made of numbers; differentiate log_likelihood instead")
@@ -71,7 +81,20 @@ def error_budget(
         "epsilon": float((later - bits).mean()),
         "probe": float(usual.stderr.square().mean().sqrt()) * math.sqrt(probes) / per_image,
         "images": float(bits.std()) / math.sqrt(len(x)),
+        **({} if images is None else _bits_by_convention(flow, images, seed, fixed)),
     }
+
+
+def _bits_by_convention(
+    flow: ProbabilityFlow, images: Tensor, seed: int, settings: dict[str, Any]
+) -> dict[str, float]:
+    """The mean bits/dim of the images by each convention, with those settings that it takes."""
+    found = {}
+    for name, convention in CONVENTIONS.items():
+        taken = convention.settings({})
+        own = {key: value for key, value in settings.items() if key in taken}
+        found[name] = evaluate_likelihood(flow, images, convention=name, seed=seed, **own).mean
+    return found
 
 
 @dataclass(frozen=True, repr=False)

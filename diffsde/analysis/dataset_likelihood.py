@@ -2,7 +2,6 @@ r"""The likelihood of a data set, computed in chunks, with a results file that c
 
 from __future__ import annotations
 
-import inspect
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -13,12 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from diffsde.analysis.conventions import find_convention
 from diffsde.analysis.density_flow import check_flow
-from diffsde.analysis.likelihood import bits_per_dim, dequantise, log_likelihood
-from diffsde.equations.ranges import UNIT, Range
+from diffsde.equations.ranges import UNIT
 from diffsde.equations.reverse import ProbabilityFlow
 from diffsde.errors import CheckpointError, InputError
-from diffsde.solvers.settings import full_settings
 from diffsde.system.bars import load_tqdm
 from diffsde.system.description import (
     described,
@@ -44,21 +42,23 @@ class LikelihoodSummary(Table):
     """The likelihood of a data set, or of the part that is done; a data frame has a row per image.
 
     Attributes:
-        log_prob: (N,) log-likelihoods in nats.
+        log_prob: (N,) log-densities in nats; bounds on log-probabilities if the convention is
+            "variational".
         dims: values in an image.
         nfe: evaluations of the score, summed over all chunks.
-        data_range: the values of black and of white in the flow's data.
+        offset: bits/dim of an image whose `log_prob` is zero, by the convention: 8 for uniformly
+            dequantised images in [0, 1].
     """
 
     log_prob: Tensor
     dims: int
     nfe: int
-    data_range: Range = UNIT
+    offset: float = 8.0
 
     @property
     def bits_per_dim(self) -> Tensor:
         """(N,) bits for each value."""
-        return bits_per_dim(self.log_prob, self.dims, self.data_range)
+        return self.offset - self.log_prob / (self.dims * math.log(2))
 
     @property
     def mean(self) -> float:
@@ -67,7 +67,7 @@ class LikelihoodSummary(Table):
 
     @property
     def stderr(self) -> float:
-        """Standard error of `mean`, due to the choice of images, the u and the probes together."""
+        """Standard error of `mean`, due to the choice of images, their noise and the probes."""
         return float(self.bits_per_dim.std()) / math.sqrt(len(self.log_prob))
 
     def _records(self) -> list[dict[str, Any]]:
@@ -89,13 +89,14 @@ def evaluate_likelihood(
     flow: ProbabilityFlow,
     images: Tensor,
     *,
+    convention: str = "uniform",
     path: str | os.PathLike[str] | None = None,
     chunk: int = 64,
     seed: int = 0,
     progress: bool = False,
     **settings: Any,
 ) -> LikelihoodSummary:
-    """The likelihood of a data set in bits/dim, with dequantised images, in chunks.
+    """The likelihood of a data set in bits/dim, in chunks.
 
     It is computed where the flow's score is. The processes of one launch (`torchrun`, `accelerate
     launch`) divide the chunks among themselves, and each returns the whole, so each of them must
@@ -105,14 +106,17 @@ def evaluate_likelihood(
         flow: see `log_likelihood`.
         images: (N, C, H, W), 8-bit images scaled to [0, 1], whatever the range of the flow's
             data is.
+        convention: how bits are counted, a name from `CONVENTIONS`: "uniform", with dequantised
+            images; "truncated-normal"; or "variational".
         path: results file, written after every chunk. If it exists, the evaluation continues
             from it, if it was written by the same flow with the same images and settings. Its
             score must be one that can be described: see `diffsde.system.description`.
         chunk: images solved at a time. The steps of an adaptive solver depend on it, within
             its tolerance.
-        seed: seed of the dequantisation and of the probes.
+        seed: seed of the dequantisation or the noise, and of the probes.
         progress: show a progress bar with the mean so far.
-        settings: for `log_likelihood`, such as probes, rtol, method.
+        settings: for `log_likelihood`, such as eps, probes, rtol, method; with the convention
+            "variational" for `variational_bound`: eps, draws.
 
     Raises:
         InputError: `path` holds results of other images, another model or other settings or cannot
@@ -121,7 +125,8 @@ def evaluate_likelihood(
     check_flow(flow)
     if settings.get("grad"):
         raise InputError("grad: a data set's likelihood has no graph; call log_likelihood instead")
-    chunk = whole_number(chunk, "chunk")
+    chunk, counted = whole_number(chunk, "chunk"), find_convention(convention)
+    full = counted.settings(settings)
     if not len(images):
         raise InputError("images: expected at least one")
     description: dict[str, Any] = {}
@@ -132,20 +137,19 @@ def evaluate_likelihood(
     )
     if path is not None:
         check_folder(check_target(path).parent, "path")
-        description = _description(flow, images, chunk=chunk, seed=seed, **settings)
+        numbers = {"chunk": chunk, "seed": seed}
+        description = _description(flow, images, convention, full, **numbers)
         if first_process:
             done, nfe = _results_so_far(Path(path), description, done, len(images))
         done, nfe = agreed((done, nfe))
 
     def solved(first: int) -> tuple[Tensor, int]:
-        x = dequantise(
-            images[first : first + chunk], seed=seed, first=first, data_range=black_white
-        )
-        x = x.to(device_of(flow) or x.device)
-        found = log_likelihood(flow, x, seed=seed, first=first, **settings)
-        return found.log_prob.cpu().double(), found.nfe
+        part = images[first : first + chunk]
+        part = part.to(device_of(flow) or part.device)
+        log_prob, evaluations = counted.log_prob(flow, part, seed=seed, first=first, **settings)
+        return log_prob.cpu().double(), evaluations
 
-    black_white, dims = flow.data_range, images[0].numel()
+    offset, dims = counted.offset(flow, settings.get("eps")), images[0].numel()
     tqdm, counts = load_tqdm(), {"total": len(images), "initial": len(done)}
     with tqdm(**counts, unit="image", disable=not (progress and first_process)) as bar:
         while len(done) < len(images):
@@ -157,26 +161,20 @@ def evaluate_likelihood(
                 tensors = {"log_prob": done, "nfe": on_host(nfe)}
                 write_tensors(path, tensors, {"likelihood": description})
             bar.update(len(done) - bar.n)
-            so_far = LikelihoodSummary(done, dims, nfe, black_white)
+            so_far = LikelihoodSummary(done, dims, nfe, offset)
             bar.set_postfix_str(f"{so_far.mean:.4f} bits/dim")
-    return LikelihoodSummary(done, dims, nfe, black_white)
-
-
-_DEFAULTS = {
-    name: parameter.default
-    for name, parameter in inspect.signature(log_likelihood).parameters.items()
-    if name not in {"flow", "x", "seed", "first", "progress"}
-}
+    return LikelihoodSummary(done, dims, nfe, offset)
 
 
 def _description(
-    flow: ProbabilityFlow, images: Tensor, *, chunk: int, seed: int, **settings: Any
+    flow: ProbabilityFlow,
+    images: Tensor,
+    convention: str,
+    settings: Mapping[str, Any],
+    **numbers: int,
 ) -> dict[str, Any]:
     """Everything that the results depend on, as the results file keeps it."""
-    settings = {**_DEFAULTS, **settings}
-    if settings["eps"] is None:
-        settings["eps"] = flow.sde.eps
-    own = {key: settings[key] for key in ("method", "steps", "clock", "rtol", "atol")}
+    eps = flow.sde.eps if settings["eps"] is None else settings["eps"]
     whole = described(flow, "flow")  # of which the score and the SDE are named by themselves
     for part in ("score", "sde"):
         whole["modules"].pop(part, None)
@@ -187,10 +185,10 @@ def _description(
         "score": digest_of_score(flow.score),
         "sde": f"{type(flow.sde).__name__} {digest_of(flow.sde, 'sde')}",
         "flow": digest_of(whole, "flow"),
-        "chunk": chunk,
-        "seed": seed,
+        **numbers,
+        **({} if convention == "uniform" else {"convention": convention}),
         **({} if flow.data_range == UNIT else {"data_range": list(flow.data_range)}),
-        **described_settings({**settings, **full_settings(kind="ode", **own), "save": "last"}),
+        **described_settings({**settings, "eps": eps}),
         **surroundings(),
     }
 

@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -37,7 +37,7 @@ from diffsde.cli.picking import (
     plans,
 )
 from diffsde.cli.report import Report, compute_with, is_first, reported, resumable
-from diffsde.errors import InputError
+from diffsde.errors import InputError, name_list
 from diffsde.scores.usual import CLOCK
 from diffsde.system.files import check_file, check_folder
 from diffsde.system.packages import optional_package
@@ -182,10 +182,20 @@ def likelihood(
     n: Annotated[
         int | None, typer.Option("--n", min=1, help="Number of test images; all by default.")
     ] = None,
-    probes: Annotated[int, typer.Option(min=1, help="Probes of Hutchinson's estimator.")] = 1,
+    convention: Annotated[
+        str, typer.Option(help="How bits are counted: uniform, truncated-normal or variational.")
+    ] = "uniform",
+    probes: Annotated[
+        int | None, typer.Option(min=1, help="Probes of Hutchinson's estimator (1).")
+    ] = None,
     steps: Annotated[
-        int, typer.Option(min=1, help="Steps of rk4, even in ln σ, of four evaluations each.")
-    ] = 30,
+        int | None,
+        typer.Option(min=1, help="Steps of rk4 (30), even in ln σ, of four evaluations each."),
+    ] = None,
+    draws: Annotated[
+        int | None,
+        typer.Option(min=1, help="Evaluations for each image (16), for variational."),
+    ] = None,
     eps: Annotated[
         float, typer.Option(help="Time at which the images are taken; its noise costs bits.")
     ] = 1e-5,
@@ -203,12 +213,16 @@ def likelihood(
 ) -> None:
     """Measure the bits per dimension of the test images under the probability flow.
 
+    Images are dequantised (uniform), get as much noise as stays within their levels
+    (truncated-normal), or are coded as they are (variational, which solves nothing).
+
     The results file is written after every chunk; the same command resumes from it.
 
     Example: diffsde likelihood --model mnist-likelihood --eps 1e-8 --n 256
     """
     with reported(as_json) as report:
         check_file(out, "out")
+        settings = _counting(convention, probes=probes, steps=steps, draws=draws)
         compute_with(threads)
         score = pick_model(model, device)
         if not 0 < eps < score.sde.T:
@@ -227,8 +241,8 @@ def likelihood(
         flow = score.flow()
         with resumable(out):
             found = diffsde.evaluate_likelihood(
-                flow, images, path=out, chunk=chunk, seed=seed, progress=not quiet and is_first(),
-                probes=probes, eps=eps, method="rk4", steps=steps,
+                flow, images, convention=convention, path=out, chunk=chunk, seed=seed,
+                progress=not quiet and is_first(), eps=eps, **settings,
             )  # fmt: skip
         report.say(
             found,
@@ -236,6 +250,26 @@ def likelihood(
             data=real.name,
         )  # fmt: skip
         report.written.append(out)
+
+
+def _counting(convention: str, **given: int | None) -> dict[str, Any]:
+    """The settings that a convention takes, of those options that were given, and the defaults.
+
+    Raises:
+        InputError: an option is not for this convention, or there is no such convention.
+    """
+    known = diffsde.analysis.CONVENTIONS
+    if convention not in known:
+        raise InputError(f"--convention {convention}: {name_list(convention, known)}")
+    solves = convention != "variational"
+    usual = {"probes": 1, "method": "rk4", "steps": 30} if solves else {"draws": 16}
+    for name, value in given.items():
+        if value is not None and name not in usual:
+            raise InputError(
+                f"--{name} {value} with --convention {convention}: leave it out, because "
+                + ("no numbers are drawn but the probes" if solves else "nothing is solved")
+            )
+    return {**usual, **{name: value for name, value in given.items() if value is not None}}
 
 
 def work_precision(

@@ -210,7 +210,7 @@ def test_interrupted_evaluation_goes_on(tmp_path: Path, monkeypatch: pytest.Monk
             raise KeyboardInterrupt
         return log_likelihood(*args, **settings)
 
-    monkeypatch.setattr("diffsde.analysis.dataset_likelihood.log_likelihood", failing)
+    monkeypatch.setattr("diffsde.analysis.conventions.log_likelihood", failing)
     with pytest.raises(KeyboardInterrupt):
         evaluate_likelihood(flow, images, path=path, chunk=5, seed=2, probes=2)
     assert path.exists()

@@ -5,7 +5,8 @@
 The convention is that of `diffsde.analysis.likelihood`: 256 levels, uniform dequantisation,
 x taken at t = ε, one Rademacher probe for each image, dopri5 in log σ. ε = 1e-5 is the
 tutorial's for likelihoods: at 1e-3, where samples end, the noise alone costs 4.35 bits/dim. With
---budget N, the bits by noise level and the sources of error are measured on N images as well.
+--budget N, the bits by noise level, the sources of error and the bits/dim by each convention are
+measured on N images as well.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def main() -> None:
     print(f"{args.model}: {found}, {found.nfe} evaluations, {seconds:.0f} s")
     if args.budget:
         few = dequantise(images[: args.budget], seed=0)
-        parts = error_budget(flow, few, **settings)
+        parts = error_budget(flow, few, images=images[: args.budget], **settings)
         print(bits_by_noise(flow, few, **settings))
         print(", ".join(f"{name} {value:+.4f}" for name, value in parts.items()), "bits/dim")
         for tol in (1e-3, 1e-5):

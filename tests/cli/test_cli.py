@@ -157,6 +157,10 @@ def test_every_command_has_help_with_an_example() -> None:
     [
         (("sample", "--method", "heun2", "--steps", 2, "--n", 2), {"method", "stats", "n"}),
         (("likelihood", "--n", 2, "--steps", 2), {"bits_per_dim", "stderr", "images"}),
+        (
+            ("likelihood", "--n", 2, "--convention", "variational", "--draws", 2),
+            {"bits_per_dim", "stderr", "nfe"},
+        ),
         (("work-precision", "--method", "euler", "--budget", 2, "--n", 2), {"rows", "measure"}),
     ],
     ids=lambda value: value[0] if isinstance(value, tuple) else "",

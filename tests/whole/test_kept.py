@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from diffsde import VESDE, ProbabilityFlow, ScoreModel, classifier_free
-from diffsde.analysis import dataset_likelihood
+from diffsde.analysis import conventions
 from diffsde.analysis.dataset_likelihood import evaluate_likelihood
 from diffsde.errors import InputError
 from diffsde.evaluation import samplers
@@ -129,7 +129,7 @@ def test_a_changed_default_is_another_setting(
     evaluate_likelihood(made, images(), path=path, **adaptive, **defaults)  # goes on
     with pytest.raises(InputError, match="with other atol"):
         evaluate_likelihood(made, images(), path=path, **adaptive, atol=1e-4)
-    monkeypatch.setitem(dataset_likelihood._DEFAULTS, "atol", 1e-4)
+    monkeypatch.setitem(conventions._FLOW_SETTINGS, "atol", 1e-4)
     with pytest.raises(InputError, match="likelihoods with other atol"):
         evaluate_likelihood(made, images(), path=path, **adaptive)
 
