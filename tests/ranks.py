@@ -41,8 +41,9 @@ EVALUATE = (
     "--out OUT/evaluation"
 )
 COMMANDS = (
-    "sample --method euler --method heun2 --steps 3 --n 5 --chunk 2 --out OUT/samples",
-    "explore --method dopri5 --steps 4 --n 2 --estimates --out OUT/page.html",
+    "sample --method euler --method heun2 --steps 3 --n 5 --chunk 2 --label random "
+    "--out OUT/samples",
+    "explore --method dopri5 --steps 4 --n 2 --label random --estimates --out OUT/page.html",
     "likelihood --dataset DATA --n 50 --steps 2 --chunk 8 --out OUT/likelihood.safetensors",
     "work-precision --method heun2 --method dopri5 --budget 8 --n 2 --out OUT/flow",
 )
@@ -61,7 +62,7 @@ def features(x: torch.Tensor) -> torch.Tensor:
 
 def prepare(folder: Path) -> None:
     """Write a small model and small data to the folder."""
-    save_model(small_model(), folder / "model.safetensors")
+    save_model(small_model(classes=3), folder / "model.safetensors")
     pixels = images(400).images[:, 0].numpy()
     numpy.savez(folder / "data.npz", train_images=pixels[:250], test_images=pixels[250:])
 

@@ -31,6 +31,7 @@ from diffsde.cli.options import (
 )
 from diffsde.cli.picking import (
     check_clock,
+    pick_label,
     pick_model,
     pick_rivals,
     pick_solvers,
@@ -70,7 +71,11 @@ def evaluate(
     kind: Kind = None,
     denoise: Denoise = True,
     classes: Annotated[
-        bool, typer.Option("--classes", help="Give the network a random class label per image.")
+        bool,
+        typer.Option(
+            "--classes",
+            help="Give the network a random class label per image, each as often as in the data.",
+        ),
     ] = False,
     n: Annotated[
         int, typer.Option("--n", min=100, help="Number of images from each sampler.")
@@ -309,7 +314,8 @@ def work_precision(
         for name in clock or []:
             check_clock(name)
         score = pick_model(model, device)
-        chosen = plans(score, solvers, score.of_class(label, guidance))
+        own = score.of_class(pick_label(label, score, seed, n), guidance)
+        chosen = plans(score, solvers, own)
         table = diffsde.work_precision(
             chosen[0].problem, [solver.name for solver in solvers], budget or (10, 20, 40),
             n=n, seed=seed, clock=clock or "karras",

@@ -153,8 +153,12 @@ Estimates = Annotated[
 # -- classes ------------------------------------------------------------------------
 
 Label = Annotated[
-    int | None,
-    typer.Option("--label", min=0, help="Draw one class only (for models with classes)."),
+    str | None,
+    typer.Option(
+        "--label",
+        help="Draw one class only, or with random, a random class for each image (for models with "
+        "classes).",
+    ),
 ]
 Guidance = Annotated[
     float,

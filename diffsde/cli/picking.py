@@ -18,10 +18,12 @@ from diffsde.scores.usual import METHODS
 
 if TYPE_CHECKING:
     from diffsde.equations.reverse import Score
+    from diffsde.scores.labels import Label
 
 __all__ = [
     "Plan",
     "check_clock",
+    "pick_label",
     "pick_model",
     "pick_plans",
     "pick_rivals",
@@ -119,15 +121,29 @@ def pick_plans(
     methods: Sequence[str] | None,
     kinds: Sequence[str] | None,
     clock: str,
-    label: int | None,
+    label: str | None,
     guidance: float,
+    seed: int,
+    n: int,
     **settings: Any,
 ) -> tuple[diffsde.ScoreModel, list[Plan]]:
-    """The model, and the plan of each solver by name, or of the usual one; see `plans`."""
+    """The model, and the plan of each solver by name, or of the usual one; see `plans`.
+
+    Random classes are those of n samples.
+    """
     solvers = pick_solvers(methods, kinds) if methods else _usual_solvers(kinds)
     check_clock(clock)
     score = pick_model(model, device)
-    return score, plans(score, solvers, score.of_class(label, guidance), **settings)
+    own = score.of_class(pick_label(label, score, seed, n), guidance)
+    return score, plans(score, solvers, own, **settings)
+
+
+def pick_label(label: str | None, model: diffsde.ScoreModel, seed: int, n: int) -> Label | None:
+    """A class, or n random ones."""
+    from diffsde.scores.labels import chosen_label
+
+    known = int(label) if label is not None and label.isdecimal() else label
+    return chosen_label(known, model.classes, seed, range(n))
 
 
 def _usual_solvers(kinds: Sequence[str] | None) -> list[diffsde.solvers.Solver]:

@@ -32,7 +32,7 @@ from diffsde.cli.options import (
     Seed,
     Threads,
 )
-from diffsde.cli.picking import pick_model, pick_plans
+from diffsde.cli.picking import pick_label, pick_model, pick_plans
 from diffsde.cli.pictures import Pictures, check_page, image_shape
 from diffsde.cli.report import compute_with, is_first, reported
 from diffsde.cli.solving import solve_all
@@ -67,12 +67,12 @@ def gallery(
         check_folder(out, "out")
         compute_with(threads)
         score = pick_model(model, device)
-        one_class = score.of_class(label, guidance)
+        own = score.of_class(pick_label(label, score, seed, n), guidance)
         try:
             report.written += diffsde.views.write_gallery(
                 out,
                 score,
-                score=one_class,
+                score=own,
                 steps=steps,
                 n=n,
                 seed=seed,
@@ -147,6 +147,7 @@ def sample(
 
     Examples: diffsde sample --method sde_dpmpp_2m --clock karras --steps 20 --n 64,
     diffsde sample --label 7 --guidance 2 --clock karras --steps 50,
+    diffsde sample --label random --n 64,
     diffsde sample --method euler --kind sde --kind ode --format mp4 --dark
     """
     with reported(as_json) as report:
@@ -154,7 +155,7 @@ def sample(
         form = film or (FilmFormat.gif if animation else None)
         compute_with(threads)
         score, chosen = pick_plans(
-            model, device, method, kind, clock, label, guidance,
+            model, device, method, kind, clock, label, guidance, seed, n,
             eta=eta, adaptive=adaptive, rtol=rtol, atol=atol,
         )  # fmt: skip
         pictures = Pictures.checked(
@@ -219,7 +220,7 @@ def explore(
         check_file(out, "out")
         compute_with(threads)
         score, chosen = pick_plans(
-            model, device, method, kind, clock, label, guidance,
+            model, device, method, kind, clock, label, guidance, seed, n,
             eta=eta, adaptive=adaptive, rtol=rtol, atol=atol,
         )  # fmt: skip
         check_page(n, image_shape(score), len(chosen), estimates)

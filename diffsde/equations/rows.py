@@ -1,8 +1,8 @@
 r"""Rows: which samples of a batch are being evaluated, for scores that have something for each.
 
-Where every sample has steps of its own, a score is asked about some of the samples at a time,
-those that have still to go. A score that holds one label or one observation for each sample of
-the batch takes those of these samples by `own_rows`.
+Where a batch is solved part after part, a score is asked about some of its samples at a time, and
+where every sample has steps of its own, about those that have still to go. A score that holds one
+label or one observation for each sample of the batch takes those of these samples by `own_rows`.
 """
 
 from __future__ import annotations
@@ -22,10 +22,15 @@ _ROWS: ContextVar[tuple[Tensor, int] | None] = ContextVar("rows", default=None)
 def only_rows(rows: Tensor, size: int) -> Iterator[None]:
     """Within this context, some rows of a batch are evaluated.
 
+    Where that batch is itself a part of one, they are rows of the whole.
+
     Args:
         rows: (n,) their indices, rising.
         size: B, of the batch.
     """
+    whole = _ROWS.get()
+    if whole is not None and len(whole[0]) == size:
+        rows, size = whole[0][rows], whole[1]
     before = _ROWS.set((rows, size) if len(rows) < size else None)
     try:
         yield

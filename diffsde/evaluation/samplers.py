@@ -18,7 +18,7 @@ from diffsde.equations.clocks import CLOCKS
 from diffsde.equations.reverse import PROBLEMS, Score
 from diffsde.errors import CheckpointError, InputError, name_list
 from diffsde.evaluation.real import Data, data_of
-from diffsde.noise.normal import NormalTable
+from diffsde.scores.labels import random_classes
 from diffsde.scores.model import ScoreModel
 from diffsde.solvers.catalogue import find_solver
 from diffsde.solvers.settings import full_settings
@@ -215,7 +215,7 @@ class _Chunks:
         score: Score = model
         place = device_of(model)
         if self.labels is not None:
-            drawn = _drawn_classes(self.labels, self.seed, first, size)
+            drawn = random_classes(self.labels, self.seed, range(first, first + size))
             score = model.of_class(drawn, _GUIDANCE)
         sol = solve(
             PROBLEMS[sampler.kind](model.sde, score, model.shape),
@@ -259,9 +259,3 @@ def _labels(model: ScoreModel, data: Data | None) -> Tensor:
     train = data_of(model, data).train
     train.check_classes(model.classes)
     return train.known_labels()
-
-
-def _drawn_classes(labels: Tensor, seed: int, first: int, size: int) -> Tensor:
-    """Classes of random training images, (size,); that of image i depends on (seed, i) alone."""
-    drawn = NormalTable(seed, "class").rows(range(first, first + size), 0, (1,), torch.float64)
-    return labels[(torch.special.ndtr(drawn[:, 0]) * len(labels)).long()]

@@ -6,7 +6,7 @@ score here has these three methods.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import nn
@@ -17,7 +17,7 @@ from diffsde.equations.reverse import PROBLEMS, ProbabilityFlow, ReverseSDE, Sco
 from diffsde.errors import InputError
 from diffsde.noise.seeds import checked_seed
 from diffsde.scores.guidance import checked_guidance, classifier_free
-from diffsde.scores.labels import Label
+from diffsde.scores.labels import Label, chosen_label
 from diffsde.scores.tempering import tempered
 from diffsde.scores.usual import CLOCK, METHODS, STEPS
 from diffsde.system.numbers import whole_number
@@ -102,7 +102,7 @@ class Drawing(nn.Module):
         steps: int | None = None,
         clock: str | Callable[[Tensor], Tensor] = CLOCK,
         seed: int | None = None,
-        label: Label | None = None,
+        label: Label | Literal["random"] | None = None,
         guidance: float = 1.0,
         eta: float | Callable[[Tensor], Tensor] | None = None,
         temperature: float = 1.0,
@@ -115,6 +115,7 @@ class Drawing(nn.Module):
 
             sol = model.sample(16, seed=0)
             sol = model.sample(16, method="dopri5", label=7)
+            sol = model.sample(16, label="random")
 
         Args:
             n: how many.
@@ -124,8 +125,10 @@ class Drawing(nn.Module):
                 that solves both, which takes the SDE if this is left out.
             steps: the number of steps, 50 if left out; a method that chooses its own needs none.
             clock: in which the steps are equal: "karras" unless another is given.
-            seed: of the prior's noise and of the noise along the path.
-            label: draw one class only, or (n,) classes, one for each sample.
+            seed: of the prior's noise, of the noise along the path and of random classes.
+            label: draw one class only, or (n,) classes, one for each sample. With "random", a
+                class is drawn first for each sample, every class with the same chance, and then
+                a sample of that class; the class of sample i depends on (seed, i) alone.
             guidance: γ of `classifier_free`; 1 draws from the class as it is.
             eta: η of the reverse SDE, 1 if left out.
             temperature: below 1 samples are more typical and more alike, above 1 less: see
@@ -150,7 +153,8 @@ class Drawing(nn.Module):
         solver = _solver(method, kind or ("ode" if self.flow_only else None))
         if device is not None:
             self.to(device)
-        problem = self._problem(solver.kind, label, guidance, eta, temperature)
+        classes = chosen_label(label, self.classes, seed, range(n))
+        problem = self._problem(solver.kind, classes, guidance, eta, temperature)
         if steps is None and settings.get("ts") is None and not _adapts(solver, settings):
             steps = STEPS
         shape = (n, *self._known_shape())

@@ -1,6 +1,12 @@
-r"""Class labels: one for all samples of a batch, or one for each."""
+r"""Class labels: one for all samples of a batch, or one for each, which may be drawn at random.
+
+To draw a class first and then a sample of it is to draw a sample of all: p(x) = Σ p(k) p(x | k).
+"""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -8,11 +14,51 @@ from torch import Tensor
 from diffsde.equations.graphs import ordinary
 from diffsde.equations.rows import own_rows
 from diffsde.errors import InputError
+from diffsde.noise.normal import NormalTable
 
-__all__ = ["Label", "check_label", "labels_for"]
+__all__ = ["RANDOM", "Label", "check_label", "chosen_label", "labels_for", "random_classes"]
 
 Label = int | Tensor
 """A class, or (B,) classes."""
+
+RANDOM: Literal["random"] = "random"
+"""In place of a label: a random class for each sample."""
+
+
+def chosen_label(
+    label: Label | str | None, classes: int, seed: int, samples: Sequence[int]
+) -> Label | None:
+    """The label that is asked for: itself, or for "random" a class for each sample.
+
+    Args:
+        label: a class, (n,) classes, "random", or None for none.
+        classes: how many there are.
+        seed: of random classes.
+        samples: the indices of the n samples.
+
+    Raises:
+        InputError: it is another word, or random classes of a score that takes none.
+    """
+    if not isinstance(label, str):
+        return label
+    if label != RANDOM or not classes:
+        raise _no_label(label, classes)
+    return random_classes(classes, seed, samples)
+
+
+def random_classes(among: int | Tensor, seed: int, samples: Sequence[int]) -> Tensor:
+    """A random class for each sample, (n,); that of sample i depends on (seed, i) alone.
+
+    Args:
+        among: how many classes there are, which are then equally frequent; or labels (N,), among
+            which a class is as frequent as in the draws.
+        seed: of the draws.
+        samples: the indices of the n samples.
+    """
+    count = among if isinstance(among, int) else len(among)
+    drawn = NormalTable(seed, "class").rows(samples, 0, (1,), torch.float64)
+    places = (torch.special.ndtr(drawn[:, 0]) * count).long()
+    return places if isinstance(among, int) else among[places]
 
 
 def check_label(label: Label, classes: int | None = None) -> None:
@@ -25,16 +71,25 @@ def check_label(label: Label, classes: int | None = None) -> None:
     Raises:
         InputError: the score takes no labels, or there is no such class.
     """
+    found = (
+        [] if classes == 0 or isinstance(label, str) else torch.as_tensor(label).flatten().tolist()
+    )
+    whole = found and all(isinstance(k, int) and not isinstance(k, bool) for k in found)
+    if not whole or (classes is not None and not 0 <= min(found) <= max(found) < classes):
+        raise _no_label(label, classes)
+
+
+def _no_label(label: Label | str, classes: int | None) -> InputError:
     if classes == 0:
-        raise InputError(
+        return InputError(
             f"label = {label!r:.40}: this score takes no class labels; load a model that does, "
             'such as load_pretrained("mnist"), or train one with classes > 0'
         )
-    found = torch.as_tensor(label).flatten().tolist()
-    whole = found and all(isinstance(k, int) and not isinstance(k, bool) for k in found)
-    if not whole or (classes is not None and not 0 <= min(found) <= max(found) < classes):
-        expected = "a whole number" if classes is None else f"0 to {classes - 1}, the classes"
-        raise InputError(f"label = {label!r:.40}: expected {expected}, or one for each sample")
+    expected = "a whole number" if classes is None else f"0 to {classes - 1}, the classes"
+    return InputError(
+        f"label = {label!r:.40}: expected {expected}, one for each sample, or, where samples are "
+        "drawn, 'random'"
+    )
 
 
 def labels_for(label: Label, x: Tensor) -> Tensor:

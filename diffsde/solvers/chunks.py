@@ -11,6 +11,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from diffsde.equations.rows import only_rows
 from diffsde.errors import DiffSDEError, InputError, SolveError
 from diffsde.solvers.parts import solve_part
 from diffsde.solvers.request import Request
@@ -39,7 +40,9 @@ def solve_in_chunks(request: Request, x: Tensor, first: int, size: int) -> Traje
     parts: list[Trajectory] = []
     for start in range(0, len(x), size):
         try:
-            part = solve_part(request, x[start : start + size], first + start)
+            end = min(start + size, len(x))
+            with only_rows(torch.arange(start, end, device="cpu"), len(x)):
+                part = solve_part(request, x[start:end], first + start)
             if not parts:
                 ys = part.ys.new_empty((len(part), *x.shape))
             if len(part) != len(ys):

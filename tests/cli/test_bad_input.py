@@ -66,7 +66,9 @@ BAD = [
         for options, words in (
             ("--model TINY --label 3", ("--label 3", "takes no class labels")),
             ("--model LARGER --label 3", ("--label 3", "expected 0 to 2")),
-            ("--label -1", ("--label", "greater than or equal to 0")),
+            ("--label -1", ("--label -1", "expected 0 to 9")),
+            ("--label rndom", ("--label rndom", "expected 0 to 9", "random")),
+            ("--model TINY --label random", ("--label random", "takes no class labels")),
             ("--guidance 2", ("--guidance 2", "give --label too")),
             ("--label 1 --guidance nan --model LARGER", ("--guidance nan", "finite")),
             ("--rtol -0.5", ("--rtol -0.5", "≥ 0")),

@@ -273,6 +273,8 @@ def test_sample_of_one_class(tmp_path: Path, tiny: Path) -> None:
     assert torch.equal(two, final("one", "--label", 2, "--guidance", 1))
     assert torch.equal(free, final("none", "--label", 2, "--guidance", 0))
     assert not torch.equal(two, final("more", "--label", 2, "--guidance", 3))
+    expected = load_model(model).sample(2, label="random", steps=2, seed=0).final
+    assert torch.equal(final("random", "--label", "random"), expected)
     for options, message in (
         (("--model", model, "--label", 3), "expected 0 to 2"),
         (("--model", tiny, "--label", 3), "takes no class labels"),

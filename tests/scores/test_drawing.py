@@ -15,6 +15,7 @@ from diffsde.equations.variance_exploding import VESDE
 from diffsde.equations.variance_preserving import VPSDE
 from diffsde.errors import InputError, UnknownSolverError
 from diffsde.scores.guidance import classifier_free
+from diffsde.scores.labels import random_classes
 from diffsde.scores.model import ScoreModel
 from diffsde.scores.usual import CLOCK, METHODS, STEPS
 from diffsde.solvers.catalogue import list_solvers
@@ -104,6 +105,29 @@ def test_a_class_is_that_of_the_guided_score(guidance: float) -> None:
     assert torch.equal(found.ys, expected.ys)
 
 
+@pytest.mark.parametrize("method", ["sde_dpmpp_2m", "dpmpp_2m", "dopri5"])
+def test_a_random_class_is_drawn_first(method: str) -> None:
+    own, given = model(), {"method": method, "steps": 4, "seed": 7, "save": "last"}
+    whole = own.sample(5, label="random", **given).final
+    classes = random_classes(own.classes, 7, range(5))
+    assert len(set(classes.tolist())) > 1
+    assert torch.equal(whole, own.sample(5, label=classes, **given).final)
+    assert torch.equal(whole[:2], own.sample(2, label="random", **given).final)
+    assert torch.equal(whole, own.sample(5, label="random", chunk=2, **given).final)
+    assert not torch.equal(whole, own.sample(5, **given).final)
+
+
+def test_random_classes_are_as_frequent_as_they_are_said_to_be() -> None:
+    labels = torch.tensor([4, 0, 4, 1])
+    for among, expected in ((5, [0.2] * 5), (labels, [0.25, 0.25, 0, 0, 0.5])):
+        drawn = random_classes(among, 0, range(3000))
+        assert torch.equal(drawn[1000:1010], random_classes(among, 0, range(1000, 1010)))
+        shares = torch.bincount(drawn, minlength=5) / 3000
+        # Five standard deviations of a share of one half, the largest.
+        assert (shares - torch.tensor(expected)).abs().max() < 5 * (0.25 / 3000) ** 0.5
+        assert not torch.equal(drawn, random_classes(among, 1, range(3000)))
+
+
 def test_the_dial() -> None:
     own = model()
     assert own.reverse(0.5).eta == 0.5
@@ -126,6 +150,7 @@ BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"label": 3}, InputError, "expected 0 to 2"),
     ({"label": -1}, InputError, "expected 0 to 2"),
     ({"label": 0.5}, InputError, "expected 0 to 2"),
+    ({"label": "rndom"}, InputError, "'rndom': expected 0 to 2, .* 'random'"),
     ({"guidance": 2.0}, InputError, "give label="),
     ({"label": 1, "guidance": float("nan")}, InputError, "finite"),
     ({"kind": "ode", "eta": 0.5}, InputError, "eta"),
@@ -151,3 +176,5 @@ def test_a_model_without_classes_takes_no_label() -> None:
     own.network.classes = 0  # type: ignore[assignment]
     with pytest.raises(InputError, match="no class labels"):
         own.sample(1, label=0)
+    with pytest.raises(InputError, match="label = 'random': this score takes no class labels"):
+        own.sample(1, label="random")

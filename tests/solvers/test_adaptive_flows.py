@@ -367,6 +367,10 @@ def test_own_rows() -> None:
     with only_rows(torch.tensor([1, 4]), 5):
         assert own_rows(values).tolist() == [1, 4]
         assert torch.equal(own_rows(shared), shared)
+        with only_rows(torch.tensor([1]), 2):
+            assert own_rows(values).tolist() == [4]
+        with only_rows(torch.arange(2), 2):
+            assert own_rows(values).tolist() == [1, 4]
         with only_rows(torch.arange(5), 5):
             assert torch.equal(own_rows(values), values)
         assert own_rows(values).tolist() == [1, 4]
