@@ -77,6 +77,7 @@ def evaluate(
             help="Give the network a random class label per image, each as often as in the data.",
         ),
     ] = False,
+    guidance: Guidance = 1.0,
     n: Annotated[
         int, typer.Option("--n", min=100, help="Number of images from each sampler.")
     ] = 10_000,
@@ -115,7 +116,9 @@ def evaluate(
         compute_with(threads)
         check_clock(clock)
         samplers = [
-            diffsde.evaluation.Sampler(solver.name, solver.kind, number, clock, denoise, classes)
+            diffsde.evaluation.Sampler(
+                solver.name, solver.kind, number, clock, denoise, classes, guidance
+            )
             for solver in pick_solvers(method or ["sde_dpmpp_2m"], kind and [kind])
             for number in steps or [19]
         ]

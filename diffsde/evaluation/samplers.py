@@ -18,6 +18,7 @@ from diffsde.equations.clocks import CLOCKS
 from diffsde.equations.reverse import PROBLEMS, Score
 from diffsde.errors import CheckpointError, InputError, name_list
 from diffsde.evaluation.real import Data, data_of
+from diffsde.scores.guidance import checked_guidance
 from diffsde.scores.labels import random_classes
 from diffsde.scores.model import ScoreModel
 from diffsde.solvers.catalogue import find_solver
@@ -42,8 +43,6 @@ from diffsde.views.decoding import decoded, image_shape
 
 __all__ = ["Sampler", "Samples", "sample_images"]
 
-_GUIDANCE = 1.0  # towards the classes, where they are given
-
 
 @dataclass(frozen=True)
 class Sampler:
@@ -57,6 +56,8 @@ class Sampler:
         denoise: end with one more evaluation, which removes the remaining noise.
         classes: give the network a class label for each image, drawn with the frequencies of
             the training data, so that the images still have the law of the data.
+        guidance: γ of `classifier_free`, towards those classes; 1 takes them as they are. Any
+            other costs two evaluations for each call of the score.
     """
 
     method: str = "sde_dpmpp_2m"
@@ -65,6 +66,7 @@ class Sampler:
     clock: str = "karras"
     denoise: bool = True
     classes: bool = False
+    guidance: float = 1.0
 
     def __post_init__(self) -> None:
         if self.kind not in PROBLEMS:
@@ -75,13 +77,16 @@ class Sampler:
             raise InputError(f"clock = {self.clock!r}: {name_list(str(self.clock), CLOCKS)}")
         for name in ("denoise", "classes"):
             truth_value(getattr(self, name), name)
+        if checked_guidance(self.guidance) != 1 and not self.classes:
+            raise InputError(f"guidance = {self.guidance:g} needs classes: give classes=True too")
 
     @property
     def line(self) -> str:
         """The name without the steps."""
         end = "-denoised" if self.denoise else ""
         classes = "-classes" if self.classes else ""
-        return f"{self.kind}-{self.method}-{self.clock}{end}{classes}"
+        guidance = "" if self.guidance == 1 else f"-guidance{self.guidance:g}"
+        return f"{self.kind}-{self.method}-{self.clock}{end}{classes}{guidance}"
 
     @property
     def name(self) -> str:
@@ -216,7 +221,7 @@ class _Chunks:
         place = device_of(model)
         if self.labels is not None:
             drawn = random_classes(self.labels, self.seed, range(first, first + size))
-            score = model.of_class(drawn, _GUIDANCE)
+            score = model.of_class(drawn, sampler.guidance)
         sol = solve(
             PROBLEMS[sampler.kind](model.sde, score, model.shape),
             model.sde.prior_sample((size, *model.shape), seed=self.seed, first=first, device=place),
@@ -245,7 +250,7 @@ def _description(
     """Everything that the images depend on, as their files keep it."""
     solver = full_settings(sampler.method, sampler.kind, **_settings(sampler))
     return {
-        **described_settings({**asdict(sampler), **solver, "guidance": _GUIDANCE}),
+        **described_settings({**asdict(sampler), **solver}),
         "seed": seed,
         "labels": None if labels is None else digest([labels]),
         "model": digest_of_score(model),

@@ -99,6 +99,8 @@ BAD = [
     ("evaluate --features numpy:nothing", 2, ("--features numpy:nothing", "MODULE:FUNCTION")),
     ("evaluate --features nomodule:f", 2, ("--features nomodule:f", "MODULE:FUNCTION")),
     ("evaluate --model TINY --classes", 2, ("--classes", "takes no class labels")),
+    ("evaluate --guidance 2", 2, ("--guidance 2 needs classes", "give --classes too")),
+    ("evaluate --classes --guidance nan", 2, ("--guidance nan", "finite")),
     ("evaluate --n 99", 2, ("--n", "100")),
     ("likelihood --eps 2", 2, ("--eps 2", "below 1")),
     ("likelihood --eps 0", 2, ("--eps 0", "above 0")),

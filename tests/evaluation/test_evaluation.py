@@ -105,6 +105,20 @@ def test_classes_are_drawn_as_the_data_have_them() -> None:
         sample_images(tiny(), Sampler(steps=2, classes=True), 2, progress=False)
 
 
+def test_guidance_is_that_of_the_classes(tmp_path: Path) -> None:
+    model, sampler = tiny(classes=10), Sampler("dpmpp_2m", "ode", 2, classes=True, guidance=1.5)
+    assert sampler.line == "ode-dpmpp_2m-karras-denoised-classes-guidance1.5"
+    found = sample_images(model, sampler, 3, seed=4, out=tmp_path, progress=False)
+    assert found.nfe == 6
+    labels = random_classes(load_images("mnist").known_labels(), 4, range(3))
+    settings = {"method": "dpmpp_2m", "steps": 2, "seed": 4, "save": "last"}
+    drawn = model.sample(3, label=labels, guidance=1.5, **settings).images()
+    assert torch.equal(found.images, (drawn * 255).round() / 255)
+    near = replace(sampler, guidance=1.5 + 1e-9)  # which a file's name does not tell apart
+    with pytest.raises(InputError, match="holds images with other guidance"):
+        sample_images(model, near, 3, seed=4, out=tmp_path, progress=False)
+
+
 @pytest.mark.parametrize(
     ("sampler", "nfe"),
     [
