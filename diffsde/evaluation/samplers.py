@@ -56,8 +56,8 @@ class Sampler:
         denoise: end with one more evaluation, which removes the remaining noise.
         classes: give the network a class label for each image, drawn with the frequencies of
             the training data, so that the images still have the law of the data.
-        guidance: γ of `classifier_free`, towards those classes; 1 takes them as they are. Any
-            other costs two evaluations for each call of the score.
+        guidance: γ of `classifier_free`, towards those classes; 1 takes them as they are. A call
+            of the score costs one evaluation for 0 and 1, and two for any other number.
     """
 
     method: str = "sde_dpmpp_2m"

@@ -5,8 +5,10 @@ The noise of a sample does not depend on its part, so the samples are those of o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -41,7 +43,7 @@ def solve_in_chunks(request: Request, x: Tensor, first: int, size: int) -> Traje
     for start in range(0, len(x), size):
         try:
             end = min(start + size, len(x))
-            with only_rows(torch.arange(start, end, device="cpu"), len(x)):
+            with _rows(start, end, len(x)):
                 part = solve_part(request, x[start:end], first + start)
             if not parts:
                 ys = part.ys.new_empty((len(part), *x.shape))
@@ -96,6 +98,19 @@ def joined(parts: Sequence[Trajectory], ys: Tensor | None = None) -> Trajectory:
         stats=stats,
         denoised=torch.cat(estimates, dim=1) if estimates else None,
         evaluations=torch.stack(evaluations).amax(0),
-        _dense=(lambda _, t: torch.cat([p(t) for p in parts])) if dense else None,
+        _dense=(lambda _, t: torch.cat(list(_states(parts, t)))) if dense else None,
         _resume=None,
     )
+
+
+def _states(parts: Sequence[Trajectory], t: float) -> Iterator[Tensor]:
+    """The states of each part at t, for which its solver may ask the score again."""
+    ends = list(accumulate(part.ys.shape[1] for part in parts))
+    for part, start, end in zip(parts, [0, *ends], ends, strict=False):
+        with _rows(start, end, ends[-1]):
+            yield part(t)
+
+
+def _rows(start: int, end: int, size: int) -> AbstractContextManager[None]:
+    """Scores are asked about the samples from `start` to `end` − 1 of so many."""
+    return only_rows(torch.arange(start, end, device="cpu"), size)

@@ -117,6 +117,13 @@ def test_a_random_class_is_drawn_first(method: str) -> None:
     assert not torch.equal(whole, own.sample(5, **given).final)
 
 
+@pytest.mark.parametrize("method", ["heun2", "dpmpp_2m", "dopri5"])
+def test_a_class_goes_with_its_sample_between_the_states_of_a_chunk(method: str) -> None:
+    given = {"method": method, "steps": 4, "seed": 7, "denoise": False, "label": "random"}
+    whole, parts = model().sample(5, **given), model().sample(5, chunk=2, **given)
+    assert torch.equal(parts(0.37), whole(0.37))
+
+
 def test_random_classes_are_as_frequent_as_they_are_said_to_be() -> None:
     labels = torch.tensor([4, 0, 4, 1])
     for among, expected in ((5, [0.2] * 5), (labels, [0.25, 0.25, 0, 0, 0.5])):

@@ -390,7 +390,7 @@ def labelled(x: Tensor, t: Tensor, label: Tensor | None) -> Tensor:
     (ReverseSDE, "srk", True),
 ])  # fmt: skip
 def test_labels_and_observations_of_each_sample(make: Any, name: str, adaptive: Any) -> None:
-    """The label and the image of a sample go with it when others have left the batch."""
+    """The label and the image of a sample go with it when others have left, and in chunks."""
     labels, image = torch.tensor([3, -2, 8, 0, 5]), X.reshape(5, 1, 1, 6) / 10
     mask = torch.tensor([[1.0, 0, 1, 0, 0, 0]] * 4 + [[0, 0, 0, 0, 1, 1]]).reshape(5, 1, 1, 6)
     how: dict[str, Any] = {"rtol": 3e-2, "atol": 3e-2, "adaptive": adaptive, "save": "last"}
@@ -402,6 +402,9 @@ def test_labels_and_observations_of_each_sample(make: Any, name: str, adaptive: 
 
     whole = solve(make(mild(), score(slice(None)), (1, 1, 6)), X.reshape(5, 1, 1, 6), name,
                   seed=1, **how)  # fmt: skip
+    parts = solve(make(mild(), score(slice(None)), (1, 1, 6)), X.reshape(5, 1, 1, 6), name,
+                  seed=1, chunk=2, **how)  # fmt: skip
+    torch.testing.assert_close(parts.final, whole.final, rtol=0, atol=1e-9)
     for i in range(5):
         part = slice(i, i + 1)
         alone = solve(make(mild(), score(part), (1, 1, 6)), X[part].reshape(1, 1, 1, 6), name,
