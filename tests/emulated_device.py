@@ -149,10 +149,12 @@ class _Dispatch(TorchDispatchMode):
 
 
 class _Constructors(TorchFunctionMode):
-    """`torch.tensor(…, device=…)` makes its tensor on the CPU and moves it."""
+    """`torch.tensor(…, device=…)` makes its tensor on the CPU and moves it; so does `new_tensor`."""
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = dict(kwargs or {})
+        if func is Tensor.new_tensor and isinstance(args[0], OnDevice):
+            return args[0].inner.new_tensor(*args[1:], **kwargs).to(DEVICE)
         made = func in (torch.tensor, torch.as_tensor)
         if made and _is_ours(kwargs.get("device") or torch.get_default_device()):
             kwargs["device"] = "cpu"
@@ -186,7 +188,7 @@ def _dispatch(func, args, kwargs):
         COUNTS["launches"] += 1
     out = func(*_inner(args), **{name: _inner(value) for name, value in kwargs.items()})
     if _writes_to_first(func):
-        return args[0]
+        return args[0] if func._schema.returns else None  # `_foreach_add_` and its kin give nothing
     return _placed(out) if on_device else out
 
 
@@ -232,8 +234,8 @@ def _check_mixture(func, args, others: list[Tensor]) -> None:
         bad = [] if isinstance(args[0], OnDevice) else [args[0]]  # indices may be the host's
     elif name in _JOINING:
         bad = others
-    elif _writes_to_first(func) and not isinstance(args[0], OnDevice):
-        bad = [args[0]]
+    elif _writes_to_first(func):
+        bad = bad or [t for t in _tensors_in(args[:1]) if not isinstance(t, OnDevice)]
     if bad:
         raise RuntimeError(
             f"{func}: Expected all tensors to be on the same device, found the device and cpu "

@@ -55,6 +55,7 @@ from diffsde.errors import InputError
 from diffsde.noise.normal import NormalTable
 from diffsde.noise.seeds import checked_seed
 from diffsde.system.host import on_host
+from diffsde.system.parameters import finest_dtype
 
 __all__ = ["SDE", "exact_time", "expand"]
 
@@ -170,11 +171,11 @@ class SDE(nn.Module):
     def time_of_noise_level(self, level: Tensor | float) -> Tensor:
         """The t in [0, T] with `noise_level(t)` = level, of level's shape.
 
-        The noise level rises with t, so bisection in float64 finds it. A subclass with a closed
-        form overrides this.
+        The noise level rises with t, so bisection finds it, in float64 where the level's device
+        has that. A subclass with a closed form overrides this.
         """
         level = on_host(level)
-        low = torch.zeros_like(level, dtype=torch.float64)
+        low = torch.zeros_like(level, dtype=finest_dtype(level.device))
         high = torch.full_like(low, self.T)
         for _ in range(_BISECTIONS):
             middle = 0.5 * (low + high)

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from diffsde.equations.counted import says_of
 from diffsde.scores.model import ScoreModel
+from diffsde.system.autocast import autocast
 from diffsde.system.parameters import device_of
 from diffsde.system.wrapped import unwrapped
 
@@ -127,7 +128,7 @@ class _Network(nn.Module):
     def forward(self, x: Tensor, label: Tensor, *class_label: Tensor) -> Tensor:
         if self.way.channels_last:
             x = x.contiguous(memory_format=torch.channels_last)
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.way.bfloat16):
+        with autocast(x.device, bfloat16=self.way.bfloat16):
             output: Tensor = self.network(x, label, *class_label)
         return output.to(x.dtype).contiguous()
 
@@ -169,7 +170,7 @@ def _is_pointwise(module: nn.Module) -> bool:
 
 def _without_autocast(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
     def exact(x: Tensor, *rest: Any, **named: Any) -> Tensor:
-        with torch.autocast(x.device.type, enabled=False):
+        with autocast(x.device, bfloat16=False):
             return forward(x.float(), *rest, **named)
 
     exact.description = lambda: "without autocast"  # type: ignore[attr-defined]

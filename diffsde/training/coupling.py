@@ -21,6 +21,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from diffsde.system.parameters import finest_dtype
+
 __all__ = ["COUPLINGS"]
 
 
@@ -34,7 +36,8 @@ def _optimal(x: Tensor, z: Tensor) -> Tensor:
     from scipy.optimize import linear_sum_assignment
 
     # The squares themselves are in every permutation: only the products differ.
-    products = x.flatten(1).double() @ z.flatten(1).double().T
+    finest = finest_dtype(x.device)
+    products = x.flatten(1).to(finest) @ z.flatten(1).to(finest).T
     _, chosen = linear_sum_assignment(products.cpu().numpy(), maximize=True)
     return z[torch.from_numpy(chosen).to(z.device)]
 

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from diffsde.data.samples import Samples
 from diffsde.scores.model import ScoreModel
+from diffsde.system.autocast import autocast, has_autocast
 from diffsde.system.clock import seconds_on
-from diffsde.system.parameters import device_of
 from diffsde.training.noise import TrainingNoise
 from diffsde.training.objectives import numbers_per_image, training_loss
 from diffsde.training.recipes import Recipe
@@ -40,16 +40,22 @@ def loss_of_images(
     device = next(model.network.parameters()).device
     labels = data.labels[index].to(device) if recipe.classes and data.labels is not None else None
     # Not accelerate's mixed precision: that is one setting for everything in a process.
-    with torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
+    with autocast(device, bfloat16=recipe.precision == "bfloat16"):
         x, target = data.batch(index).to(device), teacher.target(index) if teacher else None
         return training_loss(model, x, recipe, numbers.to(device), labels, target)
 
 
 def fastest_precision(model: ScoreModel, data: Samples, recipe: Recipe, positions: range) -> str:
-    """Time these positions' part of an update in both precisions, and return the faster one."""
+    """Time these positions' part of an update in both precisions, and return the faster one.
+
+    It is float32 without a trial on a device for which torch has no autocast.
+    """
+    place = next(model.network.parameters()).device
+    if not has_autocast(place):
+        return "float32"
     index = torch.arange(len(positions), device="cpu")
-    numbers = TrainingNoise(0, "training", numbers_per_image(data.shape, recipe)).draw(0, positions)
-    seconds, place = {}, device_of(model)
+    noise = TrainingNoise(0, "training", numbers_per_image(data.shape, recipe))
+    numbers, seconds = noise.draw(0, positions, place), {}
     for precision in ("float32", "bfloat16"):
         tried = replace(recipe, precision=precision)
         times = []

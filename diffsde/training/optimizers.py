@@ -26,8 +26,8 @@ class AveragedNetwork(AveragedModel):
         self.decay = decay
 
     @torch.no_grad()
-    def _lerp(self, averages: _Tensors, current: _Tensors, updates: Tensor | int) -> None:
-        n = int(updates)
+    def _lerp(self, averages: _Tensors, current: _Tensors, _: Tensor | int) -> None:
+        n = int(self.n_averaged)  # torch hands over a copy on the device, which would be waited for
         torch._foreach_lerp_(averages, current, 1 - min(self.decay, (1 + n) / (10 + n)))
 
 

@@ -102,7 +102,8 @@ class Recipe:
         held_out: share of the training samples set aside to choose among the averages, below
             1; or their number, from 1.
         seed: seed of initial weights, order of images, times and noise; 0 to 2³² − 1.
-        precision: "float32", "bfloat16" (autocast), or "auto": whichever is faster here.
+        precision: "float32", "bfloat16" (autocast), or "auto": whichever is faster here, and
+            float32 on a device for which torch has no autocast.
         classes: how many classes the network knows; 0: it takes no class labels.
         class_dropout: share of images whose label is dropped, so that the network learns
             the score without a class too.

@@ -16,6 +16,7 @@ from diffsde.data.samples import Samples
 from diffsde.errors import InputError, TrainingError
 from diffsde.scores.checkpoint import describe_model
 from diffsde.scores.model import ScoreModel
+from diffsde.system.autocast import has_autocast
 from diffsde.system.compiler import has_compiler
 from diffsde.system.digest import digest
 from diffsde.system.host import on_host
@@ -60,6 +61,7 @@ class Run:
         accelerator: Accelerator,
         teacher: ScoreModel | None,
     ) -> None:
+        _check_precision(recipe, accelerator.device)
         self.data, self.recipe, self.accelerator = data, recipe, accelerator
         self.digest = data.digest()
         self.model = model.to(accelerator.device)
@@ -334,6 +336,15 @@ def _digests(data: Samples, recipe: Recipe) -> list[str]:
     """The digests of runs on these data: labels that are not used need not be the same."""
     unused = [] if recipe.classes else [digest([data.samples])]
     return [data.digest(), *unused]
+
+
+def _check_precision(recipe: Recipe, device: torch.device) -> None:
+    if recipe.precision == "bfloat16" and not has_autocast(device):
+        raise InputError(
+            f"precision = 'bfloat16' on {device.type}, for which torch has no autocast: choose "
+            "'float32', or 'auto', which is float32 there. A run that began in bfloat16 goes on "
+            "where there is autocast, such as on a CPU (ACCELERATE_USE_CPU=true)"
+        )
 
 
 def _can_compile() -> bool:
