@@ -149,7 +149,7 @@ class _Dispatch(TorchDispatchMode):
 
 
 class _Constructors(TorchFunctionMode):
-    """`torch.tensor(…, device=…)` makes its tensor on the CPU and moves it; so does `new_tensor`."""
+    """`torch.tensor(…, device=…)` and `new_tensor` make their tensor on the CPU and move it."""
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = dict(kwargs or {})

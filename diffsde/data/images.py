@@ -13,6 +13,7 @@ from torch import Tensor
 
 from diffsde.data.samples import ArrayData, Contents, Samples
 from diffsde.errors import DataError, InputError, name_list
+from diffsde.system.parameters import finest_dtype
 
 __all__ = ["LEVELS", "ImageData", "Size", "as_data", "load_data", "load_images", "within_levels"]
 
@@ -66,7 +67,8 @@ class ImageData(Samples):
 
     def mean(self) -> Tensor:
         """The mean image, float32 in [0, 1], of shape (C, H, W)."""
-        return (self.images.sum(0, dtype=torch.float64) / (255 * len(self.images))).float()
+        total = self.images.sum(0, dtype=finest_dtype(self.images.device))
+        return (total / (255 * len(self.images))).float()
 
     def batch(self, index: Tensor) -> Tensor:
         """The images with these indices, float32 in [0, 1], shape (len(index), C, H, W)."""

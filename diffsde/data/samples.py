@@ -13,6 +13,7 @@ from torch import Tensor
 from diffsde.errors import InputError
 from diffsde.system.digest import digest
 from diffsde.system.host import on_host
+from diffsde.system.parameters import finest_dtype
 
 __all__ = ["ArrayData", "Contents", "Samples", "as_labels"]
 
@@ -82,9 +83,9 @@ class Samples:
         return digest([self.samples] if self.labels is None else [self.samples, self.labels])
 
     def _some(self) -> Tensor:
-        """Samples at equal distances, float64."""
+        """Samples at equal distances, float64, on the host."""
         step = math.ceil(len(self) / _MEASURED)
-        return self.batch(torch.arange(0, len(self), step, device="cpu")).double()
+        return self.batch(torch.arange(0, len(self), step, device="cpu")).cpu().double()
 
     def known_labels(self) -> Tensor:
         """Return the labels.
@@ -170,7 +171,7 @@ class ArrayData(Samples):
 
     def mean(self) -> Tensor:
         """The mean sample, float32."""
-        return self.values.mean(0, dtype=torch.float64).float()
+        return self.values.mean(0, dtype=finest_dtype(self.values.device)).float()
 
     def batch(self, index: Tensor) -> Tensor:
         """The samples with these indices."""
