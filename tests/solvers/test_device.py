@@ -140,26 +140,22 @@ WIDE = {
     **{"rtol": 1.0, "atol": 1.0, "adaptive": True, "ts": [1.0, 0.8], "save": "last"},
     **{"noise": BrownianPath(1, resolution=2**-9), "options": {"first_step": 0.05}},
 }
+COMPARED = ("srk", "sosra", "seeds_2")  # in float64 too, one of each family
 
 
-@pytest.mark.parametrize("row", NOISY, ids=ids)
-def test_adaptive_sdes(row: Any) -> None:
+@pytest.mark.parametrize(
+    ("row", "float64"),
+    [(row, False) for row in NOISY] + [(row, True) for row in NOISY if row.name in COMPARED],
+    ids=lambda value: getattr(value, "name", str(value)),
+)
+def test_adaptive_sdes(row: Any, float64: bool) -> None:
+    """Without float64 the halves and the whole are compared in float32."""
     there = solved(row, here, **WIDE)
-    with Emulated() as device:
+    with Emulated(float64=float64) as device:
         found = solved(row, on(device), **WIDE)
         assert 1 < found.stats.steps <= found.stats.nfe
         assert device.synchronisations <= 2 * found.stats.nfe / row.evaluations + 3
         assert_same(device, found.ys, there.ys)
-
-
-@pytest.mark.parametrize("name", ["srk", "sosra", "seeds_2"])
-def test_adaptive_sdes_without_float64(name: str) -> None:
-    """The errors are rounded otherwise, so steps may differ, to the same tolerance."""
-    (row,) = (row for row in NOISY if row.name == name)
-    there = solved(row, here, **WIDE)
-    with Emulated(float64=False) as device:
-        found = device.cpu(solved(row, on(device), **WIDE).ys)
-        assert float((found - there.ys).abs().max()) < 1.0 + float(X.abs().max())
 
 
 def test_scipy_s_steps() -> None:
