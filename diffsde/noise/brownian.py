@@ -31,14 +31,13 @@ from torch import Tensor
 from torchsde import BaseBrownian
 
 from diffsde.errors import InputError
+from diffsde.noise.ahead import DrawnAhead
 from diffsde.noise.normal import NormalTable
 from diffsde.noise.seeds import address_of, checked_seed
 
 __all__ = ["BoundBrownian", "SequentialBrownian"]
 
 _WORD = 2**64
-_NUMBERS_AHEAD = 2**20  # drawn together on a device: some 100 MB while they are made
-_ROWS_AHEAD = 2**12  # their addresses are listed on the host
 
 
 class BoundBrownian(BaseBrownian):
@@ -132,8 +131,7 @@ class SequentialBrownian(BoundBrownian):
     grid costs one draw a step. Another grid with the same seed therefore has other paths;
     those of `BrownianPath` do not depend on the grid.
 
-    On a device, some three hundred small operations make a draw, and starting them takes longer
-    than computing them. So there the numbers of the steps to come are drawn together.
+    On a device the numbers of the steps to come are drawn together (see `ahead`).
 
     Args:
         times: the places u in their order, each with the time by which it is addressed; if left
@@ -154,7 +152,10 @@ class SequentialBrownian(BoundBrownian):
         super().__init__(seed, "brownian", size, samples, dtype, device, commutes=commutes)
         self._times = times
         self._interval: tuple[float, float] | None = None
-        self._ahead: dict[int, dict[int, Tensor]] = {}  # numbers of W (0) and of H (1), by node
+        of_batch = self.samples, self.shape[1:], self.dtype, self.device
+        self._drawn = [DrawnAhead(self._table, *of_batch) for _ in range(2)]  # of W and of H
+        for which, drawn in enumerate(self._drawn):
+            drawn.expect(self._node(place, which) for place in times or ())
 
     def increment(
         self, ta: Tensor | float, tb: Tensor | float, area: bool
@@ -195,19 +196,4 @@ class SequentialBrownian(BoundBrownian):
 
     def _numbers(self, u: float, which: int) -> Tensor:
         """The numbers at u: those of W (0) or of H (1)."""
-        node = self._node(u, which)
-        if self.device.type == "cpu":
-            return self._table.rows(self.samples, node, self.shape[1:], self.dtype)
-        if node not in self._ahead.get(which, {}):
-            self._ahead[which] = self._drawn_from(u, which)
-        return self._ahead[which][node]
-
-    def _drawn_from(self, u: float, which: int) -> dict[int, Tensor]:
-        """The numbers at u and at as many of the places after it as fit, by their nodes."""
-        (n, m), following = self.shape, [place for place in self._times or () if place > u]
-        most = max(1, min(_NUMBERS_AHEAD // (n * m), _ROWS_AHEAD // n))
-        nodes = [self._node(place, which) for place in [u, *following][:most]]
-        samples = [*self.samples] * len(nodes)
-        each = [node for node in nodes for _ in self.samples]
-        rows = self._table.rows(samples, each, (m,), self.dtype, self.device)
-        return dict(zip(nodes, rows.view(len(nodes), n, m), strict=True))
+        return self._drawn[which].at(self._node(u, which))

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from diffsde.errors import InputError
+from diffsde.noise.ahead import DrawnAhead
 from diffsde.noise.brownian import BoundBrownian
 from diffsde.noise.seeds import checked_seed
 from diffsde.system.host import on_host
@@ -82,12 +83,26 @@ class BrownianPath:
 
 
 @dataclass(frozen=True)
-class _Interval:
-    """One node of a cell's tree: the part [start, start + h] of [0, 1]."""
+class _Place:
+    """Where a node of a cell's tree lies: the part [start, start + h] of [0, 1]."""
 
     node: Node  # its address: 1 for the root, 2n and 2n + 1 for the halves of n, beside the cell
     start: Tensor  # () or (B, 1), on the host, as all times
     h: float
+    right: Tensor  # whether it is the right half of the one above; of start's shape
+
+    def half(self, r: Tensor) -> _Place:
+        """The half in which r lies."""
+        h = self.h / 2
+        right = r >= self.start + h
+        return _Place(_children(self.node, right), self.start + right * h, h, right)
+
+
+@dataclass(frozen=True)
+class _Interval:
+    """One node of a cell's tree, and the path there."""
+
+    place: _Place
     w0: Tensor  # W(start), (B, m), from the cell's beginning on
     u0: Tensor  # ∫ W from the cell's beginning to start
     w: Tensor  # increment over the interval
@@ -113,6 +128,8 @@ class _Tree(BoundBrownian):
         self._depth = math.ceil(-math.log2(resolution))
         # In the states' own precision the path is as exact as the states to which it is added.
         self._precise = torch.promote_types(self.dtype, torch.float32)
+        shape = (2, self.shape[1])
+        self._drawn = DrawnAhead(self._table, self.samples, shape, self._precise, self.device)
         self._chain: list[_Interval] = []  # the intervals around the last time, from a cell down
         self._last: tuple[Tensor, tuple[Tensor, Tensor]] | None = None
 
@@ -153,9 +170,7 @@ class _Tree(BoundBrownian):
 
     def _numbers(self, node: Node) -> Tensor:
         """Two standard normal numbers for each channel, (2, B, m)."""
-        shape = (2, self.shape[1])
-        numbers = self._table.rows(self.samples, node, shape, self._precise, self.device)
-        return numbers.transpose(0, 1)
+        return self._drawn.at(node).transpose(0, 1)
 
     def _there(self, times: Tensor) -> Tensor | float:
         """Times beside states: one for all samples as a number, (B, 1) on the states' device."""
@@ -175,13 +190,9 @@ class _Tree(BoundBrownian):
 
     def _root(self, cell: Tensor) -> _Interval:
         """A whole cell; `cell` is a scalar or (B, 1)."""
-        address = _address(cell)
-        numbers = self._numbers(address)
+        numbers = self._numbers(_address(cell))
         zero = torch.zeros_like(numbers[0])
-        start = torch.zeros((), dtype=torch.float64, device="cpu")
-        return _Interval(
-            _child(address, True), start, 1.0, zero, zero, numbers[0], numbers[1] / math.sqrt(12)
-        )
+        return _Interval(_whole(cell), zero, zero, numbers[0], numbers[1] / math.sqrt(12))
 
     def _value(self, t: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
         """W and ∫ W from the beginning of t's cell to t; the last is kept, as steps share ends."""
@@ -195,27 +206,32 @@ class _Tree(BoundBrownian):
 
     def _descend(self, cell: Tensor, r: Tensor) -> _Interval:
         """The smallest interval of the cell's tree around r."""
-        if not self._chain or self._chain[0].node != _child(_address(cell), True):
-            self._chain = [self._root(cell)]
-        depth = 0
-        while depth < self._depth and bool((r != self._chain[depth].start).any()):
-            self._extend_chain(depth, r)
-            depth += 1
-        return self._chain[depth]
+        way, kept = self._way(cell, r), 0
+        for interval, place in zip(self._chain, way, strict=False):
+            if interval.place.node != place.node:
+                break
+            kept += 1
+        if kept < len(way):
+            del self._chain[kept:]
+        # Each interval needs the numbers of the one above it, and the bridge those of the last.
+        above = [place.node for place in way[max(kept - 1, 0) :]]
+        self._drawn.expect(above if kept else [_address(cell), *above])
+        for place in way[kept:]:
+            new = self._half(self._chain[-1], place) if self._chain else self._root(cell)
+            self._chain.append(new)
+        return self._chain[len(way) - 1]
 
-    def _extend_chain(self, depth: int, r: Tensor) -> None:
-        """Make the chain hold, beneath the interval at `depth`, its half around r."""
-        parent = self._chain[depth]
-        right = r >= parent.start + parent.h / 2
-        node = _children(parent.node, right)
-        if len(self._chain) > depth + 1 and self._chain[depth + 1].node == node:
-            return  # kept from the last time
-        del self._chain[depth + 1 :]
-        self._chain.append(self._half(parent, node, right))
+    def _way(self, cell: Tensor, r: Tensor) -> list[_Place]:
+        """The intervals around r, from the whole cell to the smallest; the host knows them."""
+        way = [_whole(cell)]
+        while len(way) <= self._depth and bool((r != way[-1].start).any()):
+            way.append(way[-1].half(r))
+        return way
 
-    def _half(self, parent: _Interval, node: Node, right: Tensor) -> _Interval:
+    def _half(self, parent: _Interval, place: _Place) -> _Interval:
         """One half of an interval, drawn given the whole interval."""
-        h, (x, y), there = parent.h, self._numbers(parent.node), self._there
+        h, (x, y), there = parent.place.h, self._numbers(parent.place.node), self._there
+        right = place.right
         side = 1 - 2 * right.double()  # 1: left, −1: right
         lean = _plus(1.5 * parent.area, math.sqrt(h / 16), x)  # W_left − W / 2
         shared = _plus(parent.area, -0.5, lean)
@@ -227,11 +243,11 @@ class _Tree(BoundBrownian):
             mean = w0 + 0.5 * (parent.w - w) + (2 * shared - area)  # of W over the left half
             u0 = _plus(u0, there(right * (h / 2)), mean)
             w0 = _plus(w0, here, parent.w - w)
-        return _Interval(node, parent.start + right * (h / 2), h / 2, w0, u0, w, area)
+        return _Interval(place, w0, u0, w, area)
 
     def _bridge(self, interval: _Interval, r: Tensor) -> tuple[Tensor, Tensor]:
         """W and ∫ W from 0 to r, by a Brownian bridge over the interval in which r lies."""
-        h, h1 = interval.h, r - interval.start
+        h, h1 = interval.place.h, r - interval.place.start
         if not bool((h1 > 0).any()):
             return interval.w0, interval.u0
         h2 = h - h1
@@ -239,7 +255,7 @@ class _Tree(BoundBrownian):
         a = h1**3.5 * h2**0.5 / (2 * h * d)
         b = h1**0.5 * h2**3.5 / (2 * h * d)
         c = math.sqrt(3) * (h1 * h2) ** 1.5 / (6 * d)
-        x, y = self._numbers(interval.node)
+        x, y = self._numbers(interval.place.node)
         there = self._there
         w = (
             there(h1 / h) * interval.w
@@ -249,6 +265,12 @@ class _Tree(BoundBrownian):
         # The area is kept as h1 H, because h1 may be zero for some samples.
         area = there(h1**3 / h**2) * interval.area - there(a) * x + there(c) * y
         return interval.w0 + w, interval.u0 + there(h1) * (interval.w0 + 0.5 * w) + area
+
+
+def _whole(cell: Tensor) -> _Place:
+    """The root of a cell's tree; `cell` is a scalar or (B, 1)."""
+    start = torch.zeros((), dtype=torch.float64, device="cpu")
+    return _Place(_child(_address(cell), True), start, 1.0, start > 0)
 
 
 def _address(cell: Tensor) -> Node:

@@ -127,7 +127,7 @@ def _index(samples: Sequence[int], device: torch.device) -> Tensor:
     if isinstance(samples, range):
         index = torch.arange(samples.start, samples.stop, samples.step, device=device)
     else:
-        index = torch.tensor([_signed(i) for i in samples], device=device)
+        index = _sent([_signed(i) for i in samples], device)
     return index[:, None]
 
 
@@ -138,5 +138,10 @@ def _halves(nodes: Nodes, n: int, device: torch.device) -> tuple[Tensor, Tensor]
         filled = partial(torch.full, (n, 1), device=device)
         return filled(_signed(lower)), filled(_signed(upper))
     pairs = [[_signed(node % _WORD), _signed(node // _WORD)] for node in nodes]
-    both = torch.tensor(pairs, device=device)
+    both = _sent(pairs, device)
     return both[:, :1], both[:, 1:]
+
+
+def _sent(words: Sequence[int] | Sequence[Sequence[int]], device: torch.device) -> Tensor:
+    """Words of the host on the device, without waiting until it has done what it was given."""
+    return torch.tensor(words, device="cpu").to(device, non_blocking=True)
