@@ -106,7 +106,7 @@ MUTATIONS = (
     # other methods
     Mutation(
         "restart: the same numbers at every restart", "solvers/methods/restart.py",
-        "self.state.numbers(self._numbers, u1, x, k)", "self.state.numbers(self._numbers, u1, x)",
+        "self._numbers(u1, k)", "self._numbers(u1)",
         "solvers/test_restart.py",
     ),
     Mutation(

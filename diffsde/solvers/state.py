@@ -6,13 +6,14 @@ A method is given a `SolveState`, which holds the equation, the nodes and the no
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from torch import Tensor
 
 from diffsde.errors import InputError
+from diffsde.noise.ahead import DrawnAhead
 from diffsde.noise.brownian import BoundBrownian
 from diffsde.noise.brownian_path import BrownianPath
 from diffsde.noise.normal import NormalTable
@@ -21,7 +22,7 @@ from diffsde.solvers.checks import Checks
 from diffsde.solvers.coefficients import Row, StepTable
 from diffsde.solvers.equation import Equation
 
-__all__ = ["FixedStep", "OneStep", "SolveState", "Step", "Stepping", "Walk"]
+__all__ = ["FixedStep", "OneStep", "SolveState", "Step", "StepNumbers", "Stepping", "Walk"]
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,22 @@ class Step:
 
     u: Tensor
     x: Tensor
+
+
+@dataclass(frozen=True)
+class StepNumbers:
+    """Normal numbers for the steps of a solve, by the time t at which a step begins."""
+
+    drawn: DrawnAhead
+    times: Mapping[float, float]
+
+    def __call__(self, u: Tensor, which: int = 0) -> Tensor:
+        """The numbers of that set for the step that begins at the node u, (B, …)."""
+        return self.drawn.at(self.address(float(u), which))
+
+    def address(self, u: float, which: int) -> int:
+        """Where the numbers of that set are, at the node u."""
+        return address_of(self.times[u]) + which * 2**64
 
 
 @dataclass
@@ -93,17 +110,18 @@ class SolveState:
         w, integral = self.bound_noise.increment(u0, u1, area=True)
         return w, w if integral is None else integral
 
-    def numbers(self, table: NormalTable, u: Tensor, x: Tensor, which: int = 0) -> Tensor:
-        """Normal numbers of x's shape for the step that begins at the node u, by its time t.
+    def numbers(self, purpose: str, asked: Iterable[tuple[float, int]]) -> StepNumbers:
+        """Normal numbers of the states' shape, for steps that begin at the nodes of this solve.
 
         Args:
-            table: of the purpose for which they are needed.
-            u: the node.
-            x: a state.
-            which: of several sets for one step, the number of this one.
+            purpose: see `diffsde.noise.seeds`.
+            asked: for which nodes, in their order, and which set of numbers there: 0, 1, …
         """
-        node = address_of(self.times[float(u)]) + which * 2**64
-        return table.rows(self.samples, node, x.shape[1:], x.dtype, x.device)
+        x, table = self.x, NormalTable(self.seed, purpose)
+        drawn = DrawnAhead(table, self.samples, x.shape[1:], x.dtype, x.device)
+        found = StepNumbers(drawn, self.times)
+        drawn.expect(found.address(u, which) for u, which in asked)
+        return found
 
     @property
     def channels(self) -> int:

@@ -405,6 +405,12 @@ FEATURES: dict[str, tuple[Callable[[Place], Tensor], int]] = {
     "event": (flow_of(plain, event=event), 20),
     "event of an adaptive flow": (flow_of(plain, event=event, **LOOSE), 40),
     "event of adaptive noise": (sde_of(**{**MANY, "event": event}), 60),
+    "event of churn": (
+        flow_of(plain, event=event, method="heun_edm", options={"S_churn": 3.0}, seed=1), 20,
+    ),
+    "event of a corrector": (sde_of(method="pc", event=event), 20),
+    "event of a restart": (flow_of(plain, event=event, method="restart", seed=1), 20),
+    "event of a third part": (sde_of(method="seeds_3", event=event), 20),
     "within": (within(method="heun2", steps=2), 6),
     "within a multistep": (within(method="dpmpp_2m", steps=2), 6),
     "within an adaptive flow": (within(**LOOSE), 60),

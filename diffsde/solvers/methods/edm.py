@@ -14,7 +14,6 @@ from torch import Tensor
 
 from diffsde.equations.clocks import Clock
 from diffsde.equations.dynamics import Process
-from diffsde.noise.normal import NormalTable
 from diffsde.solvers.methods.requirements import semilinear
 from diffsde.solvers.registry import register_own
 from diffsde.solvers.state import SolveState
@@ -77,7 +76,7 @@ class HeunEDM:
         churn = (self.gamma, self.low, self.high, options["S_noise"])
         self._table = state.table(partial(_ends, linear.process, state.equation.clock, churn))
         self._churned = self._places_of_churn(linear.process, state)
-        self._numbers = NormalTable(state.seed, "churn")
+        self._numbers = state.numbers("churn", ((u, 0) for u in sorted(self._churned)))
 
     def _places_of_churn(self, process: Process, state: SolveState) -> set[float]:
         """The nodes at which noise is added."""
@@ -91,7 +90,7 @@ class HeunEDM:
         y, score = x / ends.scale, partial(equation.score, u0)
         if float(u0) in self._churned:
             y, score = (
-                y + ends.added * self.state.numbers(self._numbers, u0, y),
+                y + ends.added * self._numbers(u0),
                 partial(self._score, t=ends.raised),
             )
         slope = -ends.std0 * score(ends.scale0 * y)

@@ -23,7 +23,6 @@ from torch import Tensor
 
 from diffsde.equations.dynamics import Process
 from diffsde.errors import InputError
-from diffsde.noise.normal import NormalTable
 from diffsde.solvers.equation import Equation
 from diffsde.solvers.methods.edm import HeunEDM
 from diffsde.solvers.methods.requirements import semilinear
@@ -52,7 +51,6 @@ class _Restart:
         self.state, self._heun = state, HeunEDM(replace(state, options={}))
         self._count = _count(options)
         steps = whole_number(options.get("restart_steps", _STEPS), "options['restart_steps']")
-        self._numbers = NormalTable(state.seed, "churn")
         self._landing: tuple[float, float] | None = None
         low, high = _interval(linear.process, state.equation, options)
         clock = state.equation.clock
@@ -62,6 +60,7 @@ class _Restart:
             return
         u0, u1 = state.nodes[below[0] - 1 : below[0] + 1]
         self._landing = float(u0), float(u1)
+        self._numbers = state.numbers("churn", ((float(u1), k) for k in range(self._count)))
         shares = torch.linspace(0, 1, steps + 1, dtype=torch.float64, device="cpu")
         first, last = (on_host(v).double() ** (1 / _RHO) for v in (high, levels[below[0]]))
         ladder = (first + shares * (last - first)) ** _RHO
@@ -79,7 +78,7 @@ class _Restart:
             return x
         y = x / self._scales[-1]
         for k in range(self._count):
-            y = self._down(y + self._added * self.state.numbers(self._numbers, u1, x, k))
+            y = self._down(y + self._added * self._numbers(u1, k))
         return self._scales[-1] * y
 
     def _down(self, y: Tensor) -> Tensor:

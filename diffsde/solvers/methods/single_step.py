@@ -23,14 +23,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, product
 
 import torch
 from torch import Tensor
 
 from diffsde.equations.counted import AtTime
 from diffsde.errors import InputError
-from diffsde.noise.normal import NormalTable
 from diffsde.solvers.coefficients import Row, beside
 from diffsde.solvers.methods.integrals import gain, slope_gain
 from diffsde.solvers.methods.requirements import number_eta, semilinear
@@ -66,7 +65,8 @@ class _SingleStep:
         self.dial = number_eta(self.linear, name) ** 2
         self.nodes = scheme.nodes(1 + self.dial)
         self._table = state.table(self._coefficients)
-        self._numbers = NormalTable(state.seed, "churn")
+        asked = product(state.nodes[:-1].tolist(), range(self._parts - 2))
+        self._numbers = state.numbers("churn", asked)
         self._scores: dict[tuple[float, float], list[AtTime]] = {}
 
     def step(self, u0: Tensor, u1: Tensor, x: Tensor) -> Tensor:
@@ -92,7 +92,7 @@ class _SingleStep:
             return [self.state.increment(u0, u1) / root]
         w, integral = self.state.increment_and_integral(u0, u1)
         area = 12**0.5 * (integral / h - 0.5 * w)
-        own = [self.state.numbers(self._numbers, u0, x, n) for n in range(parts - 2)]
+        own = [self._numbers(u0, n) for n in range(parts - 2)]
         return [w / root, area / root, *own]
 
     @property

@@ -5,9 +5,10 @@ Source: Song et al., arXiv 2011.13456, and the PyTorch tutorial that accompanies
 
 from __future__ import annotations
 
+from itertools import product
+
 from torch import Tensor
 
-from diffsde.noise.normal import NormalTable
 from diffsde.solvers.coefficients import Row
 from diffsde.solvers.methods.requirements import additive, semilinear
 from diffsde.solvers.registry import register_own
@@ -53,7 +54,8 @@ class _PredictorCorrector:
         self.snr = float(state.options.get("snr", 0.16))
         self.corrections = int(state.options.get("corrector_steps", 1))
         self.predictor = _EulerMaruyama(state)
-        self._numbers = NormalTable(state.seed, "corrector")
+        asked = product(state.nodes[:-1].tolist(), range(self.corrections))
+        self._numbers = state.numbers("corrector", asked)
         self._sizes = state.table(self._step_and_root)
 
     def step(self, u0: Tensor, u1: Tensor, x: Tensor) -> Tensor:
@@ -68,7 +70,7 @@ class _PredictorCorrector:
 
     def _correct(self, u0: Tensor, u1: Tensor, x: Tensor, k: int) -> Tensor:
         step, root = self._sizes(u0, u1)
-        z = self.state.numbers(self._numbers, u0, x, k)
+        z = self._numbers(u0, k)
         return x + step * self.state.equation.score(u0, x) + root * z
 
 
