@@ -25,6 +25,7 @@ from diffsde.analysis.dataset_likelihood import evaluate_likelihood
 from diffsde.analysis.likelihood import dequantise
 from diffsde.equations.forward import SDE
 from diffsde.equations.named import SDES
+from tests.emulated_device import Emulated, OnDevice
 
 SHAPE = (1, 2, 3)
 LEVELS, SHARES = torch.tensor([0.0, 90.0, 255.0]), torch.tensor([0.7, 0.2, 0.1])
@@ -247,3 +248,22 @@ def test_a_budget_counts_each_convention() -> None:
         found = evaluate_likelihood(flow, images, convention=name, **own)
         assert budget[name] == pytest.approx(found.mean, rel=1e-6)
     assert not error_budget(flow, x, seed=0, probes=2, **settings).keys() & CONVENTIONS.keys()
+
+
+@pytest.mark.parametrize("float64", [True, False], ids=["float64", "no-float64"])
+@every_convention
+def test_each_convention_works_on_a_device(name: str, float64: bool) -> None:
+    images, sde = drawn(3)[0].float(), VESDE()
+    settings = {"draws": 3} if name == "variational" else {"method": "rk4", "steps": 3}
+    settings |= {"convention": name, "seed": 0, "eps": 1e-6}
+
+    def score() -> GaussianScore:
+        return GaussianScore(sde, torch.full(SHAPE, 0.2), 0.3).float()
+
+    here = evaluate_likelihood(ProbabilityFlow(sde, score(), SHAPE), images, **settings).log_prob
+    with Emulated(float64=float64) as device:
+        flow = ProbabilityFlow(sde, device.module(score()), SHAPE)
+        found = evaluate_likelihood(flow, images, **settings).log_prob
+        assert not isinstance(found, OnDevice)
+        assert device.launches > 30  # it was computed there
+    torch.testing.assert_close(found, here, rtol=1e-4, atol=0)
