@@ -39,6 +39,7 @@ from tests.emulated_device import Emulated, OnDevice
 from tests.problems import mild
 
 FEW, MORE = 2, 9  # a solve is looked at once more from 8 steps on
+LAUNCHES = 70  # an evaluation, 24 of them the score's: a draw of noise takes three hundred
 LOOKS = 3  # at the start, early on, and at the end
 ROWS = list_solvers()
 FIXED = [row for row in ROWS if row.one_step is not None]
@@ -94,21 +95,36 @@ def assert_same(device: Emulated, found: Any, expected: Any, rtol: float = 1e-5)
 # -- fixed steps ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("row", FIXED, ids=ids)
-def test_fixed_steps_of_every_row(row: Any) -> None:
-    """The CPU's states; three looks however many the steps, and times that travel once."""
-    how = {"adaptive": False, "clock": CLOCKS[FIXED.index(row) % len(CLOCKS)]}
+CHURN, CORRECTORS = {"S_churn": 3.0}, {"corrector_steps": 2}  # further sets of noise
+
+
+@pytest.mark.parametrize(
+    ("row", "options"),
+    [
+        *((row, {}) for row in FIXED),
+        *((row, CHURN) for row in FIXED if row.name == "heun_edm"),
+        *((row, CORRECTORS) for row in FIXED if row.name == "pc"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, dict) else ids(value),
+)
+def test_fixed_steps_of_every_row(row: Any, options: dict[str, Any]) -> None:
+    """The CPU's states; looks, copies of times and draws of noise however many the steps."""
+    clock = CLOCKS[FIXED.index(row) % len(CLOCKS)]
+    how = {"adaptive": False, "clock": clock, "options": options}
     there = solved(row, here, steps=MORE, **how)
     with Emulated(float64=False) as device:
-        transfers = []
+        transfers, launches, calls = [], [], []
         for count in (FEW, MORE):
             device.reset()
             found = solved(row, on(device), steps=count, **how)
             assert device.synchronisations <= LOOKS + ITERATE.get(row.name, 0) * count
             transfers.append(device.transfers)
+            launches.append(device.launches)
+            calls.append(found.stats.nfe)
         assert_same(device, found.ys, there.ys)
         assert found.stats.nfe == there.stats.nfe
         assert transfers[0] == transfers[1]
+        assert launches[1] - launches[0] <= LAUNCHES * (calls[1] - calls[0])
 
 
 @pytest.mark.parametrize("row", [row for row in FIXED if row.kind == "sde"], ids=ids)
