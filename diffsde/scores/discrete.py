@@ -28,6 +28,7 @@ from diffsde.scores.preconditioning import (
     VelocityPrediction,
 )
 from diffsde.system.host import on_host
+from diffsde.system.parameters import finest_dtype
 
 __all__ = ["PREDICTIONS", "StepLabel", "discrete_process", "levels_of_alphas", "step_of"]
 
@@ -53,7 +54,9 @@ class StepLabel(Preconditioning):
 
     def coefficients(self, sde: SDE, t: Tensor) -> Coefficients:
         level = sde.noise_level(t)
-        label = step_of(level, torch.tensor(self.levels, dtype=torch.float64, device=t.device))
+        label = step_of(
+            level, torch.tensor(self.levels, dtype=finest_dtype(t.device), device=t.device)
+        )
         return self.base.coefficients(sde, t)._replace(label=label.to(t.dtype))
 
 
@@ -114,7 +117,7 @@ def _numbers(alphas: Any) -> Tensor:
 
 
 def step_of(level: Tensor, levels: Tensor) -> Tensor:
-    """The fractional step of each noise level, of level's shape, float64.
+    """The fractional step of each noise level, of level's shape, in the dtype of `levels`.
 
     2.5 is half way between levels[2] and levels[3], in the logarithm. Noise levels beyond the
     first or the last step get that step.

@@ -6,7 +6,8 @@ Solvers and networks are tested against them.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,13 +17,35 @@ from diffsde.errors import InputError
 from diffsde.noise.normal import NormalTable
 from diffsde.noise.seeds import checked_seed
 from diffsde.system.one_line import one_line
+from diffsde.system.parameters import finest_dtype
 
 __all__ = ["GaussianScore", "MixtureScore"]
 
 _FAR = 5.0  # standard deviations, within which practically all data lie
 
 
-class GaussianScore(nn.Module):
+class _Exact(nn.Module):
+    """A score of given numbers, which it holds in float64 where their device has that."""
+
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> _Exact:
+        """What `to`, `float` and `cuda` come to.
+
+        Raises:
+            InputError: the numbers are float64, and are sent to a device that has none.
+        """
+        try:
+            return super()._apply(fn, recurse)
+        except TypeError as error:
+            if not any(numbers.dtype == torch.float64 for numbers in self.buffers()):
+                raise
+            name = type(self).__name__
+            raise InputError(
+                f"{name} holds float64 numbers, which that device does not have: call .float() "
+                f"first, as in score.float().to('mps') ({error})"
+            ) from error
+
+
+class GaussianScore(_Exact):
     """The exact score of Gaussian data N(mean, diag(std²)) under a forward process.
 
     At time t the law is N(a mean, a² std² + s²), so the score is
@@ -43,8 +66,7 @@ class GaussianScore(nn.Module):
     def __init__(self, sde: SDE, mean: Tensor | float, std: Tensor | float) -> None:
         super().__init__()
         self.sde = sde
-        numbers = [torch.as_tensor(v, dtype=torch.float64) for v in (mean, std)]
-        pair = torch.broadcast_tensors(*numbers)
+        pair = torch.broadcast_tensors(*(_precise(v) for v in (mean, std)))
         if not (pair[1] > 0).all():
             raise InputError(f"std = {std}: expected positive numbers")
         # Found here, while the numbers are on the host.
@@ -86,7 +108,7 @@ class GaussianScore(nn.Module):
         return mean + variance.sqrt() * z
 
 
-class MixtureScore(nn.Module):
+class MixtureScore(_Exact):
     """The exact score of a mixture of isotropic Gaussians Σ wₖ N(mₖ, cₖ² I).
 
     Every component stays Gaussian under the forward process. The score is the average of the
@@ -115,18 +137,18 @@ class MixtureScore(nn.Module):
     ) -> None:
         super().__init__()
         self.sde = sde
-        means = torch.as_tensor(means, dtype=torch.float64)
+        means = _precise(means)
         if means.dim() < 2:
             raise InputError(f"means has shape {tuple(means.shape)}: expected (K, …)")
-        stds = torch.as_tensor(stds, dtype=torch.float64)
+        stds = _precise(stds)
         weights = [1.0] * len(means) if weights is None else weights
-        w = torch.as_tensor(weights, dtype=torch.float64)
+        w = _precise(weights)
         _check_components(len(means), stds, w)
         stds = stds.expand(len(means)).clone()
         self.data_scale = float((means.abs().flatten(1).amax(1) + _FAR * stds).max())
         self.register_buffer("means", means)
         self.register_buffer("stds", stds)
-        self.register_buffer("log_weights", (w / w.sum()).double().log())
+        self.register_buffer("log_weights", (w / w.sum()).log())
 
     def __repr__(self) -> str:
         components = f"{len(self.means)} components"
@@ -174,9 +196,16 @@ class MixtureScore(nn.Module):
     def _chosen(self, n: int, seed: int) -> Tensor:
         """The components of n samples, (n,)."""
         table, device = NormalTable(seed, "component"), self.means.device
-        numbers = table.rows(range(n), 0, (), torch.float64, device)
-        bounds = self.log_weights.double().exp().cumsum(0)[:-1]
+        finest = finest_dtype(device)
+        numbers = table.rows(range(n), 0, (), finest, device)
+        bounds = self.log_weights.to(finest).exp().cumsum(0)[:-1]
         return torch.searchsorted(bounds, torch.special.ndtr(numbers))
+
+
+def _precise(numbers: Any) -> Tensor:
+    """Numbers in float64, or in float32 on a device that has no float64."""
+    place = numbers.device if isinstance(numbers, Tensor) else torch.get_default_device()
+    return torch.as_tensor(numbers, dtype=finest_dtype(place))
 
 
 def _check_components(n: int, stds: Tensor, weights: Tensor) -> None:

@@ -7,12 +7,14 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from diffsde import EDMSDE, VESDE, VPSDE, GaussianScore, MixtureScore, SubVPSDE
 from diffsde.equations.forward import SDE
 from diffsde.equations.reverse import ProbabilityFlow, ReverseSDE
 from diffsde.equations.schedule import ScheduleSDE
+from diffsde.errors import InputError
+from tests.emulated_device import DEVICE, Emulated
 
 Moments = Callable[[float], tuple[float, float]]
 
@@ -215,3 +217,45 @@ def test_without_a_seed_torch_s_generator_rules(name: str) -> None:
     torch.manual_seed(3)
     assert torch.equal(score.sample(4, 0.5), one)
     assert not torch.equal(score.sample(4, 0.5), one)
+
+
+# -- a device without float64 ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["gaussian", "mixture"])
+def test_a_device_without_float64_gets_float32(name: str) -> None:
+    """Moved there in float64 it is refused with the fix, and stays where it is; else it works."""
+    score, x = _scores(2)[name], torch.tensor([[0.5, -1.0], [2.0, 9.0]])
+    expected = [score(x, 0.5), score.log_prob(x, 0.5), score.sample(5, 0.5, seed=1)]
+    with Emulated(float64=False) as device:
+        with pytest.raises(InputError, match=r"float64.*score\.float\(\)\.to"):
+            score.to(DEVICE)
+        with pytest.raises(InputError, match=r"float64.*score\.float\(\)\.to"):
+            nn.Sequential(score).to(DEVICE)
+        assert torch.equal(score(x, 0.5), expected[0])
+        there = score.float().to(DEVICE)
+        with pytest.raises(TypeError, match="no torch.float64"):  # what a user's own mistake says
+            there.double()
+        at = device.tensor(x)
+        assert_there(device, [there(at, 0.5), there.log_prob(at, 0.5)], expected[:2])
+        assert_there(device, [there.sample(5, 0.5, seed=1)], expected[2:])
+
+
+@pytest.mark.parametrize("name", ["gaussian", "mixture"])
+def test_a_score_is_made_on_the_default_device(name: str) -> None:
+    expected = _scores(2)[name].float()
+    for float64 in (True, False):
+        with Emulated(float64=float64) as device:
+            torch.set_default_device(DEVICE)
+            try:
+                made = _scores(2)[name]
+            finally:
+                torch.set_default_device(None)
+            for key, value in made.named_buffers():
+                assert value.dtype == (torch.float64 if float64 else torch.float32)
+                torch.testing.assert_close(device.cpu(value).float(), expected.get_buffer(key))
+
+
+def assert_there(device: Emulated, found: list[Tensor], expected: list[Tensor]) -> None:
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(device.cpu(one), other, rtol=1e-5, atol=1e-5)
