@@ -54,9 +54,8 @@ class StepLabel(Preconditioning):
 
     def coefficients(self, sde: SDE, t: Tensor) -> Coefficients:
         level = sde.noise_level(t)
-        label = step_of(
-            level, torch.tensor(self.levels, dtype=finest_dtype(t.device), device=t.device)
-        )
+        finest = finest_dtype(t.device)
+        label = step_of(level, torch.tensor(self.levels, dtype=finest, device=t.device))
         return self.base.coefficients(sde, t)._replace(label=label.to(t.dtype))
 
 

@@ -143,10 +143,10 @@ class Request:
     def checked_rarely(self) -> bool:
         """Whether nobody needs to know before the end that each step is good.
 
-        A rule that looks at every step does, and so does a method that chooses its steps.
+        A rule that needs every step does, and so does a method that chooses its steps.
         """
         by_nodes = not self.adaptive and self.solver.one_step is not None
-        return by_nodes and not (self.by_hand or self.rules.watch or self.rules.max_seconds)
+        return by_nodes and not (self.by_hand or self.rules.look)
 
     def _checks(self, equation: Equation, grid: Grid, x: Tensor) -> Checks:
         own = self.solver.advice

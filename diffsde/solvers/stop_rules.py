@@ -43,8 +43,13 @@ class StopRules:
 
     @property
     def watch(self) -> bool:
-        """Whether a rule looks at the state after each step."""
+        """Whether a rule must be told of each step as soon as it is taken."""
         return any(rule is not None for rule in (self.callback, self.event, self.max_steps))
+
+    @property
+    def look(self) -> bool:
+        """Whether a rule needs what the step has come to; a number of steps is known without."""
+        return any(rule is not None for rule in (self.callback, self.event, self.max_seconds))
 
     @classmethod
     def checked(cls, **rules: Any) -> StopRules:
