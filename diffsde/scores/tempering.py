@@ -10,8 +10,9 @@ which for any other data is an approximation. It changes the score alone, so eve
 and the flow and the reverse SDE agree. Scaling the noise of a reverse SDE instead does nothing to
 a flow, and asks the network about states with less noise than it is told.
 
-Source: Ingraham et al., Nature 623 (2023), 1070–1078, supplement on low-temperature sampling (for
-c = 1 and a² + s² = 1).
+Sources: Xu et al., arXiv 2510.01184, who multiply the score by the same λ, for flows and for SDEs
+(their k is 1 / τ, their σ is c); for c = 1, Ingraham et al., Nature 623 (2023), 1070–1078, whose
+reverse SDE has the same λ, and may have Langevin steps beside it, which are left out here.
 """
 
 from __future__ import annotations
