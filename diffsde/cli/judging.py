@@ -27,6 +27,7 @@ from diffsde.cli.options import (
     OutFile,
     Quiet,
     Seed,
+    Temperature,
     Threads,
 )
 from diffsde.cli.picking import (
@@ -296,6 +297,7 @@ def work_precision(
     kind: Kind = None,
     label: Label = None,
     guidance: Guidance = 1.0,
+    temperature: Temperature = 1.0,
     n: Number = 16,
     seed: Seed = 0,
     model: Model = "mnist",
@@ -317,7 +319,7 @@ def work_precision(
         for name in clock or []:
             check_clock(name)
         score = pick_model(model, device)
-        own = score.of_class(pick_label(label, score, seed, n), guidance)
+        own = score.score_for(pick_label(label, score, seed, n), guidance, temperature)
         chosen = plans(score, solvers, own)
         table = diffsde.work_precision(
             chosen[0].problem, [solver.name for solver in solvers], budget or (10, 20, 40),

@@ -33,6 +33,7 @@ __all__ = [
     "Quiet",
     "Rtol",
     "Seed",
+    "Temperature",
     "Threads",
 ]
 
@@ -163,6 +164,13 @@ Label = Annotated[
 Guidance = Annotated[
     float,
     typer.Option("--guidance", help="Guidance strength; 1 = plain conditional sampling."),
+]
+Temperature = Annotated[
+    float,
+    typer.Option(
+        "--temperature",
+        help="Below 1, images are more typical and more alike; above 1, less so.",
+    ),
 ]
 
 # -- pictures -----------------------------------------------------------------------

@@ -123,6 +123,7 @@ def pick_plans(
     clock: str,
     label: str | None,
     guidance: float,
+    temperature: float,
     seed: int,
     n: int,
     **settings: Any,
@@ -134,6 +135,8 @@ def pick_plans(
     solvers = pick_solvers(methods, kinds) if methods else _usual_solvers(kinds)
     check_clock(clock)
     score = pick_model(model, device)
+    own = score.score_for(label, guidance, temperature)
+    return score, plans(score, solvers, own, **settings)
     own = score.of_class(pick_label(label, score, seed, n), guidance)
     return score, plans(score, solvers, own, **settings)
 

@@ -30,6 +30,7 @@ from diffsde.cli.options import (
     Quiet,
     Rtol,
     Seed,
+    Temperature,
     Threads,
 )
 from diffsde.cli.picking import pick_label, pick_model, pick_plans
@@ -53,6 +54,7 @@ def gallery(
     seed: Seed = 0,
     label: Label = None,
     guidance: Guidance = 1.0,
+    temperature: Temperature = 1.0,
     dark: Dark = False,
     device: Device = None,
     threads: Threads = None,
@@ -67,7 +69,7 @@ def gallery(
         check_folder(out, "out")
         compute_with(threads)
         score = pick_model(model, device)
-        own = score.of_class(pick_label(label, score, seed, n), guidance)
+        own = score.score_for(pick_label(label, score, seed, n), guidance, temperature)
         try:
             report.written += diffsde.views.write_gallery(
                 out,
@@ -102,6 +104,7 @@ def sample(
     eta: Eta = None,
     label: Label = None,
     guidance: Guidance = 1.0,
+    temperature: Temperature = 1.0,
     denoise: Denoise = True,
     estimates: Estimates = False,
     animation: Annotated[
@@ -155,7 +158,7 @@ def sample(
         form = film or (FilmFormat.gif if animation else None)
         compute_with(threads)
         score, chosen = pick_plans(
-            model, device, method, kind, clock, label, guidance, seed, n,
+            model, device, method, kind, clock, label, guidance, temperature, seed, n,
             eta=eta, adaptive=adaptive, rtol=rtol, atol=atol,
         )  # fmt: skip
         pictures = Pictures.checked(
@@ -201,6 +204,7 @@ def explore(
     eta: Eta = None,
     label: Label = None,
     guidance: Guidance = 1.0,
+    temperature: Temperature = 1.0,
     denoise: Denoise = True,
     estimates: Estimates = False,
     device: Device = None,
@@ -220,7 +224,7 @@ def explore(
         check_file(out, "out")
         compute_with(threads)
         score, chosen = pick_plans(
-            model, device, method, kind, clock, label, guidance, seed, n,
+            model, device, method, kind, clock, label, guidance, temperature, seed, n,
             eta=eta, adaptive=adaptive, rtol=rtol, atol=atol,
         )  # fmt: skip
         check_page(n, image_shape(score), len(chosen), estimates)

@@ -57,7 +57,7 @@ class Drawing(nn.Module):
         self, *, label: Label | None = None, guidance: float = 1.0, temperature: float = 1.0
     ) -> ProbabilityFlow:
         """The probability flow of this score, or of one class; see `sample` for the arguments."""
-        score = self._asked_for(label, guidance, temperature)
+        score = self.score_for(label, guidance, temperature)
         return ProbabilityFlow(self.sde, score, self._known_shape())
 
     def reverse(
@@ -69,11 +69,17 @@ class Drawing(nn.Module):
         temperature: float = 1.0,
     ) -> ReverseSDE:
         """The reverse SDE of this score, or of one class; η as `ReverseSDE` takes it."""
-        score = self._asked_for(label, guidance, temperature)
+        score = self.score_for(label, guidance, temperature)
         return ReverseSDE(self.sde, score, self._known_shape(), eta)
 
-    def _asked_for(self, label: Label | None, guidance: float, temperature: float) -> Score:
-        """The score of a class at a temperature."""
+    def score_for(
+        self, label: Label | None = None, guidance: float = 1.0, temperature: float = 1.0
+    ) -> Score:
+        """The score of a class at a temperature; see `sample` for the arguments.
+
+        Raises:
+            InputError: as `of_class` and `tempered` do.
+        """
         score = self.of_class(label, guidance)
         if temperature == 1:
             return score

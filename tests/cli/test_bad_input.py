@@ -86,6 +86,15 @@ BAD = [
             ("--threads 0", ("--threads", "greater than or equal to 1")),
         )
     ),
+    *(
+        (
+            f"{command} --temperature {value}",
+            2,
+            (f"--temperature {value}", "expected a finite number > 0"),
+        )
+        for command in ("sample", "gallery", "explore", "work-precision")
+        for value in ("0", "nan")
+    ),
     ("sample --fps 20", 2, ("--fps 20", "--animate")),
     ("sample --animate --fps 60", 2, ("--fps 60", "at most 50")),
     ("sample --format mp4 --fps 0", 2, ("--fps 0", "more than 0")),

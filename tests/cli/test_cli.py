@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import inspect
 import json
 import re
 import subprocess
@@ -283,6 +284,29 @@ def test_sample_of_one_class(tmp_path: Path, tiny: Path) -> None:
         done = run("sample", "--out", tmp_path / "bad", "--steps", 1, "--n", 1, *options)
         assert done.returncode == 2
         assert message in done.stderr
+
+
+def test_sample_at_a_temperature(tmp_path: Path, tiny: Path) -> None:
+    fixed = ("--model", tiny, "--steps", 2, "--n", 2, "--quiet", "--out", tmp_path)
+    done = run("sample", *fixed, "--temperature", 0.5)
+    assert done.returncode == 0, done.stderr
+    found = Trajectory.load(tmp_path / "samples.safetensors").final
+    model = load_model(tiny)
+    for temperature, same in ((0.5, True), (1.0, False)):
+        drawn = model.sample(2, steps=2, seed=0, temperature=temperature)
+        assert torch.equal(found, drawn.final) == same
+
+
+def test_what_takes_guidance_takes_a_temperature() -> None:
+    taking = {
+        option: {
+            command.callback.__name__
+            for command in app.registered_commands
+            if option in inspect.signature(command.callback).parameters
+        }
+        for option in ("guidance", "temperature")
+    }
+    assert taking["temperature"] == taking["guidance"] >= {"sample", "explore"}
 
 
 def test_evaluate_compares_samplers(
