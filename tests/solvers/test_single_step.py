@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffsde import ProbabilityFlow, ReverseSDE, solve
+from diffsde import BrownianPath, ProbabilityFlow, ReverseSDE, list_solvers, solve
 from diffsde.equations.forward import SDE, expand
+from diffsde.equations.reverse import PROBLEMS
 from diffsde.equations.variance_exploding import EDMSDE, VESDE
 from diffsde.equations.variance_preserving import VPSDE
 from diffsde.errors import InputError
@@ -146,6 +147,43 @@ def test_the_ancestral_method_has_a_largest_eta() -> None:
     x = score.sample(2, 1.0, seed=0)
     with pytest.raises(InputError, match="η ≤ 1"):
         solve(reverse(score, 1.5), x, "dpmpp_2s_ancestral", steps=5, seed=0)
+
+
+# The values that each extends its polynomial through.
+EXTENDING = {
+    "dpmpp_2m": 2, "dpmpp_3m": 3, "unipc": 3, "ipndm": 4, "deis": 4,
+    "sde_dpmpp_2m": 2, "sde_dpmpp_3m": 3, "sa_solver": 3,
+}  # fmt: skip
+LOWERED = [(row.name, row.kind) for row in list_solvers() if "last_order" in row.options]
+
+
+def test_every_method_of_several_values_can_lower_its_last_order() -> None:
+    assert {name for name, _ in LOWERED} == set(EXTENDING)
+
+
+@pytest.mark.parametrize(("name", "kind"), LOWERED)
+def test_a_last_step_of_order_1_is_that_of_ddim(name: str, kind: str) -> None:
+    """And no other step is; the highest order is what is taken if nobody says."""
+    score = gaussian()
+    x = score.sample(2, 1.0, seed=0).double()
+    problem = PROBLEMS[kind](score.sde, score.double(), score.shape)
+    noise = BrownianPath(0)
+    how = {"clock": "karras", "steps": 5, "noise": noise if kind == "sde" else None}
+    plain = solve(problem, x, name, **how)
+    lowered = solve(problem, x, name, options={"last_order": 1}, **how)
+    torch.testing.assert_close(lowered.ys[:-1], plain.ys[:-1], rtol=0, atol=0)
+    assert not torch.allclose(lowered.final, plain.final, atol=1e-6)
+    most = EXTENDING[name]
+    same = solve(problem, x, name, options={"last_order": most}, **how)
+    torch.testing.assert_close(same.final, plain.final, rtol=0, atol=0)
+    with pytest.raises(InputError, match=rf"'last_order'\] = {most + 1}: expected 1 to {most}"):
+        solve(problem, x, name, options={"last_order": most + 1}, **how)
+    if name in ("unipc", "sa_solver"):  # whose last step begins at the corrected state
+        return
+    ends = {**how, "ts": plain.ts[-2:], "steps": 1}
+    last = solve(problem, lowered.ys[-2], "ddim", **ends).final
+    # deis integrates σ by a rule of 16 points, which leaves 1.5e-8 of so long a step.
+    torch.testing.assert_close(lowered.final, last, rtol=0, atol=1e-7 if name == "deis" else 1e-9)
 
 
 @pytest.mark.parametrize("order", [0, 5, 2.5])

@@ -10,7 +10,7 @@ polynomial through the last values of ε and integrates it:
   in Karras's clock; so the method is of order 2, and it is hard to beat at few steps.
 - `deis` takes the polynomial in t, and integrates it over σ(t) by Gauss's rule.
 
-The first steps know fewer values.
+The first steps know fewer values, and the last one takes no more than `last_order`.
 
 Source: Zhang, Chen, arXiv 2204.13902, section 3.3 and appendix (tAB-DEIS, iPNDM).
 """
@@ -25,13 +25,11 @@ from torch import Tensor
 
 from diffsde.equations.clocks import Clock
 from diffsde.equations.dynamics import Process
-from diffsde.errors import InputError
 from diffsde.solvers.methods.integrals import gauss
-from diffsde.solvers.methods.requirements import semilinear
+from diffsde.solvers.methods.requirements import order_option, semilinear
 from diffsde.solvers.registry import register_own
 from diffsde.solvers.state import FixedStep, SolveState
 from diffsde.system.host import on_host
-from diffsde.system.numbers import whole_number
 
 __all__: list[str] = []
 
@@ -54,11 +52,10 @@ class _Adams:
 
     def __init__(self, state: SolveState, rule: _Rule, name: str) -> None:
         self.state, linear = state, semilinear(state, name)
-        self._most = whole_number(state.options.get("max_order", _MOST), "options['max_order']")
-        if self._most > _MOST:
-            raise InputError(f"options['max_order'] = {self._most}: expected 1 to {_MOST}")
-        self._past: deque[Tensor] = deque(maxlen=self._most)
-        self._rows = _table(rule, linear.process, state.equation.clock, state, self._most)
+        most = order_option(state, "max_order", _MOST)
+        last = order_option(state, "last_order", most)
+        self._past: deque[Tensor] = deque(maxlen=most)
+        self._rows = _table(rule, linear.process, state.equation.clock, state, most, last)
 
     def step(self, u0: Tensor, u1: Tensor, x: Tensor) -> Tensor:
         std, keep, *weights = self._rows[float(u0)]
@@ -70,7 +67,7 @@ class _Adams:
 
 
 def _table(
-    rule: _Rule, process: Process, clock: Clock, state: SolveState, most: int
+    rule: _Rule, process: Process, clock: Clock, state: SolveState, most: int, last: int
 ) -> dict[float, list[Tensor]]:
     """For the step from each node: s(t₀), a(t₁) / a(t₀), and a(t₁) times the weights."""
     t = clock.time(state.nodes)
@@ -78,9 +75,10 @@ def _table(
     columns = torch.zeros(steps, 2 + most, dtype=torch.float64, device="cpu")
     columns[:, 0] = process.marginal_std(t[:-1])
     columns[:, 1] = scale[1:] / scale[:-1]
-    for values in range(1, min(most, steps) + 1):
-        # Step i has i + 1 values; from step `most` − 1 on, all have the same number.
-        which = torch.arange(values - 1, steps if values == most else values, device="cpu")
+    orders = torch.arange(1, steps + 1, device="cpu").clamp(max=most)  # step i has i + 1 values
+    orders[-1] = orders[-1].clamp(max=last)
+    for values in orders.unique().tolist():
+        which = (orders == values).nonzero()[:, 0]
         nodes = t[which[:, None] - torch.arange(values, device="cpu")]
         weights = rule(process, nodes, t[which + 1])
         columns[which, 2 : 2 + values] = scale[which + 1, None] * weights
@@ -120,9 +118,12 @@ def _row(name: str, rule: _Rule, advice: str) -> None:
     register_own(
         name, "ode", 2, _step(name, rule),
         evaluations=1, source="Zhang, Chen, arXiv 2204.13902", advice=advice,
-        multistep=True, options={"max_order"},
+        multistep=True, options={"max_order", "last_order"},
     )  # fmt: skip
 
 
-_row("ipndm", _even_weights, "For 4 to 8 evaluations, clock='karras'; option max_order (4).")
+_row(
+    "ipndm", _even_weights,
+    "For 4 to 8 evaluations, clock='karras', option last_order=1; option max_order (4).",
+)  # fmt: skip
 _row("deis", _polynomial_weights, "Of order 4 but for its first steps; option max_order (4).")

@@ -10,6 +10,10 @@ exactly in law for constant D. With D constant, this is DDIM for η = 0 and ance
 for η = 1; with D extrapolated from one or two earlier steps it is the 2M and 3M method. They
 are registered for both kinds of problem.
 
+In Karras's clock the last step is the longest in λ, and the denoiser has settled by then: what a
+polynomial of several values extends over it is wrong in most directions. So the option `last_order`
+lowers the order of the last step, as `lower_order_final` of diffusers does.
+
 Where η is a function of time, η² h becomes E = ∫ η² dλ over the step, and the weights of D and its
 derivatives are integrals of e^{−(h − r) − (E − E(r))} (1 + η²). All are found by quadrature. If E
 is not exact the law still is, since the step is that of another η with this E.
@@ -30,7 +34,7 @@ from torch import Tensor
 from diffsde.equations.clocks import Clock
 from diffsde.equations.dynamics import Semilinear
 from diffsde.solvers.methods.integrals import gain, gauss, slope_gain
-from diffsde.solvers.methods.requirements import semilinear
+from diffsde.solvers.methods.requirements import order_option, semilinear
 from diffsde.solvers.registry import register_own
 from diffsde.solvers.state import FixedStep, SolveState
 
@@ -116,6 +120,8 @@ def _varying_spans(linear: Semilinear, sigma0: Tensor, h: Tensor) -> _Spans:
 class _Exponential:
     """Exponential integrator of order 1, 2 or 3 with the denoiser extrapolated.
 
+    Option `last_order`: the order of the step that ends at the last node.
+
     Args:
         order: how many values of the denoiser are used.
     """
@@ -123,6 +129,7 @@ class _Exponential:
     def __init__(self, state: SolveState, order: int, name: str) -> None:
         self.state, linear = state, semilinear(state, name, any_eta=True)
         self.order, self.noisy = order, callable(linear.eta) or linear.eta > 0
+        self._last_order = order_option(state, "last_order", order)
         self._table = state.table(partial(_weights, linear, state.equation.clock, order))
         # Denoisers, each with the step in λ that began there, the newest first.
         self._past: deque[tuple[Tensor, Tensor]] = deque(maxlen=order - 1)
@@ -130,7 +137,7 @@ class _Exponential:
     def step(self, u0: Tensor, u1: Tensor, x: Tensor) -> Tensor:
         w = _Weights(*self._table(u0, u1))
         denoised = self._denoised(u0, x, w)
-        x1 = _advanced(w, x, denoised, *self._derivatives(denoised))
+        x1 = _advanced(w, x, denoised, *self._derivatives(denoised, self._order_to(u1)))
         self._past.appendleft((w.h, denoised))
         return x1.addcmul_(w.noise, self.state.increment(u0, u1)) if self.noisy else x1
 
@@ -139,20 +146,27 @@ class _Exponential:
         score = self.state.equation.score(u, x)
         return torch.addcmul(x, w.variance, score).div_(w.scale)
 
-    def _derivatives(self, newest: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    def _order_to(self, u1: Tensor) -> int:
+        """How many values of the denoiser the step to u₁ may use."""
+        if self._last_order == self.order:  # as that of ddim always is, whose samples may be apart
+            return self.order
+        return self._last_order if bool(u1 >= self.state.nodes[-1]) else self.order
+
+    def _derivatives(self, newest: Tensor, order: int) -> tuple[Tensor | None, Tensor | None]:
         """D′ and D″ in λ at the newest node, of the polynomial through the last ones."""
-        slope, bend = self._differences(newest)
+        slope, bend = self._differences(newest, order)
         if slope is None or bend is None:
             return slope, None
         return slope + self._past[0][0] * bend, 2 * bend
 
-    def _differences(self, newest: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    def _differences(self, newest: Tensor, order: int) -> tuple[Tensor | None, Tensor | None]:
         """First and second divided differences of the denoiser over the last nodes."""
-        if not self._past:
+        known = min(order, 1 + len(self._past))
+        if known == 1:
             return None, None
         h1, d1 = self._past[0]
         slope = (newest - d1).div_(h1)
-        if len(self._past) < 2:
+        if known == 2:
             return slope, None
         h2, d2 = self._past[1]
         return slope, (slope - (d1 - d2) / h2) / (h1 + h2)
@@ -190,14 +204,14 @@ class _Corrected(_Exponential):
         if self._before is not None:
             x = self._corrected(*self._before, denoised)
         noise = w.noise * self.state.increment(u0, u1) if self.noisy else None
-        x1 = _advanced(w, x, denoised, *self._derivatives(denoised))
+        x1 = _advanced(w, x, denoised, *self._derivatives(denoised, self._order_to(u1)))
         self._past.appendleft((w.h, denoised))
         self._before = w, x, noise
         return x1 if noise is None else x1.add_(noise)
 
     def _corrected(self, w: _Weights, x: Tensor, noise: Tensor | None, newest: Tensor) -> Tensor:
         """The end of the last step again, with the denoiser there."""
-        slope, bend = self._differences(newest)
+        slope, bend = self._differences(newest, self.order)
         first = slope if slope is None or bend is None else slope - w.h * bend
         x1 = _advanced(w, x, self._past[0][1], first, None if bend is None else 2 * bend)
         return x1 if noise is None else x1.add_(noise)
@@ -222,7 +236,7 @@ def _row(
     register_own(
         name, kind, order, step,
         evaluations=1, source=source, advice=advice, weak_order=weak_order,
-        multistep=name != "ddim",
+        multistep=name != "ddim", options=() if name == "ddim" else {"last_order"},
     )  # fmt: skip
 
 
