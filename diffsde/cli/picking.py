@@ -135,9 +135,7 @@ def pick_plans(
     solvers = pick_solvers(methods, kinds) if methods else _usual_solvers(kinds)
     check_clock(clock)
     score = pick_model(model, device)
-    own = score.score_for(label, guidance, temperature)
-    return score, plans(score, solvers, own, **settings)
-    own = score.of_class(pick_label(label, score, seed, n), guidance)
+    own = score.score_for(pick_label(label, score, seed, n), guidance, temperature)
     return score, plans(score, solvers, own, **settings)
 
 
