@@ -79,6 +79,7 @@ def evaluate(
         ),
     ] = False,
     guidance: Guidance = 1.0,
+    temperature: Temperature = 1.0,
     n: Annotated[
         int, typer.Option("--n", min=100, help="Number of images from each sampler.")
     ] = 10_000,
@@ -118,7 +119,7 @@ def evaluate(
         check_clock(clock)
         samplers = [
             diffsde.evaluation.Sampler(
-                solver.name, solver.kind, number, clock, denoise, classes, guidance
+                solver.name, solver.kind, number, clock, denoise, classes, guidance, temperature
             )
             for solver in pick_solvers(method or ["sde_dpmpp_2m"], kind and [kind])
             for number in steps or [19]

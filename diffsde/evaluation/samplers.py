@@ -15,12 +15,13 @@ import torch
 from torch import Tensor
 
 from diffsde.equations.clocks import CLOCKS
-from diffsde.equations.reverse import PROBLEMS, Score
+from diffsde.equations.reverse import PROBLEMS
 from diffsde.errors import CheckpointError, InputError, name_list
 from diffsde.evaluation.real import Data, data_of
 from diffsde.scores.guidance import checked_guidance
 from diffsde.scores.labels import random_classes
 from diffsde.scores.model import ScoreModel
+from diffsde.scores.tempering import checked_temperature
 from diffsde.solvers.catalogue import find_solver
 from diffsde.solvers.settings import full_settings
 from diffsde.solvers.solving import solve
@@ -58,6 +59,7 @@ class Sampler:
             the training data, so that the images still have the law of the data.
         guidance: γ of `classifier_free`, towards those classes; 1 takes them as they are. A call
             of the score costs one evaluation for 0 and 1, and two for any other number.
+        temperature: of the score, as `ScoreModel.sample` takes it.
     """
 
     method: str = "sde_dpmpp_2m"
@@ -67,6 +69,7 @@ class Sampler:
     denoise: bool = True
     classes: bool = False
     guidance: float = 1.0
+    temperature: float = 1.0
 
     def __post_init__(self) -> None:
         if self.kind not in PROBLEMS:
@@ -79,6 +82,7 @@ class Sampler:
             truth_value(getattr(self, name), name)
         if checked_guidance(self.guidance) != 1 and not self.classes:
             raise InputError(f"guidance = {self.guidance:g} needs classes: give classes=True too")
+        checked_temperature(self.temperature)
 
     @property
     def line(self) -> str:
@@ -86,7 +90,8 @@ class Sampler:
         end = "-denoised" if self.denoise else ""
         classes = "-classes" if self.classes else ""
         guidance = "" if self.guidance == 1 else f"-guidance{self.guidance:g}"
-        return f"{self.kind}-{self.method}-{self.clock}{end}{classes}{guidance}"
+        heat = "" if self.temperature == 1 else f"-temperature{self.temperature:g}"
+        return f"{self.kind}-{self.method}-{self.clock}{end}{classes}{guidance}{heat}"
 
     @property
     def name(self) -> str:
@@ -217,11 +222,10 @@ class _Chunks:
 
     def _drawn(self, first: int, size: int) -> _Chunk:
         model, sampler = self.model, self.sampler
-        score: Score = model
-        place = device_of(model)
+        place, drawn = device_of(model), None
         if self.labels is not None:
             drawn = random_classes(self.labels, self.seed, range(first, first + size))
-            score = model.of_class(drawn, sampler.guidance)
+        score = model.score_for(drawn, sampler.guidance, sampler.temperature)
         sol = solve(
             PROBLEMS[sampler.kind](model.sde, score, model.shape),
             model.sde.prior_sample((size, *model.shape), seed=self.seed, first=first, device=place),

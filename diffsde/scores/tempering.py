@@ -28,9 +28,18 @@ from diffsde.scores.guided import Guided, Moment, moment_of, moments_at
 from diffsde.system.numbers import real_number
 from diffsde.system.one_line import class_of
 
-__all__ = ["tempered"]
+__all__ = ["checked_temperature", "tempered"]
 
 _TINY = math.ulp(0.0)
+
+
+def checked_temperature(temperature: float) -> float:
+    """The temperature as a float.
+
+    Raises:
+        InputError: it is not a finite number above zero.
+    """
+    return real_number(temperature, "temperature", "a finite number > 0", _TINY)
 
 
 def tempered(sde: SDE, score: Score, temperature: float, spread: float) -> Score:
@@ -49,7 +58,7 @@ def tempered(sde: SDE, score: Score, temperature: float, spread: float) -> Score
     Raises:
         InputError: the temperature or the spread is not a finite number > 0.
     """
-    temperature = real_number(temperature, "temperature", "a finite number > 0", _TINY)
+    temperature = checked_temperature(temperature)
     return _Tempered(sde, score, temperature, real_number(spread, "spread", "> 0", _TINY))
 
 

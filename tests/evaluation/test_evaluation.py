@@ -119,6 +119,20 @@ def test_guidance_is_that_of_the_classes(tmp_path: Path) -> None:
         sample_images(model, near, 3, seed=4, out=tmp_path, progress=False)
 
 
+def test_a_temperature_is_that_of_the_model_s_own_samples(tmp_path: Path) -> None:
+    model, sampler = tiny(classes=10), Sampler("dpmpp_2m", "ode", 2, temperature=0.8)
+    assert sampler.line == "ode-dpmpp_2m-karras-denoised-temperature0.8"
+    found = sample_images(model, sampler, 3, seed=4, out=tmp_path).images
+    drawn = model.sample(
+        3, method="dpmpp_2m", steps=2, seed=4, temperature=0.8, save="last", denoise=True
+    ).images()
+    torch.testing.assert_close(found, (255 * drawn).round() / 255, rtol=0, atol=1e-3)
+    with pytest.raises(InputError, match="holds images with other temperature"):
+        sample_images(model, replace(sampler, temperature=0.8 + 1e-9), 3, seed=4, out=tmp_path)
+    with pytest.raises(InputError, match="temperature = 0"):
+        Sampler(temperature=0)
+
+
 @pytest.mark.parametrize(
     ("sampler", "nfe"),
     [
