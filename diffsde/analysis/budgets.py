@@ -35,7 +35,7 @@ from diffsde.solvers.registry import Solver
 from diffsde.solvers.solving import solve
 from diffsde.solvers.trajectory import Stats, Trajectory
 from diffsde.system.launch import divided
-from diffsde.system.parameters import device_of
+from diffsde.system.parameters import device_of, finest_dtype
 
 __all__ = ["MEASURES", "work_precision"]
 
@@ -239,7 +239,9 @@ class _Run(NamedTuple):
 
 
 def _takes_double(dynamics: Dynamics, x: Tensor) -> bool:
-    """Whether the drift can be evaluated at states in float64: some networks cannot."""
+    """Whether the drift takes states in float64: some networks and some devices do not."""
+    if finest_dtype(x.device) != torch.float64:
+        return False
     if dynamics.interval is None or x.dtype == torch.float64:
         return x.dtype == torch.float64
     start = x[:1].double()

@@ -66,7 +66,8 @@ def solved(
 
     After each step `spent` is told how many evaluations it took.
     """
-    x = problem.sde.prior_sample((n, *problem.shape), seed=seed).to(_device(problem)).flatten(1)
+    place = _device(problem)
+    x = problem.sde.prior_sample((n, *problem.shape), seed=seed, device=place).flatten(1)
     method, each = _METHOD[problem.stochastic], cost_of(problem, len(times)) // _steps(len(times))
 
     def after_step(*_: object) -> None:
@@ -182,8 +183,9 @@ def marginals(path: Solved | None, forward: Forward, times: Tensor) -> list[Marg
     """Compare the states at each time, if there are any, with the forward process there."""
     if path is None:
         return [_UNKNOWN] * len(times)
-    centre = forward.samples.double().mean(0)
-    around = (forward.samples.double() - centre).square().mean(1)
+    samples = forward.samples.cpu().double()  # on the host, since a device may have no float64
+    centre = samples.mean(0)
+    around = (samples - centre).square().mean(1)
     pairs = zip(path.states, times, strict=False)
     found = [_marginal(x, t, forward, centre, around) for x, t in pairs]
     return found + [_BROKEN] * (len(times) - len(found))
@@ -194,11 +196,11 @@ def _marginal(x: Tensor, t: Tensor, forward: Forward, centre: Tensor, around: Te
         return _UNKNOWN
     scale, std = (float(v) for v in forward.scale_and_std(t))
     expected = scale**2 * float(around.mean()) + std**2
-    off = x.double() - scale * centre
+    off = x.cpu().double() - scale * centre
     squares, means = off.square().mean(1), off.mean(1)
     chance = (_stderr(squares) / float(squares.mean())) ** 2
     chance += (scale**2 * _stderr(around) / expected) ** 2
-    brightness = scale * _stderr(forward.samples.double().mean(1))
+    brightness = scale * _stderr(forward.samples.cpu().double().mean(1))
     return Marginal(
         math.sqrt(float(squares.mean()) / expected),
         float(means.mean()) / math.sqrt(expected),

@@ -76,18 +76,23 @@ def _noised(forward: Forward, t: Tensor, n: int, seed: int) -> tuple[Tensor, Ten
 
 def _weight(pull: Tensor, score: Tensor) -> tuple[float, float]:
     """w of f − b = w · score by least squares, and the share of f − b that it leaves."""
-    size = float(score.double().square().sum())
-    weight = float((pull.double() * score.double()).sum()) / size
-    rest = (pull.double() - weight * score.double()).norm() / pull.double().norm()
-    return weight, float(rest)
+    pull, score = _exact(pull), _exact(score)
+    weight = float((pull * score).sum()) / float(score.square().sum())
+    return weight, float((pull - weight * score).norm() / pull.norm())
 
 
 def _score_factor(score: Tensor, z: Tensor, std: float) -> tuple[float, float]:
     """⟨−z/s, score⟩ / ‖score‖² and its standard error; NaN where there is no noise."""
     if std == 0:
         return math.nan, 0.0
-    each = (-z.double() / std * score.double()).sum(1)
-    size = score.double().square().sum(1)
+    z, score = _exact(z), _exact(score)
+    each = (-z / std * score).sum(1)
+    size = score.square().sum(1)
     factor = float(each.sum() / size.sum())
     error = float((each - factor * size).square().sum().sqrt() / size.sum())
     return factor, error
+
+
+def _exact(x: Tensor) -> Tensor:
+    """In float64, on the host: a device may have none."""
+    return x.cpu().double()

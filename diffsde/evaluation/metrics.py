@@ -120,14 +120,13 @@ def nearest_neighbours(images: Tensor, references: Tensor) -> tuple[Tensor, Tens
 
     Args:
         images: (N, C, H, W).
-        references: (M, C, H, W), on the same scale.
+        references: (M, C, H, W), on the same scale. The distances are computed where they are.
 
     Returns:
         The distances and the indices of the references, each (N,).
     """
     flat = references.flatten(1).float()
-    index = torch.cat(
-        [torch.cdist(c.flatten(1).float(), flat).argmin(1) for c in images.split(_CHUNK)]
-    )
+    rows = images.flatten(1).to(flat)
+    index = torch.cat([torch.cdist(chunk, flat).argmin(1) for chunk in rows.split(_CHUNK)])
     # cdist computes distances from a matrix product, which turns the zero of a copy into 0.01.
-    return (images.flatten(1).float() - flat[index]).norm(dim=1), index
+    return (rows - flat[index]).norm(dim=1), index
