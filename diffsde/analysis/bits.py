@@ -32,6 +32,7 @@ from diffsde.noise.seeds import generator
 from diffsde.solvers.catalogue import find_solver
 from diffsde.solvers.request import DEFAULT_STEPS
 from diffsde.system.host import on_host
+from diffsde.system.parameters import finest_dtype
 from diffsde.system.tables import Table
 
 __all__ = ["BitsByNoise", "bits_by_noise", "error_budget"]
@@ -56,7 +57,7 @@ def error_budget(
 
     Returns:
         In bits/dim: "tolerance", the change when rtol and atol are a hundred times smaller,
-        or fixed steps half as long, in float64; "epsilon", the change when t starts at 2ε;
+        or fixed steps half as long, in float64 where the device has that; "epsilon", the change when t starts at 2ε;
         "probe", the standard error for one image with a single probe; "images", the standard
         error of the mean over this batch. With `images` also the bits/dim themselves by each
         of the `CONVENTIONS`, under its name.
@@ -73,7 +74,7 @@ def error_budget(
     checked_start(flow, 2 * fixed["eps"])
     usual = log_likelihood(flow, x, **fixed)
     bits = usual.bits_per_dim
-    finer = log_likelihood(flow, x.double(), **{**fixed, **tight}).bits_per_dim
+    finer = log_likelihood(flow, x.to(finest_dtype(x.device)), **{**fixed, **tight}).bits_per_dim
     later = log_likelihood(flow, x, **{**fixed, "eps": 2 * fixed["eps"]}).bits_per_dim
     per_image = x[0].numel() * math.log(2)
     return {
@@ -175,7 +176,7 @@ def bits_by_noise(
     sol = DensityFlow(flow, probes, exact=False, eps=start).solve(
         x, "dopri5", clock="log_sigma", rtol=rtol, atol=atol, save=times
     )
-    integrals = sol.ys[:, :, dims].double().mean(1).cpu()
+    integrals = sol.ys[:, :, dims].cpu().double().mean(1)
     trace = sde.marginal_std(times).log().diff() - integrals.diff()
     peak = math.log(math.sqrt(2 * math.pi))  # −log of the standard normal density at its mean
     latents = -float(sde.prior_logp(sol.final[:, :dims]).mean()) / dims
@@ -213,6 +214,6 @@ def _denoising_bits(flow: ProbabilityFlow, x: Tensor, levels: Tensor, seed: int)
         mean, std = flow.sde.marginal_prob(x, t)
         with torch.no_grad():
             error = flow.denoise(mean + std * z, t) - x
-        squares = error.flatten(1).square().mean(1).double().cpu() / sigma**2
+        squares = error.flatten(1).square().mean(1).cpu().double() / sigma**2
         found.append(squares.mean() * (high - low) / math.log(2))
     return torch.stack(found)

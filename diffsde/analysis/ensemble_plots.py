@@ -49,7 +49,7 @@ def plot_ensemble(
     _draw_quantiles(axes, summary, summary.quantiles[at].numpy(), look.line(0))
     if paths is not None:
         shown = paths.ys[:, :_PATHS].reshape(len(paths), -1, *shape)
-        values = shown[at].detach().double().cpu().numpy()
+        values = shown[at].detach().cpu().double().numpy()
         axes.plot(paths.ts.numpy(), values, color=look.ink, alpha=0.4, linewidth=0.6)
     axes.set(xlabel="t", ylabel="x(t)", xlim=(float(summary.ts[0]), float(summary.ts[-1])))
     look.legend(axes, loc="upper right")

@@ -48,7 +48,7 @@ def law_errors(x: Tensor, score: MixtureScore, t: float) -> LawErrors:
     """
     if tuple(x.shape[1:]) != score.shape:
         raise InputError(f"x has shape {tuple(x.shape)}: expected (n, {score.shape})")
-    x = x.double().flatten(1).cpu()
+    x = x.flatten(1).cpu().double()
     theta = torch.randn(
         x.shape[1], _DIRECTIONS, generator=generator(0, "check"), device="cpu"
     ).double()
