@@ -132,10 +132,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--model", default="mnist")
     parser.add_argument("--n", type=int, default=96, help="images; a quarter for the steps")
+    parser.add_argument("--data", help="folder of the data set, for its classifier")
     parser.add_argument("--evaluations", type=int, nargs="+", default=[5, 6, 8])
     given = parser.parse_args()
     model = diffsde.load_pretrained(given.model)
-    classifier = classifier_of(data_of(model, None)).eval()
+    classifier = classifier_of(data_of(model, None, given.data)).eval()
     x = model.sde.prior_sample((given.n, *model.shape), seed=0)
 
     def fine(steps: int) -> Tensor:
