@@ -57,10 +57,10 @@ def error_budget(
 
     Returns:
         In bits/dim: "tolerance", the change when rtol and atol are a hundred times smaller,
-        or fixed steps half as long, in float64 where the device has that; "epsilon", the change when t starts at 2ε;
-        "probe", the standard error for one image with a single probe; "images", the standard
-        error of the mean over this batch. With `images` also the bits/dim themselves by each
-        of the `CONVENTIONS`, under its name.
+        or fixed steps half as long, in float64 where the device has that; "epsilon", the change
+        when t starts at 2ε; "probe", the standard error for one image with a single probe;
+        "images", the standard error of the mean over this batch. With `images` also the bits/dim
+        themselves by each of the `CONVENTIONS`, under its name.
     """
     if settings.get("grad"):
         raise InputError("grad: a budget is made of numbers; differentiate log_likelihood instead")

@@ -60,11 +60,12 @@ def law_errors(x: Tensor, score: MixtureScore, t: float) -> LawErrors:
 def _on_a_line(y: Tensor, theta: Tensor, score: MixtureScore, t: float) -> LawErrors:
     """The errors of samples y, (n,), along one direction."""
     time = on_host(t, torch.float64)
-    weights = score.log_weights.exp()
-    means = score.sde.marginal_scale(time) * (score.means.flatten(1) @ theta)
-    stds = (
-        (score.sde.marginal_scale(time) * score.stds) ** 2 + score.sde.marginal_std(time) ** 2
-    ).sqrt()
+    scale, noise = score.sde.marginal_scale(time), score.sde.marginal_std(time)
+    # Wherever the score is, and in whichever precision, it is judged on the host in float64.
+    law = (numbers.cpu().double() for numbers in (score.log_weights, score.means, score.stds))
+    log_weights, centres, widths = law
+    weights, means = log_weights.exp(), scale * (centres.flatten(1) @ theta)
+    stds = ((scale * widths) ** 2 + noise**2).sqrt()
     mean = (weights * means).sum()
     std = ((weights * (stds**2 + means**2)).sum() - mean**2).sqrt()
     moments = ((y.mean() - mean) ** 2 + (y.std() - std) ** 2).sqrt()

@@ -21,6 +21,7 @@ from diffsde.data.images import ImageData
 from diffsde.data.named_sets import cache_folder
 from diffsde.errors import CheckpointError, InputError
 from diffsde.evaluation.real import Data, RealImages, real_images
+from diffsde.system.autocast import autocast, has_autocast
 from diffsde.system.bars import load_tqdm
 from diffsde.system.launch import agreed, process_number
 from diffsde.system.tensorfile import read_tensors, write_tensors
@@ -85,6 +86,7 @@ def train_classifier(
     *,
     epochs: int | None = None,
     seed: int = 0,
+    device: torch.device | str = "cpu",
     progress: bool = True,
 ) -> float | None:
     """Train a classifier on a data set, and write it to a file, rounded to 16 bits.
@@ -95,6 +97,7 @@ def train_classifier(
         epochs: passes through the training images; by default four, or more if 2,400 updates of
             100 images take more.
         seed: seed of the first weights and of the order of the images.
+        device: where it is trained. It learns in bfloat16 where torch has autocast.
         progress: show a progress bar.
 
     Returns:
@@ -104,7 +107,7 @@ def train_classifier(
         InputError: the images have no labels, or all have the same.
     """
     real = real_images(data)
-    model = _new_classifier(real.train, seed)
+    model = _new_classifier(real.train, seed).to(device)
     _fit(model, real.train, epochs, seed, progress)
     accuracy = _accuracy(model, real.test)
     description = {
@@ -122,14 +125,16 @@ def _new_classifier(data: ImageData, seed: int) -> Classifier:
     classes = int(data.known_labels().max()) + 1
     if classes < 2:
         raise InputError(f"{data.name} has one class only: a classifier needs two")
-    with torch.random.fork_rng():
+    # On the CPU, so that a seed has the same weights on every device.
+    with torch.random.fork_rng(), torch.device("cpu"):
         torch.manual_seed(seed)
         return Classifier(data.shape, classes, data.name)
 
 
 def _fit(model: Classifier, data: ImageData, epochs: int | None, seed: int, progress: bool) -> None:
     """Train a classifier; leave it in evaluation mode, with weights that 16 bits can hold."""
-    labels, numbers = data.known_labels(), torch.Generator().manual_seed(seed)
+    labels, place = data.known_labels(), _place(model)
+    count, numbers = len(data.images), torch.Generator().manual_seed(seed)
     each = math.ceil(len(data.images) / BATCH)
     epochs = epochs or max(4, math.ceil(_UPDATES / each))
     optimizer = torch.optim.AdamW(model.parameters(), weight_decay=1e-2)
@@ -137,11 +142,11 @@ def _fit(model: Classifier, data: ImageData, epochs: int | None, seed: int, prog
     words = {"desc": f"classifier of {data.name}", "unit": "update"}
     with load_tqdm()(total=epochs * each, disable=not progress, **words) as bar:
         for _ in range(epochs):
-            for index in torch.randperm(len(data.images), generator=numbers).split(BATCH):
+            for index in torch.randperm(count, generator=numbers, device="cpu").split(BATCH):
                 optimizer.zero_grad()
-                with torch.autocast("cpu", torch.bfloat16):
-                    logits = model(data.batch(index))
-                nn.functional.cross_entropy(logits.float(), labels[index]).backward()
+                with autocast(place, bfloat16=has_autocast(place)):
+                    logits = model(data.batch(index).to(place))
+                nn.functional.cross_entropy(logits.float(), labels[index].to(place)).backward()
                 optimizer.step()
                 schedule.step()
                 bar.update()
@@ -152,8 +157,13 @@ def _fit(model: Classifier, data: ImageData, epochs: int | None, seed: int, prog
 def _accuracy(model: Classifier, data: ImageData) -> float | None:
     if data.labels is None:
         return None
-    guesses = [model(data.batch(i)).argmax(1) for i in torch.arange(len(data.images)).split(BATCH)]
-    return (torch.cat(guesses) == data.labels).float().mean().item()
+    place, parts = _place(model), torch.arange(len(data.images), device="cpu").split(BATCH)
+    guesses = [model(data.batch(part).to(place)).argmax(1) for part in parts]
+    return (torch.cat(guesses).cpu() == data.labels).float().mean().item()
+
+
+def _place(model: Classifier) -> torch.device:
+    return model.out.weight.device
 
 
 def load_classifier(path: str | os.PathLike[str]) -> Classifier:
@@ -189,7 +199,9 @@ def _checked(found: Any) -> tuple[list[int], int, str]:
     return shape, classes, str(found["classifier"])
 
 
-def classifier_of(data: Data, *, progress: bool = True) -> Classifier:
+def classifier_of(
+    data: Data, *, device: torch.device | str = "cpu", progress: bool = True
+) -> Classifier:
     """The classifier of a data set, in evaluation mode.
 
     That of MNIST's or of Fashion-MNIST's training images ships with the package. Any other is
@@ -197,6 +209,7 @@ def classifier_of(data: Data, *, progress: bool = True) -> Classifier:
 
     Args:
         data: labelled images, as for `evaluate`.
+        device: where it is, and where it is trained.
         progress: show a progress bar while it is trained.
 
     Raises:
@@ -206,10 +219,10 @@ def classifier_of(data: Data, *, progress: bool = True) -> Classifier:
     real.train.known_labels()
     shipped = _shipped(real)
     if shipped is not None:
-        return shipped
-    kept = _kept(real, progress) if process_number() == 0 else shipped
+        return shipped.to(device)
+    kept = _kept(real, device, progress) if process_number() == 0 else shipped
     found: Classifier = agreed(kept)  # type: ignore[assignment]
-    return found
+    return found.to(device)
 
 
 def _shipped(real: RealImages) -> Classifier | None:
@@ -220,8 +233,8 @@ def _shipped(real: RealImages) -> Classifier | None:
     return model if digest == real.training_digest else None
 
 
-def _kept(real: RealImages, progress: bool) -> Classifier:
+def _kept(real: RealImages, device: torch.device | str, progress: bool) -> Classifier:
     path = cache_folder() / "classifiers" / f"{real.training_digest}.safetensors"
     if not path.exists():
-        train_classifier(real, path, progress=progress)
+        train_classifier(real, path, device=device, progress=progress)
     return load_classifier(path)

@@ -65,7 +65,8 @@ def pick_extractor(
         InputError: there is no such thing, or not for this data.
     """
     if features is None or features == "classifier":
-        return _by_classifier(_classifier_of(real, progress).to(device), real.training_digest)
+        model = _classifier_of(real, progress, device or torch.device("cpu"))
+        return _by_classifier(model, real.training_digest)
     if features == "inception":
         return _by_inception(real, device)
     if isinstance(features, Classifier):
@@ -92,13 +93,13 @@ def _by_classifier(model: Classifier, key: str | None) -> Extractor:
     return Extractor("classifier", extract, classify, key)
 
 
-def _classifier_of(real: RealImages, progress: bool) -> Classifier:
+def _classifier_of(real: RealImages, progress: bool, device: torch.device) -> Classifier:
     if real.train.labels is None:
         raise InputError(
             f"features = classifier: {real.name} has no labels to train a classifier on; choose "
             "inception, or give a function from images (B, C, H, W) in [0, 1] to features (B, F)"
         )
-    return classifier_of(real, progress=progress)
+    return classifier_of(real, device=device, progress=progress)
 
 
 def _check_classifier(model: Classifier, real: RealImages) -> None:
