@@ -140,13 +140,14 @@ def plot_neighbours(
         )
     most = min(_MOST, *map(len, kinds.values()))
     found = {name: nearest_neighbours(x[:most], references) for name, x in kinds.items()}
-    generated = torch.cat([images[:most] for images in samples.values()])
+    found = {name: (distance.cpu(), index.cpu()) for name, (distance, index) in found.items()}
+    generated = torch.cat([images[:most].cpu() for images in samples.values()])
     distance, index = (torch.cat([found[name][k] for name in samples]) for k in (0, 1))
     nearest = distance.argsort()[:_PAIRS]
     look = theme(dark)
     figure = look.figure(10, 4.2)
     pairs, histogram = (look.dress(axes) for axes in figure.subplots(1, 2))
-    _draw_pairs(pairs, generated[nearest], references[index[nearest]], look)
+    _draw_pairs(pairs, generated[nearest], references[index[nearest]].cpu(), look)
     _draw_distances(histogram, {name: d for name, (d, _) in found.items()}, look)
     return written(figure, path)
 

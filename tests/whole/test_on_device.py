@@ -133,8 +133,9 @@ def charted(place: Place) -> Any:
 
 
 def shown_neighbours(place: Place) -> Any:
-    figure = evaluation.plot_neighbours({"some": place(PICTURES[:3])}, PICTURES[5:], PICTURES[3:5])
-    return [patch.get_xy() for axes in figure.axes for patch in axes.patches]
+    some = {"some": place(PICTURES[:3])}
+    figure = evaluation.plot_neighbours(some, place(PICTURES[5:]), PICTURES[3:5])
+    return np.concatenate([patch.get_xy() for axes in figure.axes for patch in axes.patches])
 
 
 def classified(place: Place, folder: Path) -> Any:
@@ -206,7 +207,7 @@ def test_a_function_computes_what_it_does_on_the_cpu(name: str) -> None:
         found = COMPUTED[name](on(device))
         assert device.launches or device.synchronisations
         found = device.cpu(found) if isinstance(found, Tensor) else found
-    found, there = (torch.as_tensor(np.array(value)).double() for value in (found, there))
+    found, there = (torch.as_tensor(value).double() for value in (found, there))
     torch.testing.assert_close(found, there, rtol=1e-4, atol=1e-4, equal_nan=True)
 
 
