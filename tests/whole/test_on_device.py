@@ -161,6 +161,10 @@ COMPUTED: dict[str, Callable[[Place], Any]] = {
     "slerp": lambda place: analysis.slerp(
         place(NOISE[:1]), place(NOISE[1:]), torch.linspace(0, 1, 3)
     ),
+    "variational_bound": lambda place: (
+        analysis.variational_bound(flow(place), place(SOME), draws=2, seed=0).log_prob
+    ),
+    "noisy_levels": lambda place: analysis.noisy_levels(flow(place), place(SOME), seed=0),
     "dequantise": lambda place: analysis.dequantise(place(SOME), seed=0),
     "optimize": optimised,
     "evaluate": scored,
