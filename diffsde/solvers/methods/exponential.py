@@ -12,8 +12,8 @@ are registered for both kinds of problem.
 
 In Karras's clock the last step is the longest in λ, and the denoiser has settled by then: what a
 polynomial of several values extends over it is wrong in most directions. So the option `last_order`
-lowers the order of the last step, as `lower_order_final` of diffusers does of the last two. One step
-of order 1 leaves an error of h², so a whole solve is then of order 2 at most.
+lowers the order of the last step, as `lower_order_final` of diffusers does of the last two. One
+step of order 1 leaves an error of h², so a whole solve is then of order 2 at most.
 
 Where η is a function of time, η² h becomes E = ∫ η² dλ over the step, and the weights of D and its
 derivatives are integrals of e^{−(h − r) − (E − E(r))} (1 + η²). All are found by quadrature. If E
