@@ -11,7 +11,8 @@ For each solver, of a solve of 20 steps and of one of 40, with the exact score o
     of these    launches of the score's own evaluations
 
 A method that chooses its steps solves for one sample, and its accepted and rejected steps are
-counted. The last line has the launches of one evaluation of a network.
+counted. Some SDE methods follow with steps that they choose, and with fixed steps along a
+`BrownianPath`. The last line has the launches of one evaluation of a network.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from torch import Tensor, nn
 
 from diffsde import (
     VESDE,
+    BrownianPath,
     MixtureScore,
     ProbabilityFlow,
     ReverseSDE,
@@ -35,6 +37,13 @@ from diffsde import (
 from tests.emulated_device import Emulated
 
 SHORT, LONG = 20, 40
+CHOOSING = {"adaptive": True}
+ALONG = {"noise": BrownianPath(0)}
+# Other ways to solve by some rows, with what the table calls them.
+OTHERWISE = [
+    *((name, ", adaptive", CHOOSING) for name in ("em", "seeds_2", "sosra", "srk")),
+    *((name, " along a path", ALONG) for name in ("em", "srk")),
+]
 
 
 class Launching(nn.Module):
@@ -62,36 +71,39 @@ class Counts(NamedTuple):
     by_score: int
 
 
-def counted(row: Any, steps: int, save: str) -> Counts:
+def counted(row: Any, steps: int, save: str, **otherwise: Any) -> Counts:
     """The counts of one solve."""
     problem = ReverseSDE if row.kind == "sde" else ProbabilityFlow
-    how: dict[str, Any] = {} if row.adaptive else {"steps": steps}
-    if row.adaptive or row.iterates:
+    chooses = otherwise.get("adaptive", row.adaptive)
+    how: dict[str, Any] = {"save": save, **otherwise}
+    if chooses or row.iterates:
         how |= {"rtol": 1e-2, "atol": 1e-2}
+    if not row.adaptive:  # an SDE that chooses its steps lands on these times
+        how |= {"steps": 1 if chooses else steps}
     with Emulated(float64=False) as device, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         score = Launching(device)
-        x = device.tensor(VESDE().prior_sample((1 if row.adaptive else 2, 2), seed=0))
+        x = device.tensor(VESDE().prior_sample((1 if chooses else 2, 2), seed=0))
         device.reset()
-        sol = solve(
-            problem(VESDE(), score, (2,)), x, row.name, clock="karras", seed=0, save=save, **how,
-        )  # fmt: skip
+        if "noise" not in how:
+            how["seed"] = 0
+        sol = solve(problem(VESDE(), score, (2,)), x, row.name, clock="karras", **how)
         taken = sol.stats.steps + sol.stats.rejected
         numbers = device.synchronisations, device.transfers, device.launches, score.launches
     return Counts(taken, *numbers)
 
 
-def line(row: Any, save: str) -> str:
+def line(row: Any, save: str, called: str = "", **otherwise: Any) -> str:
     """A row of the table."""
-    long = counted(row, LONG, save)
-    if row.adaptive:
+    long = counted(row, LONG, save, **otherwise)
+    if otherwise.get("adaptive", row.adaptive):
         launches = [f"{n / long.steps:.1f}" for n in long[3:]]
         cells = [f"{long.looks} in {long.steps} steps", str(long.transfers), *launches]
     else:
-        short = counted(row, SHORT, save)
+        short = counted(row, SHORT, save, **otherwise)
         launches, by_score = ((b - a) / (LONG - SHORT) for a, b in zip(short[3:], long[3:]))
         cells = [str(long.looks), str(long.transfers), f"{launches:.1f}", f"{by_score:.1f}"]
-    return f"| `{row.name}` | {row.kind} | {' | '.join(cells)} |"
+    return f"| `{row.name}`{called} | {row.kind} | {' | '.join(cells)} |"
 
 
 def launches_of_a_network() -> int:
@@ -114,6 +126,9 @@ def main() -> None:
     print("|---|---|---|---|---|---|")
     for row in list_solvers():
         print(line(row, save), flush=True)
+    rows = {row.name: row for row in list_solvers("sde")}
+    for name, called, otherwise in OTHERWISE:
+        print(line(rows[name], save, called, **otherwise), flush=True)
     print(f"\nAn evaluation of the tutorial's `ScoreUNet` launches {launches_of_a_network()}.")
 
 
