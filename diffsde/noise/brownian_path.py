@@ -174,7 +174,14 @@ class _Tree(BoundBrownian):
 
     def _there(self, times: Tensor) -> Tensor | float:
         """Times beside states: one for all samples as a number, (B, 1) on the states' device."""
-        return float(times) if times.dim() == 0 else times.to(self.device, self._precise)
+        return self._all_there([times])[0]
+
+    def _all_there(self, times: Sequence[Tensor]) -> Sequence[Tensor | float]:
+        """The same for several of one shape, which are sent together and not waited for."""
+        if not times or times[0].dim() == 0:
+            return [float(time) for time in times]
+        whole = torch.stack([time.double() for time in times])
+        return whole.to(self.device, self._precise, non_blocking=True).unbind()
 
     def _cells(self, first: Tensor, last: Tensor) -> tuple[Tensor, Tensor]:
         """W and ∫ W over whole cells, from `first` up to `last`, both relative to `first`."""
@@ -216,9 +223,11 @@ class _Tree(BoundBrownian):
         # Each interval needs the numbers of the one above it, and the bridge those of the last.
         above = [place.node for place in way[max(kept - 1, 0) :]]
         self._drawn.expect(above if kept else [_address(cell), *above])
-        for place in way[kept:]:
-            new = self._half(self._chain[-1], place) if self._chain else self._root(cell)
-            self._chain.append(new)
+        if not self._chain:
+            self._chain, kept = [self._root(cell)], 1
+        new = way[kept:]
+        for place, right in zip(new, self._all_there([p.right for p in new]), strict=True):
+            self._chain.append(self._half(self._chain[-1], place, right))
         return self._chain[len(way) - 1]
 
     def _way(self, cell: Tensor, r: Tensor) -> list[_Place]:
@@ -228,21 +237,25 @@ class _Tree(BoundBrownian):
             way.append(way[-1].half(r))
         return way
 
-    def _half(self, parent: _Interval, place: _Place) -> _Interval:
-        """One half of an interval, drawn given the whole interval."""
-        h, (x, y), there = parent.place.h, self._numbers(parent.place.node), self._there
-        right = place.right
-        side = 1 - 2 * right.double()  # 1: left, −1: right
+    def _half(self, parent: _Interval, place: _Place, right: Tensor | float) -> _Interval:
+        """One half of an interval, drawn given the whole interval.
+
+        Args:
+            parent: the whole interval.
+            place: of the half.
+            right: 1 where it is the right one and 0 where not, beside the states.
+        """
+        h, (x, y) = parent.place.h, self._numbers(parent.place.node)
+        side = 1 - 2 * right
         lean = _plus(1.5 * parent.area, math.sqrt(h / 16), x)  # W_left − W / 2
         shared = _plus(parent.area, -0.5, lean)
-        w = _plus(0.5 * parent.w, there(side), lean)
-        area = _plus(shared, there(math.sqrt(h / 48) * side), y)
+        w = _plus(0.5 * parent.w, side, lean)
+        area = _plus(shared, math.sqrt(h / 48) * side, y)
         w0, u0 = parent.w0, parent.u0
-        if bool(right.any()):  # for these, `w` and `area` are of the right half
-            here = there(right.double())
+        if bool(place.right.any()):  # for these, `w` and `area` are of the right half
             mean = w0 + 0.5 * (parent.w - w) + (2 * shared - area)  # of W over the left half
-            u0 = _plus(u0, there(right * (h / 2)), mean)
-            w0 = _plus(w0, here, parent.w - w)
+            u0 = _plus(u0, (h / 2) * right, mean)
+            w0 = _plus(w0, right, parent.w - w)
         return _Interval(place, w0, u0, w, area)
 
     def _bridge(self, interval: _Interval, r: Tensor) -> tuple[Tensor, Tensor]:
@@ -256,15 +269,13 @@ class _Tree(BoundBrownian):
         b = h1**0.5 * h2**3.5 / (2 * h * d)
         c = math.sqrt(3) * (h1 * h2) ** 1.5 / (6 * d)
         x, y = self._numbers(interval.place.node)
-        there = self._there
-        w = (
-            there(h1 / h) * interval.w
-            + there(6 * h1 * h2 / h**2) * interval.area
-            + there(2 * (a + b) / h) * x
-        )
+        of_w = h1 / h, 6 * h1 * h2 / h**2, 2 * (a + b) / h
         # The area is kept as h1 H, because h1 may be zero for some samples.
-        area = there(h1**3 / h**2) * interval.area - there(a) * x + there(c) * y
-        return interval.w0 + w, interval.u0 + there(h1) * (interval.w0 + 0.5 * w) + area
+        of_area = h1**3 / h**2, -a, c
+        w1, w2, w3, a1, a2, a3, length = self._all_there([*of_w, *of_area, h1])
+        w = w1 * interval.w + w2 * interval.area + w3 * x
+        area = a1 * interval.area + a2 * x + a3 * y
+        return interval.w0 + w, interval.u0 + length * (interval.w0 + 0.5 * w) + area
 
 
 def _whole(cell: Tensor) -> _Place:
