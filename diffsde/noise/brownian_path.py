@@ -33,6 +33,7 @@ __all__ = ["BrownianPath"]
 _RESOLUTION = 2.0**-16
 _FINEST = 2.0**-36
 _FLOAT32 = 2.0**-22  # a unit in the last place of a time in float32, twice over
+_ENDS = 3  # of steps that are kept: both ends and the middle of one that is tried in halves
 _ROUNDED = 40  # binary digits of a time within its cell
 _WORD = 2**64
 
@@ -131,7 +132,7 @@ class _Tree(BoundBrownian):
         shape = (2, self.shape[1])
         self._drawn = DrawnAhead(self._table, self.samples, shape, self._precise, self.device)
         self._chain: list[_Interval] = []  # the intervals around the last time, from a cell down
-        self._last: tuple[Tensor, tuple[Tensor, Tensor]] | None = None
+        self._latest: list[tuple[Tensor, tuple[Tensor, Tensor]]] = []  # times and values there
 
     def increment(
         self, ta: Tensor | float, tb: Tensor | float, area: bool
@@ -202,13 +203,14 @@ class _Tree(BoundBrownian):
         return _Interval(_whole(cell), zero, zero, numbers[0], numbers[1] / math.sqrt(12))
 
     def _value(self, t: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
-        """W and ∫ W from the beginning of t's cell to t; the last is kept, as steps share ends."""
-        if self._last is not None and torch.equal(self._last[0], t):
-            return self._last[1]
+        """W and ∫ W from the beginning of t's cell to t. The latest are kept: steps share ends."""
+        for time, value in self._latest:
+            if torch.equal(time, t):
+                return value
         # Rounding makes a dyadic time exact, so the descent ends as soon as it is reached.
         r = ((t - cell) * 2**_ROUNDED).round() / 2**_ROUNDED
         value = self._bridge(self._descend(cell, r), r)
-        self._last = (t, value)
+        self._latest = [*self._latest[1 - _ENDS :], (t, value)]
         return value
 
     def _descend(self, cell: Tensor, r: Tensor) -> _Interval:

@@ -41,6 +41,7 @@ from tests.problems import mild
 
 FEW, MORE = 2, 9  # a solve is looked at once more from 8 steps on
 LAUNCHES = 70  # an evaluation, 24 of them the score's: a draw of noise takes three hundred
+ATTEMPT = 1200  # of an adaptive SDE: three steps, and two draws of all levels of the path
 LOOKS = 3  # at the start, early on, and at the end
 ROWS = list_solvers()
 FIXED = [row for row in ROWS if row.one_step is not None]
@@ -171,7 +172,9 @@ def test_adaptive_sdes(row: Any, float64: bool) -> None:
     with Emulated(float64=float64) as device:
         found = solved(row, on(device), **WIDE)
         assert 1 < found.stats.steps <= found.stats.nfe
+        tried = found.stats.steps + found.stats.rejected
         assert device.synchronisations <= 2 * found.stats.nfe / row.evaluations + 3
+        assert device.launches <= ATTEMPT * tried
         assert_same(device, found.ys, there.ys)
 
 

@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from diffsde import analysis, evaluation
 from diffsde.analysis import budgets, speed_bench
 from diffsde.data.images import ImageData
-from diffsde.evaluation import Sampler
+from diffsde.evaluation import RealImages, Sampler
+from diffsde.evaluation.classifier import _new_classifier
 from tests.emulated_device import DEVICE, Emulated
 from tests.launched import images, small_model
 from tests.problems import mixture
@@ -222,6 +223,22 @@ def on(device: Emulated) -> Place:
         return device.tensor(value)
 
     return place
+
+
+def test_a_classifier_is_trained_where_the_model_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[torch.device] = []
+
+    def untrained(real: RealImages, *, device: torch.device, progress: bool) -> Any:
+        asked.append(device)
+        return _new_classifier(real.train, 0).eval().to(device)
+
+    monkeypatch.setattr("diffsde.evaluation.features.classifier_of", untrained)
+    with Emulated(float64=False) as device:
+        for model in (MODEL, on(device)(MODEL)):
+            evaluation.evaluate_samplers(
+                model, [Sampler(steps=1)], 100, data=halves(), bootstraps=1, progress=False
+            )
+    assert [place.type for place in asked] == ["cpu", DEVICE.type]
 
 
 def test_a_classifier_is_trained_on_a_device(tmp_path: Path) -> None:
