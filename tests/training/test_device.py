@@ -44,7 +44,7 @@ POINTS = Recipe(
 FLOW = replace(POINTS, sde="StraightSDE", preconditioning="flow", objective="flow")
 COUPLED = replace(FLOW, preconditioning="coupled-flow", coupling="optimal")
 IMAGES = replace(POINTS, network="ResidualUNet")
-OF_POINTS = {name for name in PRECONDITIONINGS if "flow" not in name}
+OF_POINTS = [name for name in PRECONDITIONINGS if "flow" not in name]
 
 # Every recipe that has a name, each name in a recipe, and what else goes another way.
 VARIANTS: dict[str, Recipe] = {
