@@ -353,7 +353,7 @@ MUTATIONS = (
     ),
     Mutation(
         "bridge: weight of the area", "noise/brownian_path.py",
-        "there(6 * h1 * h2 / h**2)", "there(3 * h1 * h2 / h**2)", _BROWNIAN,
+        "6 * h1 * h2 / h**2", "3 * h1 * h2 / h**2", _BROWNIAN,
     ),
     Mutation(
         "bridge: spread of the area", "noise/brownian_path.py",

@@ -232,8 +232,8 @@ def likelihood(
     """
     with reported(as_json) as report:
         check_file(out, "out")
-        settings = _counting(convention, probes=probes, steps=steps, draws=draws)
         compute_with(threads)
+        settings = _counting(convention, probes=probes, steps=steps, draws=draws)
         score = pick_model(model, device)
         if not 0 < eps < score.sde.T:
             raise InputError(
