@@ -233,7 +233,6 @@ def likelihood(
     with reported(as_json) as report:
         check_file(out, "out")
         compute_with(threads)
-        settings = _counting(convention, probes=probes, steps=steps, draws=draws)
         score = pick_model(model, device)
         if not 0 < eps < score.sde.T:
             raise InputError(
@@ -245,6 +244,7 @@ def likelihood(
                 f"--model {model}: a model of latents, whose density says nothing of images' bits; "
                 "give a model of images"
             )
+        settings = _counting(convention, probes=probes, steps=steps, draws=draws)
         real = diffsde.evaluation.data_of(score, dataset, data, size=size)
         _say_divided(report, real)
         images = real.test.images[:n].float() / 255
