@@ -35,8 +35,10 @@ class _Conv(nn.Module):
         super().__init__()
         self.c_in, self.kernel = c_in, kernel
         fan_in = c_in * kernel**2
-        weight = torch.zeros if zero else torch.randn
-        self.weight = nn.Parameter(weight(c_out, fan_in) / math.sqrt(fan_in))
+        weight = (torch.zeros if zero else torch.randn)(c_out, fan_in)
+        # In place, because the other division makes torch load its compiler on the meta device,
+        # where a file's network is built: that takes longer than all else.
+        self.weight = nn.Parameter(weight.div_(math.sqrt(fan_in)))
         self.bias = nn.Parameter(torch.zeros(c_out))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -193,7 +195,7 @@ class ResidualUNet(nn.Module):
     def _add_embedding(self) -> None:
         """The layers that embed the noise level and the class."""
         # Periods of the label ¼ ln σ, from longer than its whole range to a fraction of it.
-        frequencies = torch.logspace(math.log10(0.5), math.log10(16), _FREQUENCIES) / 4
+        frequencies = torch.logspace(math.log10(0.5), math.log10(16), _FREQUENCIES).div_(4)
         self.register_buffer("frequencies", frequencies)
         width = self.embed_dim
         self.embed = nn.Sequential(
