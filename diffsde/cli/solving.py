@@ -102,9 +102,7 @@ def solve_all(
 
 def _solved(plan: Plan, n: int, seed: int, **settings: Any) -> diffsde.Trajectory:
     """The paths of all samples, on the CPU, of which each process solves some in a row."""
-    import torch
-
-    from diffsde.equations.rows import only_rows
+    from diffsde.equations.rows import only_part
     from diffsde.solvers.chunks import joined
     from diffsde.system.launch import from_each, process_count, process_number
     from diffsde.system.parameters import device_of
@@ -116,7 +114,7 @@ def _solved(plan: Plan, n: int, seed: int, **settings: Any) -> diffsde.Trajector
         x = problem.sde.prior_sample(
             (end - first, *problem.shape), seed=seed, first=first, device=device_of(problem)
         )
-        with only_rows(torch.arange(first, end, device="cpu"), n):
+        with only_part(first, end, n):
             sol = diffsde.solve(problem, x, plan.solver.name, seed=seed, first=first, **settings)
         own = sol.cpu()
     parts = [part for part in from_each(own) if part is not None]

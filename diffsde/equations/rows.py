@@ -8,12 +8,13 @@ label or one observation for each sample of the batch takes those of these sampl
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 
+import torch
 from torch import Tensor
 
-__all__ = ["only_rows", "own_rows"]
+__all__ = ["only_part", "only_rows", "own_rows"]
 
 _ROWS: ContextVar[tuple[Tensor, int] | None] = ContextVar("rows", default=None)
 
@@ -36,6 +37,11 @@ def only_rows(rows: Tensor, size: int) -> Iterator[None]:
         yield
     finally:
         _ROWS.reset(before)
+
+
+def only_part(start: int, end: int, size: int) -> AbstractContextManager[None]:
+    """Within this context, the samples from `start` to `end` − 1 of `size` are evaluated."""
+    return only_rows(torch.arange(start, end, device="cpu"), size)
 
 
 def own_rows(values: Tensor) -> Tensor:

@@ -6,14 +6,13 @@ The noise of a sample does not depend on its part, so the samples are those of o
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from itertools import accumulate
 
 import torch
 from torch import Tensor
 
-from diffsde.equations.rows import only_rows
+from diffsde.equations.rows import only_part
 from diffsde.errors import DiffSDEError, InputError, SolveError
 from diffsde.solvers.parts import solve_part
 from diffsde.solvers.request import Request
@@ -43,7 +42,7 @@ def solve_in_chunks(request: Request, x: Tensor, first: int, size: int) -> Traje
     for start in range(0, len(x), size):
         try:
             end = min(start + size, len(x))
-            with _rows(start, end, len(x)):
+            with only_part(start, end, len(x)):
                 part = solve_part(request, x[start:end], first + start)
             if not parts:
                 ys = part.ys.new_empty((len(part), *x.shape))
@@ -107,10 +106,5 @@ def _states(parts: Sequence[Trajectory], t: float) -> Iterator[Tensor]:
     """The states of each part at t, for which its solver may ask the score again."""
     ends = list(accumulate(part.ys.shape[1] for part in parts))
     for part, start, end in zip(parts, [0, *ends], ends, strict=False):
-        with _rows(start, end, ends[-1]):
+        with only_part(start, end, ends[-1]):
             yield part(t)
-
-
-def _rows(start: int, end: int, size: int) -> AbstractContextManager[None]:
-    """Scores are asked about the samples from `start` to `end` − 1 of so many."""
-    return only_rows(torch.arange(start, end, device="cpu"), size)
