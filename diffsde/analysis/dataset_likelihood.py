@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from diffsde.analysis.conventions import find_convention
-from diffsde.analysis.density_flow import check_flow
+from diffsde.analysis.density_flow import check_flow, checked_start
+from diffsde.analysis.likelihood import bits_per_dim
 from diffsde.equations.ranges import UNIT
 from diffsde.equations.reverse import ProbabilityFlow
 from diffsde.errors import CheckpointError, InputError
@@ -31,7 +32,7 @@ from diffsde.system.host import on_host
 from diffsde.system.launch import agreed, divided, process_count, process_number
 from diffsde.system.numbers import whole_number
 from diffsde.system.parameters import device_of
-from diffsde.system.tables import Table
+from diffsde.system.tables import Table, records
 from diffsde.system.tensorfile import read_tensors, whole_in, write_tensors
 
 __all__ = ["LikelihoodSummary", "evaluate_likelihood"]
@@ -58,7 +59,7 @@ class LikelihoodSummary(Table):
     @property
     def bits_per_dim(self) -> Tensor:
         """(N,) bits for each value."""
-        return self.offset - self.log_prob / (self.dims * math.log(2))
+        return bits_per_dim(self.log_prob, self.dims, self.offset)
 
     @property
     def mean(self) -> float:
@@ -71,8 +72,7 @@ class LikelihoodSummary(Table):
         return float(self.bits_per_dim.std()) / math.sqrt(len(self.log_prob))
 
     def _records(self) -> list[dict[str, Any]]:
-        columns = zip(self.log_prob.tolist(), self.bits_per_dim.tolist(), strict=True)
-        return [{"log_prob": log_prob, "bits_per_dim": bits} for log_prob, bits in columns]
+        return records({n: getattr(self, n).tolist() for n in ("log_prob", "bits_per_dim")})
 
     def _lines(self) -> Sequence[Sequence[str]]:
         counts = f"{len(self.log_prob):,}", f"{self.nfe:,}"
@@ -137,8 +137,7 @@ def evaluate_likelihood(
     )
     if path is not None:
         check_folder(check_target(path).parent, "path")
-        numbers = {"chunk": chunk, "seed": seed}
-        description = _description(flow, images, convention, full, **numbers)
+        description = _description(flow, images, convention, full, chunk=chunk, seed=seed)
         if first_process:
             done, nfe = _results_so_far(Path(path), description, done, len(images))
         done, nfe = agreed((done, nfe))
@@ -171,10 +170,11 @@ def _description(
     images: Tensor,
     convention: str,
     settings: Mapping[str, Any],
-    **numbers: int,
+    *,
+    chunk: int,
+    seed: int,
 ) -> dict[str, Any]:
     """Everything that the results depend on, as the results file keeps it."""
-    eps = flow.sde.eps if settings["eps"] is None else settings["eps"]
     whole = described(flow, "flow")  # of which the score and the SDE are named by themselves
     for part in ("score", "sde"):
         whole["modules"].pop(part, None)
@@ -185,10 +185,11 @@ def _description(
         "score": digest_of_score(flow.score),
         "sde": f"{type(flow.sde).__name__} {digest_of(flow.sde, 'sde')}",
         "flow": digest_of(whole, "flow"),
-        **numbers,
+        "chunk": chunk,
+        "seed": seed,
         **({} if convention == "uniform" else {"convention": convention}),
         **({} if flow.data_range == UNIT else {"data_range": list(flow.data_range)}),
-        **described_settings({**settings, "eps": eps}),
+        **described_settings({**settings, "eps": checked_start(flow, settings["eps"])}),
         **surroundings(),
     }
 

@@ -54,17 +54,21 @@ from diffsde.equations.reverse import ProbabilityFlow
 from diffsde.errors import InputError
 from diffsde.noise.normal import NormalTable
 from diffsde.noise.seeds import checked_seed
-from diffsde.system.tables import Table
+from diffsde.system.tables import Table, records
 
 __all__ = ["Likelihood", "bits_per_dim", "dequantise", "level_bits", "log_likelihood"]
 
 
-def bits_per_dim(log_prob: Tensor, dims: int, data_range: Range = UNIT) -> Tensor:
-    """Bits for each value, for a density in nats of images of 256 levels: see the module.
+def bits_per_dim(log_prob: Tensor, dims: int, offset: float = 0.0) -> Tensor:
+    """Bits for each value, for log-probabilities in nats.
 
-    The density is that of images in `data_range`, so a level is 256 times narrower than that.
+    Args:
+        log_prob: log-probabilities, or log-densities.
+        dims: values in a sample.
+        offset: bits/dim where `log_prob` is zero: `level_bits` for the density of dequantised
+            images, 0 for probabilities.
     """
-    return level_bits(data_range) - log_prob / (dims * math.log(2))
+    return offset - log_prob / (dims * math.log(2))
 
 
 def level_bits(data_range: Range) -> float:
@@ -95,12 +99,11 @@ class Likelihood(Table):
     @property
     def bits_per_dim(self) -> Tensor:
         """(B,) bits for each value, for images of 256 levels: see the module."""
-        return bits_per_dim(self.log_prob, self.latents[0].numel(), self.data_range)
+        return bits_per_dim(self.log_prob, self.latents[0].numel(), level_bits(self.data_range))
 
     def _records(self) -> list[dict[str, Any]]:
         names = ["log_prob", "stderr", *(["bits_per_dim"] if self.latents.dim() == 4 else [])]
-        columns = [getattr(self, name).tolist() for name in names]
-        return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+        return records({name: getattr(self, name).tolist() for name in names})
 
     def _lines(self) -> Sequence[Sequence[str]]:
         rows = self._records()

@@ -33,6 +33,7 @@ import torch
 from torch import Tensor
 
 from diffsde.analysis.density_flow import check_flow, checked_start
+from diffsde.analysis.likelihood import bits_per_dim
 from diffsde.data.images import LEVELS
 from diffsde.equations.forward import expand
 from diffsde.equations.graphs import ordinary, ordinary_mode
@@ -43,7 +44,7 @@ from diffsde.noise.normal import NormalTable
 from diffsde.noise.seeds import checked_seed
 from diffsde.system.host import on_host
 from diffsde.system.numbers import whole_number
-from diffsde.system.tables import Table
+from diffsde.system.tables import Table, records
 
 __all__ = ["DRAWS", "VariationalBound", "check_levels", "variational_bound"]
 
@@ -74,12 +75,11 @@ class VariationalBound(Table):
     @property
     def bits_per_dim(self) -> Tensor:
         """(B,) bits for each value."""
-        return -self.log_prob / (self.dims * math.log(2))
+        return bits_per_dim(self.log_prob, self.dims)
 
     def _records(self) -> list[dict[str, Any]]:
         names = ("prior", "diffusion", "decoder", "bits_per_dim")
-        columns = [getattr(self, name).tolist() for name in names]
-        return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+        return records({name: getattr(self, name).tolist() for name in names})
 
     def _lines(self) -> Sequence[Sequence[str]]:
         heads = ["image", "prior [nats]", "diffusion", "decoder", "bits/dim"]

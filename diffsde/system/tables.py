@@ -11,7 +11,7 @@ from typing import Any
 
 from diffsde.system.packages import optional_package
 
-__all__ = ["Table", "aligned", "html_table"]
+__all__ = ["Table", "aligned", "html_table", "records"]
 
 _MOST_ROWS = 100  # of a table in a notebook; the rest is counted below it
 _SHORT = 40  # a cell of so few letters stays on one line
@@ -50,6 +50,11 @@ class Table:
             InputError: pandas, the extra `pandas`, is not installed.
         """
         return optional_package("pandas", "pandas").DataFrame(list(self._records()))
+
+
+def records(columns: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
+    """The rows of columns of one length, as `Table._records` wants them."""
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
 def aligned(lines: Sequence[Sequence[str]]) -> str:
