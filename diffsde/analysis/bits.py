@@ -25,13 +25,13 @@ from diffsde.analysis.conventions import CONVENTIONS
 from diffsde.analysis.dataset_likelihood import evaluate_likelihood
 from diffsde.analysis.density_flow import DensityFlow, check_flow, checked_start, random_probes
 from diffsde.analysis.likelihood import level_bits, log_likelihood
+from diffsde.analysis.variational import denoising_error, log_level_range
 from diffsde.equations.graphs import ordinary, ordinary_mode
 from diffsde.equations.reverse import ProbabilityFlow
 from diffsde.errors import InputError
 from diffsde.noise.seeds import generator
 from diffsde.solvers.catalogue import find_solver
 from diffsde.solvers.request import DEFAULT_STEPS
-from diffsde.system.host import on_host
 from diffsde.system.parameters import finest_dtype
 from diffsde.system.tables import Table
 
@@ -192,11 +192,8 @@ def bits_by_noise(
 
 def _levels_and_times(flow: ProbabilityFlow, start: float, intervals: int) -> tuple[Tensor, Tensor]:
     """Noise levels between t = `start` and T that are even in ln σ, and their times."""
-    sde = flow.sde
-    ends = sde.noise_level(on_host([start, sde.T], torch.float64)).log()
-    levels = (
-        torch.linspace(float(ends[0]), float(ends[1]), intervals + 1, device="cpu").double().exp()
-    )
+    sde, ends = flow.sde, log_level_range(flow, start)
+    levels = torch.linspace(*ends, intervals + 1, device="cpu").double().exp()
     times = sde.time_of_noise_level(levels)
     times[0], times[-1] = start, sde.T
     return levels, times
@@ -210,10 +207,6 @@ def _denoising_bits(flow: ProbabilityFlow, x: Tensor, levels: Tensor, seed: int)
         share = torch.rand(len(x), generator=numbers, dtype=torch.float64, device="cpu")
         sigma = (low + (high - low) * share).exp()
         z = torch.randn(x.shape, generator=numbers, device="cpu").to(x)
-        t = flow.sde.time_of_noise_level(sigma).to(x)
-        mean, std = flow.sde.marginal_prob(x, t)
-        with torch.no_grad():
-            error = flow.denoise(mean + std * z, t) - x
-        squares = error.flatten(1).square().mean(1).cpu().double() / sigma**2
-        found.append(squares.mean() * (high - low) / math.log(2))
+        error = denoising_error(flow, x, z, sigma).cpu().double() / x[0].numel()
+        found.append(error.mean() * (high - low) / math.log(2))
     return torch.stack(found)

@@ -110,10 +110,8 @@ def noisy_levels(
     """
     check_levels(images, flow)
     scale, std, cut = _noise_at(flow, checked_start(flow, eps))
-    table, samples = (
-        NormalTable(checked_seed(seed), "dequantise"),
-        range(first, first + len(images)),
-    )
+    table = NormalTable(checked_seed(seed), "dequantise")
+    samples = range(first, first + len(images))
     normal = table.rows(samples, 0, images.shape[1:], torch.float64)
     below = torch.special.ndtr(on_host(-cut, torch.float64))
     noise = torch.special.ndtri(below + (1 - 2 * below) * torch.special.ndtr(normal))

@@ -46,9 +46,13 @@ from diffsde.system.host import on_host
 from diffsde.system.numbers import whole_number
 from diffsde.system.tables import Table, records
 
-__all__ = ["DRAWS", "VariationalBound", "check_levels", "variational_bound"]
-
-DRAWS = 16
+__all__ = [
+    "VariationalBound",
+    "check_levels",
+    "denoising_error",
+    "log_level_range",
+    "variational_bound",
+]
 
 
 @dataclass(frozen=True, repr=False)
@@ -96,7 +100,7 @@ def variational_bound(
     flow: ProbabilityFlow,
     images: Tensor,
     *,
-    draws: int = DRAWS,
+    draws: int = 16,
     seed: int | None = None,
     first: int = 0,
     eps: float | None = None,
@@ -121,7 +125,7 @@ def variational_bound(
     x = from_unit(ordinary(images).detach(), flow.data_range)
     samples = range(first, first + len(x))
     table, dims = NormalTable(checked_seed(seed), "bits"), math.prod(flow.shape)
-    low, high = _log_levels(flow, start)
+    low, high = log_level_range(flow, start)
 
     def noise(node: int) -> Tensor:
         return table.rows(samples, node, x.shape[1:], x.dtype, x.device)
@@ -130,7 +134,8 @@ def variational_bound(
     for draw in range(draws):
         where = table.rows(samples, 2 * draw, (1,), torch.float64)[:, 0]
         share = (draw + torch.special.ndtr(where)) / draws
-        diffusion += _error(flow, x, noise(2 * draw + 1), (low + (high - low) * share).exp())
+        sigma = (low + (high - low) * share).exp()
+        diffusion += denoising_error(flow, x, noise(2 * draw + 1), sigma)
     diffusion *= (high - low) / draws
     distance = (flow.data_range[1] - flow.data_range[0]) / (LEVELS - 1) / math.exp(low)
     decoder = _decoder(level, noise(2 * draws), distance)
@@ -159,8 +164,8 @@ def check_levels(images: Tensor, flow: ProbabilityFlow) -> Tensor:
     return whole
 
 
-def _log_levels(flow: ProbabilityFlow, start: float) -> tuple[float, float]:
-    """ln σ at ε and at T.
+def log_level_range(flow: ProbabilityFlow, start: float) -> tuple[float, float]:
+    """ln σ at t = `start` and at T.
 
     Raises:
         InputError: it is infinite at T.
@@ -169,14 +174,14 @@ def _log_levels(flow: ProbabilityFlow, start: float) -> tuple[float, float]:
     if sde.endless:
         raise InputError(
             f"{type(sde).__name__} with T = {sde.T:g}: the noise level is infinite at T, and so is "
-            "the range of ln σ that the bound is summed over; give it a smaller T, such as 0.999"
+            "the range of ln σ over which bits are summed; give it a smaller T, such as 0.999"
         )
     low, high = sde.noise_level(on_host([start, sde.T], torch.float64)).log().tolist()
     return low, high
 
 
-def _error(flow: ProbabilityFlow, x: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
-    """(B,): ‖x − D‖² / σ² of the denoiser, at one noise level σ for each image."""
+def denoising_error(flow: ProbabilityFlow, x: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
+    """(B,): ‖x − D‖² / σ² of the denoiser, at one noise level σ, on the host, for each image."""
     t = flow.sde.time_of_noise_level(sigma).to(x)
     mean, std = flow.sde.marginal_prob(x, t)
     with torch.no_grad():

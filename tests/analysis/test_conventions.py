@@ -17,9 +17,10 @@ from diffsde import (
     ProbabilityFlow,
     ReverseSDE,
     StraightSDE,
+    from_velocity,
     variational_bound,
 )
-from diffsde.analysis.bits import error_budget
+from diffsde.analysis.bits import bits_by_noise, error_budget
 from diffsde.analysis.conventions import CONVENTIONS, noisy_levels
 from diffsde.analysis.dataset_likelihood import evaluate_likelihood
 from diffsde.analysis.likelihood import dequantise
@@ -233,6 +234,10 @@ def test_bad_input_is_refused() -> None:
         variational_bound(flow, images, draws=0)
     with pytest.raises(InputError, match="the noise level is infinite"):
         variational_bound(flow_of(StraightSDE(T=1.0)), images)
+    endless = from_velocity(lambda x, _: -x, shape=SHAPE, T=1.0).flow()
+    for bits in (variational_bound, bits_by_noise):
+        with pytest.raises(InputError, match="the noise level is infinite at T"):
+            bits(endless, images)
     with pytest.raises(InputError, match="expected a ProbabilityFlow"):
         variational_bound(ReverseSDE(flow.sde, flow.score, SHAPE), images)
 
