@@ -32,9 +32,9 @@ from diffsde.cli.options import (
 )
 from diffsde.cli.picking import (
     check_clock,
-    pick_label,
     pick_model,
     pick_rivals,
+    pick_score,
     pick_solvers,
     plans,
 )
@@ -263,7 +263,7 @@ def likelihood(
 
 
 def _counting(convention: str, **given: int | None) -> dict[str, Any]:
-    """The settings that a convention takes, of those options that were given, and the defaults.
+    """The options that were given, and the solver of the command if the convention solves.
 
     Raises:
         InputError: an option is not for this convention, or there is no such convention.
@@ -271,15 +271,15 @@ def _counting(convention: str, **given: int | None) -> dict[str, Any]:
     known = diffsde.analysis.CONVENTIONS
     if convention not in known:
         raise InputError(f"--convention {convention}: {name_list(convention, known)}")
-    solves = convention != "variational"
-    usual = {"probes": 1, "method": "rk4", "steps": 30} if solves else {"draws": 16}
-    for name, value in given.items():
-        if value is not None and name not in usual:
+    taken = known[convention].settings({})
+    solves, asked = "method" in taken, {k: v for k, v in given.items() if v is not None}
+    for name, value in asked.items():
+        if name not in taken:
             raise InputError(
                 f"--{name} {value} with --convention {convention}: leave it out, because "
                 + ("no numbers are drawn but the probes" if solves else "nothing is solved")
             )
-    return {**usual, **{name: value for name, value in given.items() if value is not None}}
+    return {"method": "rk4", "steps": 30, **asked} if solves else asked
 
 
 def work_precision(
@@ -320,7 +320,7 @@ def work_precision(
         for name in clock or []:
             check_clock(name)
         score = pick_model(model, device)
-        own = score.score_for(pick_label(label, score, seed, n), guidance, temperature)
+        own = pick_score(score, label, guidance, temperature, seed, n)
         chosen = plans(score, solvers, own)
         table = diffsde.work_precision(
             chosen[0].problem, [solver.name for solver in solvers], budget or (10, 20, 40),

@@ -18,15 +18,14 @@ from diffsde.scores.usual import METHODS
 
 if TYPE_CHECKING:
     from diffsde.equations.reverse import Score
-    from diffsde.scores.labels import Label
 
 __all__ = [
     "Plan",
     "check_clock",
-    "pick_label",
     "pick_model",
     "pick_plans",
     "pick_rivals",
+    "pick_score",
     "pick_solver",
     "pick_solvers",
     "pick_weights",
@@ -135,16 +134,24 @@ def pick_plans(
     solvers = pick_solvers(methods, kinds) if methods else _usual_solvers(kinds)
     check_clock(clock)
     score = pick_model(model, device)
-    own = score.score_for(pick_label(label, score, seed, n), guidance, temperature)
+    own = pick_score(score, label, guidance, temperature, seed, n)
     return score, plans(score, solvers, own, **settings)
 
 
-def pick_label(label: str | None, model: diffsde.ScoreModel, seed: int, n: int) -> Label | None:
-    """A class, or n random ones."""
+def pick_score(
+    model: diffsde.ScoreModel,
+    label: str | None,
+    guidance: float,
+    temperature: float,
+    seed: int,
+    n: int,
+) -> Score:
+    """The score of a class, or of n random ones, at a temperature."""
     from diffsde.scores.labels import chosen_label
 
     known = int(label) if label is not None and label.isdecimal() else label
-    return chosen_label(known, model.classes, seed, range(n))
+    own = chosen_label(known, model.classes, seed, range(n))
+    return model.score_for(own, guidance, temperature)
 
 
 def _usual_solvers(kinds: Sequence[str] | None) -> list[diffsde.solvers.Solver]:

@@ -33,7 +33,7 @@ from diffsde.cli.options import (
     Temperature,
     Threads,
 )
-from diffsde.cli.picking import pick_label, pick_model, pick_plans
+from diffsde.cli.picking import pick_model, pick_plans, pick_score
 from diffsde.cli.pictures import Pictures, check_page, image_shape
 from diffsde.cli.report import compute_with, is_first, reported
 from diffsde.cli.solving import solve_all
@@ -69,7 +69,7 @@ def gallery(
         check_folder(out, "out")
         compute_with(threads)
         score = pick_model(model, device)
-        own = score.score_for(pick_label(label, score, seed, n), guidance, temperature)
+        own = pick_score(score, label, guidance, temperature, seed, n)
         try:
             report.written += diffsde.views.write_gallery(
                 out,

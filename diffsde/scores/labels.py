@@ -71,9 +71,9 @@ def check_label(label: Label, classes: int | None = None) -> None:
     Raises:
         InputError: the score takes no labels, or there is no such class.
     """
-    found = (
-        [] if classes == 0 or isinstance(label, str) else torch.as_tensor(label).flatten().tolist()
-    )
+    if classes == 0 or isinstance(label, str):
+        raise _no_label(label, classes)
+    found = torch.as_tensor(label).flatten().tolist()
     whole = found and all(isinstance(k, int) and not isinstance(k, bool) for k in found)
     if not whole or (classes is not None and not 0 <= min(found) <= max(found) < classes):
         raise _no_label(label, classes)
