@@ -32,7 +32,7 @@ class FourierFeatures(nn.Module):
 
     def __init__(self, features: int, scale: float) -> None:
         super().__init__()
-        self.register_buffer("w", torch.randn(features // 2) * scale)
+        self.register_buffer("w", torch.randn(features // 2).mul_(scale))
 
     def forward(self, t: Tensor) -> Tensor:
         """The features (B, features) of times t of shape (B,)."""

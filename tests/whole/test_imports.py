@@ -43,6 +43,20 @@ def test_importing_the_package_loads_nothing_slow() -> None:
     assert not modules & {*SLOW, "torch"}
 
 
+def test_a_file_s_network_is_built_without_the_compiler() -> None:
+    """On the meta device, some operations load it, which takes longer than all else."""
+    modules = loaded(
+        "import torch; from diffsde import VESDE\n"
+        "from diffsde.scores.networks import NETWORKS, make_network\n"
+        "with torch.device('meta'):\n"
+        "    for name in NETWORKS: make_network(name, VESDE())\n"
+        "    for name in ('ResidualUNet', 'MLP'): make_network(name, VESDE(), classes=3)\n"
+        "    make_network('ResidualUNet', VESDE(), waves=(8, 16))"
+    )
+    assert "torch" in modules
+    assert "torch._dynamo" not in modules
+
+
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["solvers", "--help"]])
 def test_the_command_shows_itself_without_torch(arguments: list[str]) -> None:
     modules = loaded(RUN_COMMAND, *arguments)
