@@ -248,7 +248,7 @@ MUTATIONS = (
     ),
     Mutation(
         "bits/dim without its 8", "analysis/likelihood.py",
-        "return level_bits(data_range) - log_prob", "return -log_prob",
+        "return offset - log_prob", "return -log_prob",
         "analysis/test_likelihood.py::test_bits_per_dim_of_uniform_noise_is_eight",
     ),
     # guidance
