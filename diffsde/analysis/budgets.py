@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -31,6 +31,7 @@ from diffsde.equations.reverse import ReverseProblem
 from diffsde.errors import BlowUpError, InputError, name_list
 from diffsde.noise.brownian_path import BrownianPath
 from diffsde.solvers.catalogue import find_solver
+from diffsde.solvers.options import divided_options, options_in_words
 from diffsde.solvers.registry import Solver
 from diffsde.solvers.solving import solve
 from diffsde.solvers.trajectory import Stats, Trajectory
@@ -44,7 +45,7 @@ _FINE = {"ode": "dopri8", "sde": "srk"}
 _FLOW_STEPS, _MOST_FLOW_STEPS = 8, 512
 _FINER, _MOST_FINER = 4, 64  # times the steps of any method
 _Measure = Callable[[Tensor, Tensor], float]
-_PROBE = 12  # steps that measure the cost of a step if the registry does not state it
+_PROBE = 12  # steps that measure the cost of a step where the registry does not state it
 
 
 def work_precision(
@@ -62,6 +63,7 @@ def work_precision(
     measure: str = "strong",
     repeats: int = 1,
     denoise: bool = False,
+    options: Mapping[str, Any] | None = None,
 ) -> WorkPrecision:
     """Measure error against work for several methods.
 
@@ -90,6 +92,8 @@ def work_precision(
         repeats: number of solves for each row; its time is their median.
         denoise: compare the clean images that every solve, the reference too, ends with by one
             more evaluation. The budgets pay for it.
+        options: settings of methods, such as {"last_order": 1}. Each goes to the methods that
+            have it, and one must.
 
     Returns:
         The table, clock by clock and method by method, in the order given.
@@ -107,6 +111,7 @@ def work_precision(
     solvers = [find_solver(name, kind) for name in methods]
     clocks = [clock] if isinstance(clock, str) else list(clock)
     _check_numbers(solvers, clocks, budgets, repeats)
+    own_options = divided_options(options, [(solver, solver.adaptive) for solver in solvers])
     if reference is not None and kind == "sde" and measure == "strong":
         _check_one_clock(clocks)
     x = _states(problem, n, seed) if x is None else x
@@ -114,10 +119,10 @@ def work_precision(
         _Bench(problem, x, seed, kind == "sde", ts, repeats, name, denoise) for name in clocks
     ]
     tasks = [
-        (k, solver, trial)
+        (k, solver, {**trial, "options": own})
         for k, bench in enumerate(benches)
-        for solver in solvers
-        for trial in _trials(solver, bench, budgets, tolerances)
+        for solver, own in zip(solvers, own_options, strict=True)
+        for trial in _trials(solver, own, bench, budgets, tolerances)
     ]
     done = divided(tasks, lambda task: benches[task[0]].run(*task[1:]))
     pairs = list(zip(tasks, done, strict=True))
@@ -213,20 +218,21 @@ class _Bench:
 
     def run(self, solver: Solver, trial: dict[str, Any]) -> _Run:
         """Solve and time; to blow up on a coarse grid is a result as well."""
-        planned = trial.get("steps", 1)
+        planned, words = trial.get("steps", 1), options_in_words(trial["options"])
         try:
             sols = [self.solve(solver.name, **trial) for _ in range(self.repeats)]
         except BlowUpError as error:
             stats = error.trajectory.stats
-            return _Run(solver.name, None, stats, stats.seconds, planned)
+            return _Run(solver.name, words, None, stats, stats.seconds, planned)
         seconds = statistics.median(sol.stats.seconds for sol in sols)
-        return _Run(solver.name, sols[0].final.cpu(), sols[0].stats, seconds, planned)
+        return _Run(solver.name, words, sols[0].final.cpu(), sols[0].stats, seconds, planned)
 
 
 class _Run(NamedTuple):
     """What one solve came to, of so many steps as planned; `final` is None if it blew up."""
 
     method: str
+    options: str
     final: Tensor | None
     stats: Stats
     seconds: float
@@ -235,7 +241,9 @@ class _Run(NamedTuple):
     def row(self, clock: str, exact: Reference, measure: _Measure) -> WorkRow:
         gap = math.inf if self.final is None else measure(self.final, exact.states)
         stats = self.stats
-        return WorkRow(self.method, clock, stats.steps, stats.nfe, self.seconds, gap, exact.error)
+        return WorkRow(
+            self.method, clock, stats.steps, stats.nfe, self.seconds, gap, exact.error, self.options
+        )
 
 
 def _takes_double(dynamics: Dynamics, x: Tensor) -> bool:
@@ -255,17 +263,21 @@ def _takes_double(dynamics: Dynamics, x: Tensor) -> bool:
 
 
 def _trials(
-    solver: Solver, bench: _Bench, budgets: Sequence[int], tolerances: Sequence[float]
+    solver: Solver,
+    options: Mapping[str, Any],
+    bench: _Bench,
+    budgets: Sequence[int],
+    tolerances: Sequence[float],
 ) -> list[dict[str, Any]]:
     """The settings of `solve` for each row of a method."""
     if solver.adaptive:
         return [{"rtol": tolerance, "atol": tolerance} for tolerance in tolerances]
     cost = solver.evaluations
-    if cost is not None:
+    if cost is not None and not options:  # some of which change it
         cost *= dynamics_of(bench.problem).counted.evaluations  # of a network, for each call
     else:
         one = replace(bench, x=bench.x[:1], denoise=False)
-        cost = one.solve(solver.name, steps=_PROBE).stats.nfe / _PROBE
+        cost = one.solve(solver.name, steps=_PROBE, options=options).stats.nfe / _PROBE
     # The last denoising evaluation is one of the score, and costs what a call of it costs.
     last = dynamics_of(bench.problem).counted.evaluations if bench.denoise else 0
     counts = [int((budget - last) / cost) for budget in budgets]

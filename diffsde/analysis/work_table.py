@@ -29,6 +29,7 @@ class WorkRow:
         error: distance from the reference; infinite if the solve blew up.
         reference: how much the reference itself changed by the last halving of its steps; NaN
             where the caller gave it.
+        options: of the method, as "last_order=1".
     """
 
     method: str
@@ -38,6 +39,12 @@ class WorkRow:
     seconds: float
     error: float
     reference: float = math.nan
+    options: str = ""
+
+    @property
+    def name(self) -> str:
+        """The method with its options."""
+        return f"{self.method}, {self.options}" if self.options else self.method
 
 
 @dataclass(frozen=True, repr=False)
@@ -54,7 +61,7 @@ class WorkPrecision(Table):
     def __iter__(self) -> Iterator[Mapping[str, Any]]:
         several = len({row.clock for row in self.rows}) > 1
         for row in self.rows:
-            name = f"{row.method}, {row.clock}" if several else row.method
+            name = f"{row.name}, {row.clock}" if several else row.name
             yield {**asdict(row), "method": name}
 
     def __len__(self) -> int:
@@ -97,4 +104,4 @@ class WorkPrecision(Table):
 def _cells(row: WorkRow) -> tuple[str, ...]:
     own = "" if math.isnan(row.reference) else f"{row.reference:.1g}"
     numbers = f"{row.steps}", f"{row.nfe}", f"{row.seconds:.3g}", f"{row.error:.3g}"
-    return row.method, row.clock, *numbers, own
+    return row.name, row.clock, *numbers, own

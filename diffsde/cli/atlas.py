@@ -10,8 +10,18 @@ import typer
 
 import diffsde
 from diffsde.cli.command import clock_names, model_names
-from diffsde.cli.options import AsJson, Device, Kinds, Methods, Out, Quiet, Seed, Threads
-from diffsde.cli.picking import check_clock, pick_model, pick_solvers
+from diffsde.cli.options import (
+    AsJson,
+    Device,
+    Kinds,
+    MethodOptions,
+    Methods,
+    Out,
+    Quiet,
+    Seed,
+    Threads,
+)
+from diffsde.cli.picking import check_clock, pick_model, pick_solvers, with_options
 from diffsde.cli.report import compute_with, reported, resumable
 from diffsde.errors import InputError
 from diffsde.scores.usual import CLOCK
@@ -41,6 +51,7 @@ def atlas(
             help="Clock of every --method (karras); repeatable.", autocompletion=clock_names
         ),
     ] = None,
+    option: MethodOptions = None,
     budget: Annotated[
         list[int] | None,
         typer.Option(
@@ -78,7 +89,7 @@ def atlas(
 
         if process_count() > 1:
             raise InputError("atlas: expected one process; start it without a launcher")
-        rivals = _pick_rivals(method, kind, clock)
+        rivals = _pick_rivals(method, kind, clock, option)
         names = model or [_MIXTURE, "mnist", "fashion-mnist"]
         if len(set(names)) < len(names):
             raise InputError("--model: one is given twice")
@@ -100,18 +111,21 @@ def atlas(
 
 
 def _pick_rivals(
-    methods: list[str] | None, kinds: list[str] | None, clocks: list[str] | None
+    methods: list[str] | None,
+    kinds: list[str] | None,
+    clocks: list[str] | None,
+    option: list[str] | None,
 ) -> list[diffsde.evaluation.Rival]:
     for name in clocks or []:
         check_clock(name)
     if methods is None:
-        if kinds or clocks:
-            raise InputError("--kind and --clock are those of --method: give it too")
+        if kinds or clocks or option:
+            raise InputError("--kind, --clock and --option are those of --method: give it too")
         return list(diffsde.evaluation.RIVALS)
     return [
-        diffsde.evaluation.Rival(solver.name, solver.kind, clock)
+        diffsde.evaluation.Rival(solver.name, solver.kind, clock, options)
         for clock in clocks or [CLOCK]
-        for solver in pick_solvers(methods, kinds)
+        for solver, options in with_options(pick_solvers(methods, kinds), option)
     ]
 
 

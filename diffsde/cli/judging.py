@@ -20,6 +20,7 @@ from diffsde.cli.options import (
     Guidance,
     Kind,
     Label,
+    MethodOptions,
     Methods,
     Model,
     Number,
@@ -36,7 +37,7 @@ from diffsde.cli.picking import (
     pick_rivals,
     pick_score,
     pick_solvers,
-    plans,
+    with_options,
 )
 from diffsde.cli.report import Report, compute_with, is_first, reported, resumable
 from diffsde.errors import InputError, name_list
@@ -70,6 +71,7 @@ def evaluate(
     ] = None,
     clock: Clock = CLOCK,
     kind: Kind = None,
+    option: MethodOptions = None,
     denoise: Denoise = True,
     classes: Annotated[
         bool,
@@ -119,11 +121,14 @@ def evaluate(
         check_clock(clock)
         samplers = [
             diffsde.evaluation.Sampler(
-                solver.name, solver.kind, number, clock, denoise, classes, guidance, temperature
+                solver.name, solver.kind, number, clock, denoise, classes, guidance, temperature,
+                options,
             )
-            for solver in pick_solvers(method or ["sde_dpmpp_2m"], kind and [kind])
+            for solver, options in with_options(
+                pick_solvers(method or ["sde_dpmpp_2m"], kind and [kind]), option
+            )
             for number in steps or [19]
-        ]
+        ]  # fmt: skip
         by = _pick_features(features)
         score = pick_model(model, device)
         if classes and not score.classes:
@@ -296,6 +301,7 @@ def work_precision(
         ),
     ] = None,
     kind: Kind = None,
+    option: MethodOptions = None,
     label: Label = None,
     guidance: Guidance = 1.0,
     temperature: Temperature = 1.0,
@@ -316,15 +322,17 @@ def work_precision(
     with reported(as_json) as report:
         check_folder(out, "out")
         compute_with(threads)
+        from diffsde.solvers.options import options_read  # it loads torch
+
         solvers = pick_rivals(method or ["dpmpp_2m", "unipc", "heun2", "midpoint"], kind)
         for name in clock or []:
             check_clock(name)
         score = pick_model(model, device)
         own = pick_score(score, label, guidance, temperature, seed, n)
-        chosen = plans(score, solvers, own)
+        problem = diffsde.equations.PROBLEMS[solvers[0].kind](score.sde, own, score.shape)
         table = diffsde.work_precision(
-            chosen[0].problem, [solver.name for solver in solvers], budget or (10, 20, 40),
-            n=n, seed=seed, clock=clock or "karras",
+            problem, [solver.name for solver in solvers], budget or (10, 20, 40),
+            n=n, seed=seed, clock=clock or "karras", options=options_read(option or ()),
         )  # fmt: skip
         report.say(table, measure=table.measure, rows=[asdict(row) for row in table.rows])
         if not is_first():

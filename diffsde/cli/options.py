@@ -25,6 +25,7 @@ __all__ = [
     "Kind",
     "Kinds",
     "Label",
+    "MethodOptions",
     "Methods",
     "Model",
     "Number",
@@ -137,6 +138,15 @@ Eta = Annotated[
     typer.Option(
         "--eta",
         help="Strength of the noise in the reverse SDE: 0 gives the flow, 1 the usual SDE.",
+        show_default=False,
+    ),
+]
+MethodOptions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--option",
+        help="Option of the solver as NAME=VALUE, such as last_order=1. Of several solvers, those "
+        "that have it get it. Repeatable.",
         show_default=False,
     ),
 ]

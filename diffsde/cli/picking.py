@@ -30,6 +30,7 @@ __all__ = [
     "pick_solvers",
     "pick_weights",
     "plans",
+    "with_options",
 ]
 
 
@@ -40,12 +41,14 @@ class Plan(NamedTuple):
         problem, solver: what is solved, and by what.
         adaptive: whether the solver chooses its own steps.
         tolerances: rtol and atol, where they are given and the steps go by them.
+        options: of the solver.
     """
 
     problem: diffsde.equations.ReverseProblem
     solver: diffsde.solvers.Solver
     adaptive: bool
     tolerances: dict[str, float | None]
+    options: dict[str, Any]
 
     @property
     def name(self) -> str:
@@ -114,6 +117,20 @@ def pick_solvers(
     return picked
 
 
+def with_options(
+    solvers: Sequence[diffsde.solvers.Solver],
+    option: Sequence[str] | None,
+    adaptive: bool | None = None,
+) -> list[tuple[diffsde.solvers.Solver, dict[str, Any]]]:
+    """Each solver with those of the options NAME=VALUE that it has; one must have each."""
+    from diffsde.solvers.arguments import checked_adaptive
+    from diffsde.solvers.options import divided_options, options_read
+
+    pairs = [(solver, checked_adaptive(solver, adaptive)) for solver in solvers]
+    parts = divided_options(options_read(option or ()), pairs)
+    return list(zip(solvers, parts, strict=True))
+
+
 def pick_plans(
     model: str,
     device: str | None,
@@ -168,10 +185,11 @@ def plans(
     adaptive: bool | None = None,
     rtol: float | None = None,
     atol: float | None = None,
+    option: Sequence[str] | None = None,
 ) -> list[Plan]:
     """The problem of each solver, with the settings that all share.
 
-    η and the tolerances go to those that they are for, and there must be one.
+    η, the tolerances and options go to those that they are for, and there must be one.
     """
     if eta is not None and all(solver.kind == "ode" for solver in solvers):
         raise InputError("--eta is for the reverse SDE: give --kind sde, or a solver of it")
@@ -181,7 +199,10 @@ def plans(
     from diffsde.solvers.arguments import checked_tolerances
 
     own = model if score is None else score
-    found = [_plan(model, solver, own, eta, adaptive, rtol, atol) for solver in solvers]
+    found = [
+        _plan(model, solver, own, eta, adaptive, rtol, atol, options)
+        for solver, options in with_options(solvers, option, adaptive)
+    ]
     if not any(plan.tolerances for plan in found):
         checked_tolerances(rtol, atol, found[0].solver, found[0].adaptive)
     return found
@@ -195,6 +216,7 @@ def _plan(
     adaptive: bool | None,
     rtol: float | None,
     atol: float | None,
+    options: dict[str, Any],
 ) -> Plan:
     from diffsde.solvers.arguments import checked_adaptive, checked_tolerances
 
@@ -203,4 +225,4 @@ def _plan(
     checked_tolerances(tolerances.get("rtol"), tolerances.get("atol"), solver, adapts)
     dial = {} if eta is None or solver.kind == "ode" else {"eta": eta}
     problem = diffsde.equations.PROBLEMS[solver.kind](model.sde, score, model.shape, **dial)
-    return Plan(problem, solver, adapts, tolerances)
+    return Plan(problem, solver, adapts, tolerances, options)

@@ -22,6 +22,7 @@ from diffsde.cli.options import (
     Guidance,
     Kinds,
     Label,
+    MethodOptions,
     Methods,
     Model,
     Number,
@@ -102,6 +103,7 @@ def sample(
     rtol: Rtol = None,
     atol: Atol = None,
     eta: Eta = None,
+    option: MethodOptions = None,
     label: Label = None,
     guidance: Guidance = 1.0,
     temperature: Temperature = 1.0,
@@ -159,7 +161,7 @@ def sample(
         compute_with(threads)
         score, chosen = pick_plans(
             model, device, method, kind, clock, label, guidance, temperature, seed, n,
-            eta=eta, adaptive=adaptive, rtol=rtol, atol=atol,
+            eta=eta, adaptive=adaptive, rtol=rtol, atol=atol, option=option,
         )  # fmt: skip
         pictures = Pictures.checked(
             out, score, film=form and form.value, fps=fps, paths=paths, size=size, dark=dark
@@ -202,6 +204,7 @@ def explore(
     rtol: Rtol = None,
     atol: Atol = None,
     eta: Eta = None,
+    option: MethodOptions = None,
     label: Label = None,
     guidance: Guidance = 1.0,
     temperature: Temperature = 1.0,
@@ -225,7 +228,7 @@ def explore(
         compute_with(threads)
         score, chosen = pick_plans(
             model, device, method, kind, clock, label, guidance, temperature, seed, n,
-            eta=eta, adaptive=adaptive, rtol=rtol, atol=atol,
+            eta=eta, adaptive=adaptive, rtol=rtol, atol=atol, option=option,
         )  # fmt: skip
         check_page(n, image_shape(score), len(chosen), estimates)
         solved = solve_all(

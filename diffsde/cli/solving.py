@@ -89,6 +89,7 @@ def solve_all(
                 steps=STEPS if steps is None and not plan.adaptive else steps,
                 save=_kept(plan, steps) if whole else "last",
                 progress=bar,
+                options=plan.options,
                 **{**plan.tolerances, **settings},
             )
         except (KeyboardInterrupt, SolveError) as error:

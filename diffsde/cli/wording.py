@@ -40,10 +40,17 @@ def in_options(message: str, options: Mapping[str, str]) -> str:
     """
     for phrase, words in _PHRASES.items():
         message = message.replace(phrase, words)
+    if "option" in options:
+        message = re.sub(r"\boptions\['(\w+)'\]( = )?", _one_option, message)
     renamed = {old: options[new] for old, new in _RENAMED.items() if new in options}
     for name, option in {**renamed, **options}.items():
         message = _with_option(message, name, option)
     return message
+
+
+def _one_option(found: re.Match[str]) -> str:
+    """`options['name'] = 3` as it is typed, `--option name=3`."""
+    return f"--option {found[1]}" + ("=" if found[2] else "")
 
 
 def _with_option(message: str, name: str, option: str) -> str:

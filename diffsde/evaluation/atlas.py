@@ -44,6 +44,7 @@ from diffsde.evaluation.scoring import check_enough
 from diffsde.scores.exact import MixtureScore
 from diffsde.scores.model import ScoreModel
 from diffsde.solvers.catalogue import find_solver
+from diffsde.solvers.options import checked_options, options_in_words
 from diffsde.solvers.solving import solve
 from diffsde.system.bars import load_tqdm
 from diffsde.system.description import digest_of_score, surroundings
@@ -72,11 +73,12 @@ T = TypeVar("T")
 
 
 class Rival(NamedTuple):
-    """A solver in a clock."""
+    """A solver in a clock, with options of the solver, such as {"last_order": 1}."""
 
     method: str
     kind: str
     clock: str = "karras"
+    options: Mapping[str, Any] = {}
 
 
 RIVALS = (
@@ -96,7 +98,7 @@ class AtlasRow:
 
     Attributes:
         network: its name.
-        method, kind, clock: the solver and its clock.
+        method, kind, clock, options: the solver, its clock, and its options as "last_order=1".
         steps, nfe: steps, and evaluations of the score, the last denoising one included.
         seconds: of a solve of the samples whose error is measured.
         error, reference: the strong error, and how sure the fine solve is of itself.
@@ -119,11 +121,12 @@ class AtlasRow:
     wasserstein: float = math.nan
     ratio: float = math.nan
     confident: float = math.nan
+    options: str = ""
 
     @property
     def name(self) -> str:
-        """The solver with its kind and clock."""
-        return f"{self.kind} {self.method}, {self.clock}"
+        """The solver with its kind, clock and options."""
+        return f"{self.kind} {self.method}, {self.clock}" + (self.options and f", {self.options}")
 
 
 @dataclass(frozen=True, repr=False)
@@ -214,10 +217,11 @@ def make_atlas(
     """
     if not (networks and rivals and budgets):
         raise InputError("networks, rivals, budgets: expected at least one of each")
-    if len(set(rivals)) < len(rivals):
-        raise InputError("rivals: one is given twice")
-    for rival in rivals:
-        find_solver(rival.method, rival.kind)
+    for number, rival in enumerate(rivals):
+        if rival in rivals[:number]:
+            raise InputError("rivals: one is given twice")
+        solver = find_solver(rival.method, rival.kind)
+        checked_options(rival.options, solver, solver.adaptive)
     for name, score in networks.items():
         if not isinstance(score, (ScoreModel, MixtureScore)):
             raise InputError(
@@ -239,11 +243,12 @@ class _LawJudge:
     def __init__(self, score: MixtureScore, n: int, seed: int) -> None:
         self.score, self.n, self.seed = score, n, seed
 
-    def judge(self, method: str, kind: str, clock: str, steps: int) -> dict[str, float]:
+    def judge(self, rival: Rival, steps: int) -> dict[str, float]:
         score = self.score
-        problem = PROBLEMS[kind](score.sde, score, score.shape)
-        how: dict[str, Any] = {"steps": steps, "clock": clock, "seed": self.seed, "save": "last"}
-        sol = solve(problem, score.sample(self.n, score.sde.T, seed=self.seed), method, **how)
+        problem = PROBLEMS[rival.kind](score.sde, score, score.shape)
+        start = score.sample(self.n, score.sde.T, seed=self.seed)
+        how: dict[str, Any] = {"steps": steps, "clock": rival.clock, "options": rival.options}
+        sol = solve(problem, start, rival.method, seed=self.seed, save="last", **how)
         return self._errors(sol.final)
 
     def best(self) -> dict[str, float]:
@@ -264,9 +269,10 @@ class _ImageJudge:
         self.data = data_of(score, None)
         self.digest = self.data.digest
 
-    def judge(self, method: str, kind: str, clock: str, steps: int) -> dict[str, float]:
+    def judge(self, rival: Rival, steps: int) -> dict[str, float]:
+        sampler = Sampler(rival.method, rival.kind, steps, rival.clock, options=rival.options)
         table = evaluate_samplers(
-            self.score, [Sampler(method, kind, steps, clock)], self.n,
+            self.score, [sampler], self.n,
             data=self.data, seed=self.seed, out=self.kept, bootstraps=1, progress=False,
         )  # fmt: skip
         score = table.rows[0].score
@@ -296,16 +302,17 @@ class _Chart:
         self._about = {"model": digest_of_score(score), "data": self.judge.digest, "seed": seed}
 
     def rows(self, rivals: Sequence[Rival], budgets: Sequence[int]) -> Iterator[AtlasRow]:
-        groups: dict[tuple[str, str], list[str]] = {}
+        groups: dict[tuple[str, str, str], list[Rival]] = {}
         for rival in rivals:
-            groups.setdefault((rival.kind, rival.clock), []).append(rival.method)
+            key = rival.kind, rival.clock, options_in_words(rival.options)
+            groups.setdefault(key, []).append(rival)
         solved = [
-            (kind, WorkRow(**row))
-            for (kind, clock), methods in self._bar(list(groups.items()), "strong errors")
-            for row in self._strong(kind, clock, methods, list(budgets))
+            pair
+            for group in self._bar(list(groups.values()), "strong errors")
+            for pair in self._strong(group, list(budgets))
         ]
-        for kind, row in self._bar(solved, self.judge.name):
-            yield AtlasRow(self.name, kind=kind, **asdict(row), **self._judged(kind, row))
+        for rival, row in self._bar(solved, self.judge.name):
+            yield AtlasRow(self.name, kind=rival.kind, **asdict(row), **self._judged(rival, row))
         if isinstance(self.judge, _LawJudge):
             yield self._best(self.judge)
 
@@ -329,34 +336,47 @@ class _Chart:
             temporary.write_text(json.dumps({"about": about, "found": found}), "utf-8")
         return found
 
-    def _strong(
-        self, kind: str, clock: str, methods: list[str], budgets: list[int]
-    ) -> list[dict[str, Any]]:
-        """The strong errors of one kind in one clock, which share a reference."""
+    def _strong(self, group: list[Rival], budgets: list[int]) -> Iterator[tuple[Rival, WorkRow]]:
+        """The strong errors of one kind in one clock with the same options, by one reference."""
+        kind, clock, options = group[0].kind, group[0].clock, group[0].options
+        methods = [rival.method for rival in group]
 
         def measure() -> list[dict[str, Any]]:
             problem = PROBLEMS[kind](self.score.sde, self.score, self.score.shape)
             table = work_precision(
                 problem, methods, budgets,
                 n=self.paths, seed=self.seed, clock=clock, denoise=self.judge.denoises,
+                options=options,
             )  # fmt: skip
             return [asdict(row) for row in table.rows]
 
-        settings = {"kind": kind, "clock": clock, "methods": methods, "budgets": budgets}
-        found: list[dict[str, Any]] = self._cell(measure, "strong", paths=self.paths, **settings)
-        return found
+        settings: dict[str, Any] = {
+            "kind": kind,
+            "clock": clock,
+            "methods": methods,
+            "budgets": budgets,
+        }
+        named = {rival.method: rival for rival in group}
+        for found in self._cell(measure, "strong", paths=self.paths, **settings, **_told(options)):
+            row = WorkRow(**found)
+            yield named[row.method], row
 
-    def _judged(self, kind: str, row: WorkRow) -> dict[str, Any]:
+    def _judged(self, rival: Rival, row: WorkRow) -> dict[str, Any]:
         if not math.isfinite(row.error):  # it blew up, and would again
             return {}
-        settings = {"method": row.method, "kind": kind, "clock": row.clock, "steps": row.steps}
+        settings = {"method": row.method, "kind": rival.kind, "clock": row.clock}
         found: dict[str, Any] = self._cell(
-            lambda: self.judge.judge(**settings),  # type: ignore[arg-type]
-            self.judge.name, n=self.judge.n, **settings,
+            lambda: self.judge.judge(rival, row.steps),
+            self.judge.name, n=self.judge.n, steps=row.steps, **settings, **_told(rival.options),
         )  # fmt: skip
         return found
 
     def _best(self, judge: _LawJudge) -> AtlasRow:
         found: dict[str, Any] = self._cell(judge.best, "best", n=judge.n)
-        unknown = dict.fromkeys(("seconds", "error", "reference"), math.nan)
+        unknown: dict[str, Any] = dict.fromkeys(("seconds", "error", "reference"), math.nan)
         return AtlasRow(self.name, EXACT, kind="", clock="", steps=0, nfe=0, **unknown, **found)
+
+
+def _told(options: Mapping[str, Any]) -> dict[str, Any]:
+    """What a cell says of options: nothing if there are none, as cells of before did."""
+    return {"options": dict(options)} if options else {}

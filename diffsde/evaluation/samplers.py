@@ -7,7 +7,8 @@ so that ten thousand images survive an interruption.
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +24,7 @@ from diffsde.scores.labels import random_classes
 from diffsde.scores.model import ScoreModel
 from diffsde.scores.tempering import checked_temperature
 from diffsde.solvers.catalogue import find_solver
+from diffsde.solvers.options import checked_options
 from diffsde.solvers.settings import full_settings
 from diffsde.solvers.solving import solve
 from diffsde.system.bars import load_tqdm
@@ -60,6 +62,7 @@ class Sampler:
         guidance: γ of `classifier_free`, towards those classes; 1 takes them as they are. A call
             of the score costs one evaluation for 0 and 1, and two for any other number.
         temperature: of the score, as `ScoreModel.sample` takes it.
+        options: of the solver, such as {"last_order": 1}.
     """
 
     method: str = "sde_dpmpp_2m"
@@ -70,11 +73,13 @@ class Sampler:
     classes: bool = False
     guidance: float = 1.0
     temperature: float = 1.0
+    options: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         if self.kind not in PROBLEMS:
             raise InputError(f"kind = {self.kind!r}: {name_list(self.kind, PROBLEMS)}")
-        find_solver(self.method, self.kind)
+        solver = find_solver(self.method, self.kind)
+        checked_options(self.options, solver, solver.adaptive)
         whole_number(self.steps, "steps")
         if self.clock not in CLOCKS:
             raise InputError(f"clock = {self.clock!r}: {name_list(str(self.clock), CLOCKS)}")
@@ -91,7 +96,8 @@ class Sampler:
         classes = "-classes" if self.classes else ""
         guidance = "" if self.guidance == 1 else f"-guidance{self.guidance:g}"
         heat = "" if self.temperature == 1 else f"-temperature{self.temperature:g}"
-        return f"{self.kind}-{self.method}-{self.clock}{end}{classes}{guidance}{heat}"
+        options = "".join(f"-{name}{value}" for name, value in self.options.items())
+        return f"{self.kind}-{self.method}-{self.clock}{end}{classes}{guidance}{heat}{options}"
 
     @property
     def name(self) -> str:
@@ -245,6 +251,7 @@ def _settings(sampler: Sampler) -> dict[str, Any]:
         "clock": sampler.clock,
         "save": "last",
         "denoise": sampler.denoise,
+        "options": sampler.options or None,
     }
 
 

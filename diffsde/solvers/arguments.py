@@ -16,13 +16,13 @@ from torch import Tensor
 from diffsde.equations.counted import largest_magnitude
 from diffsde.equations.dynamics import Dynamics, dynamics_of
 from diffsde.equations.graphs import ordinary
-from diffsde.errors import InputError, name_list
+from diffsde.errors import InputError
 from diffsde.noise.brownian_path import BrownianPath
 from diffsde.noise.seeds import checked_seed
 from diffsde.solvers.adjoint import check_adjoint
 from diffsde.solvers.catalogue import find_solver
 from diffsde.solvers.grids import Save, checked_times
-from diffsde.solvers.noisy_attempts import NOISY_OPTIONS
+from diffsde.solvers.options import checked_options
 from diffsde.solvers.registry import Solver
 from diffsde.solvers.request import Request
 from diffsde.solvers.stop_rules import StopRules
@@ -88,7 +88,7 @@ def make_request(
         estimates=_checked_denoiser(estimates, "estimates", dynamics),
         grad=_checked_grad(grad, solver, adapts),
         progress=progress,
-        options=_checked_options(options, solver, adapts),
+        options=checked_options(options, solver, adapts),
         by_hand=by_hand,
     )
     request.check_times(dynamics)
@@ -196,19 +196,3 @@ def _adaptive_instead(solver: Solver) -> str:
     if solver.can_adapt:
         return "ask for adaptive=True"
     return "take dopri5" if solver.kind == "ode" else "take srk with adaptive=True"
-
-
-def _checked_options(
-    options: Mapping[str, Any] | None, solver: Solver, adaptive: bool
-) -> Mapping[str, Any]:
-    valid = solver.options | (NOISY_OPTIONS if adaptive and solver.kind == "sde" else set())
-    if solver.adaptive and not adaptive:
-        valid = frozenset()  # they are all about its own steps
-    for name in options or {}:
-        if name not in valid:
-            raise InputError(
-                f"options[{name!r}] is none of {solver.name}'s: {name_list(name, valid)}"
-                if valid
-                else f"options[{name!r}]: {solver.name} has no options for steps like these"
-            )
-    return dict(options or {})

@@ -26,13 +26,18 @@ from torch import Tensor
 from diffsde.errors import InputError
 from diffsde.solvers.adaptive import walk_own_steps
 from diffsde.solvers.control import Control, error_norm, rms
+from diffsde.solvers.option_values import Check, positive, zero_or_more
 from diffsde.solvers.registry import Solver
 from diffsde.solvers.state import SolveState, Walk
 from diffsde.system.parameters import finest_dtype
 
 __all__ = ["NOISY_OPTIONS", "walk_noisy"]
 
-NOISY_OPTIONS = frozenset({"first_step", "min_step", "max_step"})
+NOISY_OPTIONS: dict[str, Check] = {
+    "first_step": positive,
+    "min_step": zero_or_more,
+    "max_step": positive,
+}
 
 _FIRST = 0.01  # share of the whole interval: a careful first step
 _SMALLEST = 1e-5  # share of the whole interval

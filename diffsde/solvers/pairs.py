@@ -22,13 +22,21 @@ from torch import Tensor
 from diffsde.solvers.adaptive import put, taken, walk_own_steps
 from diffsde.solvers.control import Control, Norm, error_norm, first_steps, rms
 from diffsde.solvers.interpolation import CUBIC, QUARTIC, QUINTIC, SEXTIC
+from diffsde.solvers.option_values import Check, function, positive, share, zero_or_more
 from diffsde.solvers.state import SolveState, Walk
 
 __all__ = ["PAIR_OPTIONS", "Pair", "PairStep", "pair_ways", "walk_pair"]
 
-PAIR_OPTIONS = frozenset(
-    {"norm", "first_step", "min_step", "max_step", "safety", "ifactor", "dfactor", "beta"}
-)
+PAIR_OPTIONS: dict[str, Check] = {
+    "norm": function,
+    "first_step": positive,
+    "min_step": zero_or_more,
+    "max_step": positive,
+    "safety": share(0.01, 1),
+    "ifactor": share(1.01, 1e6),
+    "dfactor": share(1e-6, 0.99),
+    "beta": share(0, 1),
+}
 _SMALLEST = 1e-12  # share of the whole interval
 _BETA = 0.2  # Hairer's for dopri5
 _PLACES = (0.5, 0.15, 0.7)  # of the sextic's slopes

@@ -7,12 +7,13 @@ of a step, and the method itself. Rows are registered where the methods live
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
 from diffsde.errors import InputError
+from diffsde.solvers.option_values import Check
 from diffsde.solvers.state import FixedStep, SolveState, Step, Stepping, Walk
 
 __all__ = ["REGISTRY", "Solver", "register", "register_own", "walk_fixed"]
@@ -41,7 +42,7 @@ class Solver:
         one_step: makes the step function, for methods that have one.
         walk: gives the states after each accepted step, for methods that step by themselves.
         multistep: whether a step uses the ones before it, or counts them.
-        options: the keywords that `options=` may hold.
+        options: the keywords that `options=` may hold, each with what checks its value.
         noisy: whether, with these options, its steps have noise that is not the equation's.
         loses_law: why samples of a reverse problem have another law, and what to take instead;
             empty for methods to sample with.
@@ -61,7 +62,7 @@ class Solver:
     one_step: FixedStep | None = field(default=None, repr=False)
     walk: Stepping | None = field(default=None, repr=False)
     multistep: bool = False
-    options: frozenset[str] = field(default=frozenset(), repr=False)
+    options: Mapping[str, Check] = field(default_factory=dict, repr=False, hash=False)
     noisy: Callable[[Mapping[str, Any]], bool] = field(default=_never, repr=False)
     loses_law: str = field(default="", repr=False)
     differentiable: bool = field(default=True, repr=False)
@@ -99,7 +100,7 @@ def register_own(
     advice: str,
     weak_order: float | None = None,
     multistep: bool = False,
-    options: Iterable[str] = (),
+    options: Mapping[str, Check] | None = None,
     noisy: Callable[[Mapping[str, Any]], bool] = _never,
 ) -> Solver:
     """Add a row of a method that is written here; it takes fixed steps, unless told otherwise."""
@@ -116,7 +117,7 @@ def register_own(
             weak_order=weak_order,
             one_step=one_step,
             multistep=multistep,
-            options=frozenset(options),
+            options=options or {},
             noisy=noisy,
         )
     )

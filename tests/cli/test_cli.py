@@ -10,6 +10,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -297,16 +298,34 @@ def test_sample_at_a_temperature(tmp_path: Path, tiny: Path) -> None:
         assert torch.equal(found, drawn.final) == same
 
 
-def test_what_takes_guidance_takes_a_temperature() -> None:
-    taking = {
-        option: {
-            command.callback.__name__
-            for command in app.registered_commands
-            if option in inspect.signature(command.callback).parameters
-        }
-        for option in ("guidance", "temperature")
+def test_sample_with_an_option_of_a_solver(tmp_path: Path, tiny: Path) -> None:
+    """Of two solvers, the one that has it gets it."""
+    fixed = ("--model", tiny, "--steps", 3, "--n", 2, "--quiet", "--out", tmp_path)
+    methods = ("--method", "unipc", "--method", "heun2", "--kind", "ode")
+    done = run("sample", *fixed, *methods, "--option", "last_order=1")
+    assert done.returncode == 0, done.stderr
+    model = load_model(tiny)
+    for name, options in (("unipc", {"last_order": 1}), ("heun2", {})):
+        found = Trajectory.load(tmp_path / f"samples-ode-{name}.safetensors").final
+        how: dict[str, Any] = {"steps": 3, "seed": 0, "options": options}
+        assert torch.equal(found, model.sample(2, kind="ode", method=name, **how).final)
+
+
+def _taking(option: str) -> set[str]:
+    """The commands that take an option."""
+    return {
+        command.callback.__name__
+        for command in app.registered_commands
+        if option in inspect.signature(command.callback).parameters
     }
-    assert taking["temperature"] == taking["guidance"] >= {"sample", "explore"}
+
+
+def test_what_takes_guidance_takes_a_temperature() -> None:
+    assert _taking("temperature") == _taking("guidance") >= {"sample", "explore"}
+
+
+def test_what_takes_methods_takes_their_options() -> None:
+    assert _taking("option") == _taking("method") >= {"sample", "evaluate", "atlas"}
 
 
 def test_evaluate_compares_samplers(

@@ -52,6 +52,23 @@ def test_a_mixture_s_cells(tmp_path: Path) -> None:
     assert math.isnan(best.error)
 
 
+def test_a_rival_with_options_is_a_row_of_its_own(tmp_path: Path) -> None:
+    """By errors with these options, and beside the same solver without them."""
+    rivals = [Rival("unipc", "ode"), Rival("unipc", "ode", options={"last_order": 1})]
+    found = make_atlas({"mixture": SCORE}, rivals, [5], out=tmp_path, **HOW)
+    whole, lowered, _ = found.rows
+    assert (whole.name, lowered.name) == ("ode unipc, karras", "ode unipc, karras, last_order=1")
+    flow = ProbabilityFlow(SCORE.sde, SCORE, SCORE.shape)
+    how: dict[str, Any] = {"clock": "karras", "options": {"last_order": 1}}
+    (row,) = work_precision(flow, ["unipc"], [5], n=4, **how).rows
+    assert (row.error, row.name) == (lowered.error, "unipc, last_order=1")
+    assert row.error != whole.error
+    end = solve(flow, SCORE.sample(2000, 1.0, seed=0), "unipc", steps=5, save="last", **how).final
+    assert lowered.ks == law_errors(end, SCORE, SCORE.sde.eps).ks != whole.ks
+    again = make_atlas({"mixture": SCORE}, rivals, [5], out=tmp_path, **HOW)
+    assert again == found
+
+
 class Body(torch.nn.Module):
     """A network that costs nothing."""
 

@@ -119,6 +119,20 @@ def test_guidance_is_that_of_the_classes(tmp_path: Path) -> None:
         sample_images(model, near, 3, seed=4, out=tmp_path, progress=False)
 
 
+def test_options_are_the_solver_s(tmp_path: Path) -> None:
+    model, sampler = tiny(), Sampler("unipc", "ode", 3, options={"last_order": 1})
+    assert sampler.line == "ode-unipc-karras-denoised-last_order1"
+    found = sample_images(model, sampler, 3, seed=4, out=tmp_path, progress=False).images
+    drawn = model.sample(
+        3, method="unipc", steps=3, options={"last_order": 1}, seed=4, save="last", denoise=True
+    ).images()
+    assert torch.equal(found, (drawn * 255).round() / 255)
+    whole = sample_images(model, replace(sampler, options={}), 3, seed=4, progress=False).images
+    assert not torch.equal(found, whole)
+    with pytest.raises(InputError, match=r"options\['last_order'\] = 4: expected 1 to 3"):
+        replace(sampler, options={"last_order": 4})
+
+
 def test_a_temperature_is_that_of_the_model_s_own_samples(tmp_path: Path) -> None:
     model, sampler = tiny(classes=10), Sampler("dpmpp_2m", "ode", 2, temperature=0.8)
     assert sampler.line == "ode-dpmpp_2m-karras-denoised-temperature0.8"

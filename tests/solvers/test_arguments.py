@@ -19,6 +19,8 @@ from diffsde.analysis.latents import encode
 from diffsde.errors import BlowUpError
 from diffsde.evaluation import Sampler, sample_images
 from diffsde.scores import classifier_free, classifier_guided
+from diffsde.solvers.catalogue import find_solver
+from diffsde.solvers.options import divided_options, options_in_words, options_read
 from diffsde.solvers.registry import Solver
 from diffsde.solvers.settings import full_settings
 from tests.problems import flow, mixture, reverse
@@ -42,6 +44,19 @@ def never(x: Tensor, t: Tensor) -> Tensor:
 def problem(row: Solver, score: Callable[[Tensor, Tensor], Tensor] = SCORE) -> Any:
     return (ReverseSDE if row.kind == "sde" else ProbabilityFlow)(SCORE.sde, score, (4,))
 
+
+# For each method with options, some of them.
+OPTIONS: dict[str, dict[str, Any]] = {
+    "pc": {"snr": 0.1, "corrector_steps": 2},
+    "heun_edm": {"S_churn": 4.0, "S_noise": 1.1},
+    "restart": {"restarts": 1, "sigma_min": 0.1},
+    "milstein": {"grad_free": True},
+    "scipy_solver": {"solver": "RK23", "max_step": 0.5},
+    "explicit_adams": {"max_order": 4},
+    "tsit5": {"safety": 0.8, "first_step": 0.01},
+    "ipndm": {"last_order": 1, "max_order": 3},
+    **{row.name: {"last_order": 1} for row in ROWS if list(row.options) == ["last_order"]},
+}
 
 ADVICE: dict[str, dict[str, Any]] = {
     "ask for adaptive=True": {"adaptive": True},
@@ -100,6 +115,38 @@ def test_options_of_a_step_control_are_refused_without_one() -> None:
                 solve(
                     problem(row, never), X, row.name, steps=3, adaptive=False, options={name: 0.1}
                 )
+
+
+@every_solver
+def test_options_that_no_method_can_work_with_are_refused(row: Solver) -> None:
+    """Each option's value, before work; torchdiffeq and torchsde would take most of these."""
+    for name in row.options:
+        for value in ("a", -1, float("nan"), None, [1.0]):
+            words = rf"options\['{name}'\] = .*: (expected|did you mean|Valid names)"
+            with pytest.raises(InputError, match=words):
+                solve(problem(row, never), X, row.name, steps=3, options={name: value})
+
+
+@every_solver
+def test_several_methods_divide_options(row: Solver) -> None:
+    """Each gets those that it has, and one must have each."""
+    other = find_solver("euler", row.kind)
+    good = {"options": OPTIONS[row.name]} if row.name in OPTIONS else {}
+    pairs = [(row, row.adaptive), (other, False)]
+    assert divided_options(good.get("options"), pairs) == [good.get("options", {}), {}]
+    with pytest.raises(InputError, match=rf"options\['nonsense'\].* none of {row.name}"):
+        divided_options({"nonsense": 1}, pairs)
+
+
+def test_options_as_they_are_written() -> None:
+    words = ["last_order=1", "snr=0.2", "grad_free=true", "solver=RK45"]
+    found = options_read(words)
+    assert found == {"last_order": 1, "snr": 0.2, "grad_free": True, "solver": "RK45"}
+    assert options_in_words(found) == "last_order=1, snr=0.2, grad_free=True, solver=RK45"
+    assert options_read(options_in_words(found).split(", ")) == found
+    for wrong in ("last_order", "=1", "last_order=", "last_order=1 last_order=2"):
+        with pytest.raises(InputError, match="NAME=VALUE|given twice"):
+            options_read(wrong.split())
 
 
 def test_a_budget_of_fixed_steps_halves_them() -> None:

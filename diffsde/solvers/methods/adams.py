@@ -26,7 +26,8 @@ from torch import Tensor
 from diffsde.equations.clocks import Clock
 from diffsde.equations.dynamics import Process
 from diffsde.solvers.methods.integrals import gauss
-from diffsde.solvers.methods.requirements import order_option, semilinear
+from diffsde.solvers.methods.requirements import semilinear
+from diffsde.solvers.option_values import whole
 from diffsde.solvers.registry import register_own
 from diffsde.solvers.state import FixedStep, SolveState
 from diffsde.system.host import on_host
@@ -52,8 +53,8 @@ class _Adams:
 
     def __init__(self, state: SolveState, rule: _Rule, name: str) -> None:
         self.state, linear = state, semilinear(state, name)
-        most = order_option(state, "max_order", _MOST)
-        last = order_option(state, "last_order", most)
+        most = state.options.get("max_order", _MOST)
+        last = min(most, state.options.get("last_order", most))
         self._past: deque[Tensor] = deque(maxlen=most)
         self._rows = _table(rule, linear.process, state.equation.clock, state, most, last)
 
@@ -118,7 +119,7 @@ def _row(name: str, rule: _Rule, advice: str) -> None:
     register_own(
         name, "ode", 2, _step(name, rule),
         evaluations=1, source="Zhang, Chen, arXiv 2204.13902", advice=advice,
-        multistep=True, options={"max_order", "last_order"},
+        multistep=True, options=dict.fromkeys(("max_order", "last_order"), whole(1, _MOST)),
     )  # fmt: skip
 
 

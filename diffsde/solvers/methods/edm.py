@@ -15,6 +15,7 @@ from torch import Tensor
 from diffsde.equations.clocks import Clock
 from diffsde.equations.dynamics import Process
 from diffsde.solvers.methods.requirements import semilinear
+from diffsde.solvers.option_values import zero_or_more
 from diffsde.solvers.registry import register_own
 from diffsde.solvers.state import SolveState
 from diffsde.system.host import on_host
@@ -107,6 +108,6 @@ register_own(
     source="Karras et al., arXiv 2206.00364, algorithm 2",
     advice="clock='karras'; options S_churn, S_min, S_max, S_noise add EDM's noise.",
     multistep=True,
-    options={"S_churn", "S_min", "S_max", "S_noise"},
+    options=dict.fromkeys(("S_churn", "S_min", "S_max", "S_noise"), zero_or_more),
     noisy=lambda options: bool(options.get("S_churn")),
 )

@@ -35,7 +35,8 @@ from torch import Tensor
 from diffsde.equations.clocks import Clock
 from diffsde.equations.dynamics import Semilinear
 from diffsde.solvers.methods.integrals import gain, gauss, slope_gain
-from diffsde.solvers.methods.requirements import order_option, semilinear
+from diffsde.solvers.methods.requirements import semilinear
+from diffsde.solvers.option_values import whole
 from diffsde.solvers.registry import register_own
 from diffsde.solvers.state import FixedStep, SolveState
 
@@ -130,7 +131,7 @@ class _Exponential:
     def __init__(self, state: SolveState, order: int, name: str) -> None:
         self.state, linear = state, semilinear(state, name, any_eta=True)
         self.order, self.noisy = order, callable(linear.eta) or linear.eta > 0
-        self._last_order = order_option(state, "last_order", order)
+        self._last_order = state.options.get("last_order", order)
         self._table = state.table(partial(_weights, linear, state.equation.clock, order))
         # Denoisers, each with the step in λ that began there, the newest first.
         self._past: deque[tuple[Tensor, Tensor]] = deque(maxlen=order - 1)
@@ -232,12 +233,13 @@ def _corrected(name: str) -> FixedStep:
 
 def _row(
     name: str, kind: str, order: float, step: FixedStep, source: str, advice: str,
-    weak_order: float | None = None,
+    weak_order: float | None = None, most: int = 1,
 ) -> None:  # fmt: skip
+    """A row of a method whose polynomials go through up to `most` values of the denoiser."""
     register_own(
         name, kind, order, step,
         evaluations=1, source=source, advice=advice, weak_order=weak_order,
-        multistep=name != "ddim", options=() if name == "ddim" else {"last_order"},
+        multistep=most > 1, options={"last_order": whole(1, most)} if most > 1 else {},
     )  # fmt: skip
 
 
@@ -247,11 +249,11 @@ _row(
 )  # fmt: skip
 _row(
     "sde_dpmpp_2m", "sde", 1.0, _exponential("sde_dpmpp_2m", 2), _LU,
-    "The best SDE sampler at 10 to 40 steps, clock='karras'.", weak_order=2,
+    "The best SDE sampler at 10 to 40 steps, clock='karras'.", weak_order=2, most=2,
 )  # fmt: skip
 _row(
     "sde_dpmpp_3m", "sde", 1.0, _exponential("sde_dpmpp_3m", 3), _LU,
-    "As sde_dpmpp_2m, from 20 steps.", weak_order=2,
+    "As sde_dpmpp_2m, from 20 steps.", weak_order=2, most=3,
 )  # fmt: skip
 _row(
     "ddim", "ode", 1, _exponential("ddim", 1), _DDIM,
@@ -260,16 +262,19 @@ _row(
 _row(
     "dpmpp_2m", "ode", 2, _exponential("dpmpp_2m", 2), _LU,
     "Two values of the denoiser: the best images of the flow at 5 to 10 steps, clock='karras'.",
+    most=2,
 )  # fmt: skip
 _row(  # its first two steps know fewer values, so it converges with their order
     "dpmpp_3m", "ode", 2, _exponential("dpmpp_3m", 3), _LU,
     "As dpmpp_2m, with three values of the denoiser: order 3 but for its first steps.",
+    most=3,
 )  # fmt: skip
 _row(
     "unipc", "ode", 3, _corrected("unipc"), "Zhao et al., arXiv 2302.04867",
     "The nearest for the flow from 10 steps, clock='log_sigma'; below, take dpmpp_2m.",
+    most=3,
 )  # fmt: skip
 _row(
     "sa_solver", "sde", 1.0, _corrected("sa_solver"), "Xue et al., arXiv 2309.05019, with τ = η",
-    "As unipc, with noise; from 15 steps.", weak_order=2,
+    "As unipc, with noise; from 15 steps.", weak_order=2, most=3,
 )  # fmt: skip

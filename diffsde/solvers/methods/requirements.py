@@ -9,9 +9,8 @@ from diffsde.errors import InputError
 from diffsde.solvers.methods.fitting import fitting_methods
 from diffsde.solvers.state import SolveState
 from diffsde.system.host import on_host
-from diffsde.system.numbers import whole_number
 
-__all__ = ["additive", "number_eta", "order_option", "semilinear"]
+__all__ = ["additive", "number_eta", "semilinear"]
 
 
 def semilinear(
@@ -60,18 +59,6 @@ def number_eta(linear: Semilinear, name: str) -> float:
             "take another method of the reverse SDE, such as 'sde_dpmpp_2m', 'srk' or 'euler'"
         )
     return linear.eta
-
-
-def order_option(state: SolveState, name: str, most: int) -> int:
-    """An order among the options of a solve; the highest if it is not given.
-
-    Raises:
-        InputError: it is not a whole number from 1 to `most`.
-    """
-    order = whole_number(state.options.get(name, most), f"options['{name}']")
-    if order > most:
-        raise InputError(f"options['{name}'] = {order}: expected 1 to {most}")
-    return order
 
 
 def additive(state: SolveState, name: str) -> SolveState:

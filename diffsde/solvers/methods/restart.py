@@ -26,10 +26,10 @@ from diffsde.errors import InputError
 from diffsde.solvers.equation import Equation
 from diffsde.solvers.methods.edm import HeunEDM
 from diffsde.solvers.methods.requirements import semilinear
+from diffsde.solvers.option_values import positive, whole
 from diffsde.solvers.registry import register_own
 from diffsde.solvers.state import SolveState
 from diffsde.system.host import on_host
-from diffsde.system.numbers import real_number, whole_number
 
 __all__: list[str] = []
 
@@ -49,8 +49,8 @@ class _Restart:
     def __init__(self, state: SolveState) -> None:
         linear, options = semilinear(state, "restart"), state.options
         self.state, self._heun = state, HeunEDM(replace(state, options={}))
-        self._count = _count(options)
-        steps = whole_number(options.get("restart_steps", _STEPS), "options['restart_steps']")
+        self._count = options.get("restarts", _RESTARTS)
+        steps = options.get("restart_steps", _STEPS)
         self._landing: tuple[float, float] | None = None
         low, high = _interval(linear.process, state.equation, options)
         clock = state.equation.clock
@@ -93,11 +93,6 @@ class _Restart:
         return -self._stds[i] * self._scores[i](self._scales[i] * y)
 
 
-def _count(options: Mapping[str, Any]) -> int:
-    """K."""
-    return whole_number(options.get("restarts", _RESTARTS), "options['restarts']", 0)
-
-
 def _interval(
     process: Process, equation: Equation, options: Mapping[str, Any]
 ) -> tuple[float, float]:
@@ -110,9 +105,8 @@ def _interval(
     start, end, top = process.noise_level(ends).tolist()
     if end >= start:
         raise InputError("restart runs from noise to data: give ts= in falling order")
-    low = real_number(options.get("sigma_min", max(_LOW, end)), "options['sigma_min']", "> 0", 0.0)
+    low = options.get("sigma_min", max(_LOW, end))
     high = options.get("sigma_max", min(_RATIO * low, top))
-    high = real_number(high, "options['sigma_max']", "> 0", 0.0)
     if not (end <= low * (1 + _ROUNDING) and low < start and low < high <= top * (1 + _ROUNDING)):
         raise InputError(
             f"restart between the noise levels {low:g} and {high:g}, in a solve from {start:.4g} "
@@ -132,6 +126,11 @@ register_own(
     advice="heun_edm, which goes into the noise again and down, K times: 2 evaluations a step, and "
     "2 K N more; options restarts (K, 2), restart_steps (N, 3), sigma_min, sigma_max.",
     multistep=True,
-    options={"restarts", "restart_steps", "sigma_min", "sigma_max"},
-    noisy=lambda options: _count(options) > 0,
+    options={
+        "restarts": whole(0),
+        "restart_steps": whole(),
+        "sigma_min": positive,
+        "sigma_max": positive,
+    },
+    noisy=lambda options: options.get("restarts", _RESTARTS) > 0,
 )

@@ -29,6 +29,7 @@ from diffsde.solvers.methods.torchdiffeq_parts import (
     ScipyWrapperODESolver,
     rms_norm,
 )
+from diffsde.solvers.option_values import positive, whole
 from diffsde.solvers.pairs import PAIR_OPTIONS, Pair, pair_ways
 from diffsde.solvers.registry import REGISTRY, Solver, register
 from diffsde.solvers.state import SolveState, Step, Walk
@@ -76,6 +77,7 @@ _FACTS: dict[str, tuple[int, int | None, str, str]] = {
     ),
 }
 _ITERATE = ("implicit_adams", "fixed_adams")
+_MOST = 12  # values that an Adams method may look back on
 _NEEDS_MIDDLE = 5  # from this order on, the states within a step need the one at half of it
 _LARGEST_JACOBIAN = 2**28  # bytes that a method which nobody has looked at may take
 
@@ -164,10 +166,15 @@ def _walk_scipy(state: SolveState) -> Walk:
                     stepper = stepper_from(stepper.t, u1, x, first_step)
 
 
-def _scipy_class(name: str) -> Any:
+def _scipy_name(value: Any, name: str) -> str:
+    """The name of one of SciPy's steppers."""
     valid = ("RK45", "RK23", "DOP853", "Radau", "BDF", "LSODA")
-    if name not in valid:
-        raise InputError(f"options['solver'] = {name!r}: {name_list(str(name), valid)}")
+    if value not in valid:
+        raise InputError(f"{name} = {value!r}: {name_list(str(value), valid)}")
+    return str(value)
+
+
+def _scipy_class(name: str) -> Any:
     from scipy import integrate  # a second of loading that other methods need not wait for
 
     return getattr(integrate, name)
@@ -178,11 +185,11 @@ def _kind_of(cls: type) -> dict[str, Any]:
     if issubclass(cls, RKAdaptiveStepsizeODESolver):
         return {"adaptive": True, "options": PAIR_OPTIONS}
     if issubclass(cls, ScipyWrapperODESolver):
-        options = {"solver", "first_step", "max_step"}
-        return {"adaptive": True, "options": frozenset(options)}
+        options = {"solver": _scipy_name, "first_step": positive, "max_step": positive}
+        return {"adaptive": True, "options": options}
     several = issubclass(cls, AdamsBashforthMoulton)
-    extra = {"max_order", "max_iters"} if several else set()
-    return {"adaptive": False, "multistep": several, "options": frozenset(extra)}
+    extra = {"max_order": whole(1, _MOST), "max_iters": whole()} if several else {}
+    return {"adaptive": False, "multistep": several, "options": extra}
 
 
 def _ways(name: str, cls: type) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from diffsde.solvers.methods.torchsde_parts import ForwardSDE, method_class
 from diffsde.solvers.registry import Solver, register
 from diffsde.solvers.state import SolveState
 from diffsde.system.host import on_host
+from diffsde.system.numbers import truth_value
 
 __all__ = ["class_for"]
 
@@ -229,7 +230,7 @@ def _row(name: str) -> Solver:
         weak_order=weak_order,
         one_step=lambda state: _Method(name, state),
         multistep=name == "reversible_heun",
-        options=frozenset({"grad_free"}) if name == "milstein" else frozenset(),
+        options={"grad_free": truth_value} if name == "milstein" else {},
         loses_law=_LOSES_LAW.get(name, ""),
     )
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from diffsde.solvers.coefficients import Row
 from diffsde.solvers.methods.requirements import additive, semilinear
+from diffsde.solvers.option_values import positive, whole
 from diffsde.solvers.registry import register_own
 from diffsde.solvers.state import SolveState
 
@@ -51,8 +52,8 @@ class _PredictorCorrector:
     def __init__(self, state: SolveState) -> None:
         self.process = semilinear(state, "pc", any_eta=True, any_level=True).process
         self.state = state
-        self.snr = float(state.options.get("snr", 0.16))
-        self.corrections = int(state.options.get("corrector_steps", 1))
+        self.snr = state.options.get("snr", 0.16)
+        self.corrections = state.options.get("corrector_steps", 1)
         self.predictor = _EulerMaruyama(state)
         asked = product(state.nodes[:-1].tolist(), range(self.corrections))
         self._numbers = state.numbers("corrector", asked)
@@ -95,5 +96,5 @@ register_own(
     source=_SOURCE,
     advice="A Langevin step before each step; options snr (0.16) and corrector_steps (1).",
     multistep=True,
-    options={"snr", "corrector_steps"},
+    options={"snr": positive, "corrector_steps": whole(0)},
 )
