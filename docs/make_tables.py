@@ -154,7 +154,7 @@ def _atlas_row(row: dict[str, str]) -> AtlasRow:
 
 def _atlas_table(rows: Sequence[dict[str, str]], measure: str, title: str) -> str:
     """A measure by evaluations; empty if it was not measured."""
-    solved = [row for row in rows if row[measure] and row["method"] != EXACT]
+    solved = [_with_options(row) for row in rows if row[measure] and row["method"] != EXACT]
     if not solved:
         return ""
     best = [row for row in rows if row["method"] == EXACT and row[measure]]
@@ -176,6 +176,11 @@ def tolerances(path: Path) -> str:
 
 def _short(row: dict[str, str], measure: str = "error") -> str:
     return f"{float(row[measure]):.2g}"
+
+
+def _with_options(row: dict[str, str]) -> dict[str, str]:
+    options = row["options"]
+    return {**row, "method": f"{row['method']}, {options}" if options else row["method"]}
 
 
 def _measured(path: Path) -> list[dict[str, str]]:

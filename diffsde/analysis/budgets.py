@@ -36,6 +36,7 @@ from diffsde.solvers.registry import Solver
 from diffsde.solvers.solving import solve
 from diffsde.solvers.trajectory import Stats, Trajectory
 from diffsde.system.launch import divided
+from diffsde.system.numbers import listed, sizes, whole_number
 from diffsde.system.parameters import device_of, finest_dtype
 
 __all__ = ["MEASURES", "work_precision"]
@@ -109,7 +110,8 @@ def work_precision(
         raise InputError(f"measure = {measure!r}: {name_list(measure, MEASURES)}")
     kind = dynamics_of(problem).kind
     solvers = [find_solver(name, kind) for name in methods]
-    clocks = [clock] if isinstance(clock, str) else list(clock)
+    clocks = [clock] if isinstance(clock, str) else listed(clock, "clock", "one or several")
+    budgets = sizes(budgets, "budgets", "numbers of evaluations, each ≥ 1")
     _check_numbers(solvers, clocks, budgets, repeats)
     own_options = divided_options(options, [(solver, solver.adaptive) for solver in solvers])
     if reference is not None and kind == "sde" and measure == "strong":
@@ -155,11 +157,12 @@ def _references(
 def _check_numbers(
     solvers: Sequence[Solver], clocks: Sequence[str], budgets: Sequence[int], repeats: int
 ) -> None:
-    if not (solvers and clocks and budgets and min(budgets) >= 1 and repeats >= 1):
+    if not (solvers and clocks and budgets):
         raise InputError(
-            f"{len(solvers)} methods, {len(clocks)} clocks, budgets {list(budgets)}, repeats = "
-            f"{repeats}: expected at least one of each, and budgets and repeats ≥ 1"
+            f"{len(solvers)} methods, {len(clocks)} clocks, budgets {list(budgets)}: expected at "
+            "least one of each"
         )
+    whole_number(repeats, "repeats")
 
 
 def _check_one_clock(clocks: Sequence[str]) -> None:

@@ -92,6 +92,8 @@ def checked_data(data: Tensor, problem: ReverseProblem) -> Tensor:
         InputError: their shape does not fit the problem.
     """
     wanted = torch.Size(problem.shape).numel()
+    if not isinstance(data, Tensor):
+        raise InputError(f"data = {data!r:.80}: expected a tensor of samples")
     if data.dim() < 2 or len(data) < 2 or data[0].numel() != wanted:
         raise InputError(
             f"data has shape {tuple(data.shape)}: expected at least two samples, (B, "

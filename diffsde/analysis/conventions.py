@@ -35,7 +35,7 @@ from diffsde.equations.ranges import from_unit
 from diffsde.equations.reverse import ProbabilityFlow
 from diffsde.errors import InputError, name_list
 from diffsde.noise.normal import NormalTable
-from diffsde.noise.seeds import checked_seed
+from diffsde.noise.seeds import checked_seed, numbered
 from diffsde.solvers.settings import full_settings
 from diffsde.system.host import on_host
 
@@ -111,7 +111,7 @@ def noisy_levels(
     check_levels(images, flow)
     scale, std, cut = _noise_at(flow, checked_start(flow, eps))
     table = NormalTable(checked_seed(seed), "dequantise")
-    samples = range(first, first + len(images))
+    samples = numbered(first, len(images))
     normal = table.rows(samples, 0, images.shape[1:], torch.float64)
     below = torch.special.ndtr(on_host(-cut, torch.float64))
     noise = torch.special.ndtri(below + (1 - 2 * below) * torch.special.ndtr(normal))

@@ -24,6 +24,7 @@ from diffsde.equations.reverse import ProbabilityFlow
 from diffsde.equations.rows import own_rows
 from diffsde.errors import InputError, name_list
 from diffsde.noise.normal import NormalTable
+from diffsde.noise.seeds import numbered
 from diffsde.solvers.solving import solve
 from diffsde.solvers.trajectory import Trajectory
 from diffsde.system.numbers import real_number, whole_number
@@ -125,7 +126,7 @@ def random_probes(x: Tensor, dims: int, n: int, kind: str, seed: int, first: int
     n = whole_number(n, "probes")
     if kind not in _PROBES:
         raise InputError(f"probe = {kind!r}: {name_list(str(kind), list(_PROBES))}")
-    table, samples = NormalTable(seed, "probe"), range(first, first + len(x))
+    table, samples = NormalTable(seed, "probe"), numbered(first, len(x))
     normal = torch.stack([table.rows(samples, k, (dims,), x.dtype, x.device) for k in range(n)])
     return normal.sign() if kind == "rademacher" else normal
 

@@ -53,7 +53,7 @@ from diffsde.equations.ranges import UNIT, Range, from_unit
 from diffsde.equations.reverse import ProbabilityFlow
 from diffsde.errors import InputError
 from diffsde.noise.normal import NormalTable
-from diffsde.noise.seeds import checked_seed
+from diffsde.noise.seeds import checked_seed, numbered
 from diffsde.system.tables import Table, records
 
 __all__ = ["Likelihood", "bits_per_dim", "dequantise", "level_bits", "log_likelihood"]
@@ -224,7 +224,7 @@ def dequantise(
         raise InputError(
             f"images from {float(images.min()):g} to {float(images.max()):g}: expected [0, 1]"
         )
-    samples = range(first, first + len(images))
+    samples = numbered(first, len(images))
     table = NormalTable(checked_seed(seed), "dequantise")
     normal = table.rows(samples, 0, images.shape[1:], torch.float32, images.device)
     return from_unit(within_levels(images, torch.special.ndtr(normal).to(images)), data_range)

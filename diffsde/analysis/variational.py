@@ -41,7 +41,7 @@ from diffsde.equations.ranges import from_unit
 from diffsde.equations.reverse import ProbabilityFlow
 from diffsde.errors import InputError
 from diffsde.noise.normal import NormalTable
-from diffsde.noise.seeds import checked_seed
+from diffsde.noise.seeds import checked_seed, numbered
 from diffsde.system.host import on_host
 from diffsde.system.numbers import whole_number
 from diffsde.system.tables import Table, records
@@ -123,7 +123,7 @@ def variational_bound(
     start, draws = checked_start(flow, eps), whole_number(draws, "draws")
     level = check_levels(images, flow)
     x = from_unit(ordinary(images).detach(), flow.data_range)
-    samples = range(first, first + len(x))
+    samples = numbered(first, len(x))
     table, dims = NormalTable(checked_seed(seed), "bits"), math.prod(flow.shape)
     low, high = log_level_range(flow, start)
 

@@ -17,6 +17,7 @@ from diffsde.cli.options import (
     Clock,
     Denoise,
     Device,
+    Eta,
     Guidance,
     Kind,
     Label,
@@ -33,6 +34,8 @@ from diffsde.cli.options import (
 )
 from diffsde.cli.picking import (
     check_clock,
+    check_eta,
+    dial,
     pick_model,
     pick_rivals,
     pick_score,
@@ -72,6 +75,7 @@ def evaluate(
     clock: Clock = CLOCK,
     kind: Kind = None,
     option: MethodOptions = None,
+    eta: Eta = None,
     denoise: Denoise = True,
     classes: Annotated[
         bool,
@@ -119,14 +123,14 @@ def evaluate(
         check_folder(out, "out")
         compute_with(threads)
         check_clock(clock)
+        solvers = pick_solvers(method or ["sde_dpmpp_2m"], kind and [kind])
+        check_eta(eta, solvers)
         samplers = [
             diffsde.evaluation.Sampler(
                 solver.name, solver.kind, number, clock, denoise, classes, guidance, temperature,
-                options,
+                options, **dial(eta, solver),
             )
-            for solver, options in with_options(
-                pick_solvers(method or ["sde_dpmpp_2m"], kind and [kind]), option
-            )
+            for solver, options in with_options(solvers, option)
             for number in steps or [19]
         ]  # fmt: skip
         by = _pick_features(features)

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 __all__ = [
     "Plan",
     "check_clock",
+    "check_eta",
+    "dial",
     "pick_model",
     "pick_plans",
     "pick_rivals",
@@ -80,6 +82,19 @@ def check_clock(name: str) -> None:
     """Refuse a clock that there is not."""
     if name not in clock_names():
         raise InputError(f"--clock {name}: {name_list(name, clock_names())}")
+
+
+def check_eta(eta: float | None, solvers: Sequence[diffsde.solvers.Solver]) -> None:
+    """Refuse an η that is no number, or that is for none of these solvers."""
+    if eta is not None and all(solver.kind == "ode" for solver in solvers):
+        raise InputError("--eta is for the reverse SDE: give --kind sde, or a solver of it")
+    if eta is not None and not math.isfinite(eta):
+        raise InputError(f"--eta {eta:g}: expected a finite number")
+
+
+def dial(eta: float | None, solver: diffsde.solvers.Solver) -> dict[str, Any]:
+    """η as an argument, where it is given and the solver is of the reverse SDE."""
+    return {} if eta is None or solver.kind == "ode" else {"eta": eta}
 
 
 def pick_solver(method: str, kind: str | None) -> diffsde.solvers.Solver:
@@ -191,9 +206,8 @@ def plans(
 
     η, the tolerances and options go to those that they are for, and there must be one.
     """
-    if eta is not None and all(solver.kind == "ode" for solver in solvers):
-        raise InputError("--eta is for the reverse SDE: give --kind sde, or a solver of it")
-    for name, value in (("--eta", eta), ("--rtol", rtol), ("--atol", atol)):
+    check_eta(eta, solvers)
+    for name, value in (("--rtol", rtol), ("--atol", atol)):
         if value is not None and not math.isfinite(value):
             raise InputError(f"{name} {value:g}: expected a finite number")
     from diffsde.solvers.arguments import checked_tolerances
@@ -223,6 +237,6 @@ def _plan(
     adapts = checked_adaptive(solver, adaptive)
     tolerances = {"rtol": rtol, "atol": atol} if adapts or solver.iterates else {}
     checked_tolerances(tolerances.get("rtol"), tolerances.get("atol"), solver, adapts)
-    dial = {} if eta is None or solver.kind == "ode" else {"eta": eta}
-    problem = diffsde.equations.PROBLEMS[solver.kind](model.sde, score, model.shape, **dial)
+    parts = model.sde, score, model.shape
+    problem = diffsde.equations.PROBLEMS[solver.kind](*parts, **dial(eta, solver))
     return Plan(problem, solver, adapts, tolerances, options)

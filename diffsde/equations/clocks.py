@@ -153,7 +153,7 @@ def make_clock(
     """
     if callable(clock):
         return _own_clock(clock, start, end)
-    if clock not in CLOCKS:
+    if not isinstance(clock, str) or clock not in CLOCKS:
         raise InputError(f"no clock {clock!r}: {name_list(str(clock), CLOCKS)}, or a map")
     if clock != "t" and sde is None:
         raise InputError(

@@ -53,8 +53,10 @@ from diffsde.equations.counted import Counted, at_times
 from diffsde.equations.dynamics import ENDLESS, Dynamics, Field
 from diffsde.errors import InputError
 from diffsde.noise.normal import NormalTable
-from diffsde.noise.seeds import checked_seed
+from diffsde.noise.seeds import checked_seed, numbered
+from diffsde.system.devices import named_device, real_dtype
 from diffsde.system.host import on_host
+from diffsde.system.numbers import real_number, sizes
 from diffsde.system.parameters import finest_dtype
 
 __all__ = ["SDE", "exact_time", "expand"]
@@ -96,6 +98,7 @@ class SDE(nn.Module):
 
     def __init__(self, T: float = 1.0, eps: float = 1e-3) -> None:
         super().__init__()
+        T, eps = (real_number(v, name, "a number") for v, name in ((T, "T"), (eps, "eps")))
         if not 0 < eps < T:
             raise InputError(
                 f"eps = {eps} and T = {T}: expected 0 < eps < T, because the marginal's std "
@@ -216,12 +219,13 @@ class SDE(nn.Module):
         drawn on the device, torch's default one if none is given, and is the same on every device
         but for rounding.
         """
-        if not shape or any(n < 1 for n in shape):
-            raise InputError(f"shape = {tuple(shape)}: expected positive numbers (B, …)")
-        n, *rest = shape
-        table, dtype = NormalTable(checked_seed(seed), "prior"), dtype or torch.get_default_dtype()
-        where = torch.get_default_device() if device is None else torch.device(device)
-        noise = table.rows(range(first, first + n), 0, rest, dtype, where)
+        n, *rest = sizes(shape, "shape", "positive numbers (B, …)") or (0,)
+        if not n:
+            raise InputError("shape = (): expected positive numbers (B, …)")
+        dtype = real_dtype(dtype)
+        where = torch.get_default_device() if device is None else named_device(device)
+        table = NormalTable(checked_seed(seed), "prior")
+        noise = table.rows(numbered(first, n), 0, rest, dtype, where)
         return self.prior_mean(noise) + self.prior_std * noise
 
     def prior_logp(self, x: Tensor) -> Tensor:

@@ -36,7 +36,6 @@ equations 4 and 5.
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -53,7 +52,7 @@ from diffsde.equations.ranges import UNIT, Range, checked_range
 from diffsde.errors import InputError, how_to_load
 from diffsde.system.argument_order import check_order
 from diffsde.system.host import on_host
-from diffsde.system.numbers import whole_number
+from diffsde.system.numbers import real_number, sizes, whole_number
 from diffsde.system.one_line import class_of, one_line
 
 __all__ = ["PROBLEMS", "ProbabilityFlow", "ReverseProblem", "ReverseSDE", "Score"]
@@ -84,16 +83,19 @@ class ReverseProblem(nn.Module):
         self, sde: SDE, score: Score, shape: Sequence[int], *, data_scale: float | None = None
     ) -> None:
         super().__init__()
-        if data_scale is not None and not 0 < data_scale < math.inf:
-            raise InputError(
-                f"data_scale = {data_scale}: expected how large a number of the data may be, > 0"
-            )
+        if data_scale is not None:
+            expected = "how large a number of the data may be, > 0"
+            if not real_number(data_scale, "data_scale", expected, 0.0):
+                raise InputError(f"data_scale = {data_scale}: expected {expected}")
         if not callable(score):
             raise InputError(
                 f"score = {score!r}: expected something called as score(x, t){how_to_load(score)}"
             )
         check_order(score, "score")
-        self.sde, self.score, self.shape = sde, score, tuple(int(n) for n in shape)
+        if not isinstance(sde, SDE):
+            raise InputError(f"sde = {sde!r:.80}: expected a forward process, such as VESDE()")
+        self.sde, self.score = sde, score
+        self.shape = sizes(shape, "shape", "that of one sample, such as (1, 28, 28)")
         self.data_scale = data_scale
         self._endless = bool(getattr(sde, "endless", False))  # whether f and g are infinite at T
         if self._endless and self._velocity is None:

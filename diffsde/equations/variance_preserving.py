@@ -14,6 +14,7 @@ from torch import Tensor
 from diffsde.equations.forward import SDE, exact_time, expand
 from diffsde.errors import InputError
 from diffsde.system.host import on_host
+from diffsde.system.numbers import real_number
 
 __all__ = ["VPSDE", "SubVPSDE"]
 
@@ -29,6 +30,8 @@ class _VariancePreserving(SDE):
         self, beta_min: float = 0.1, beta_max: float = 20.0, T: float = 1.0, eps: float = 1e-3
     ) -> None:
         super().__init__(T, eps)
+        beta_min = real_number(beta_min, "beta_min", "a number > 0")
+        beta_max = real_number(beta_max, "beta_max", "a number ≥ beta_min")
         if not 0 < beta_min <= beta_max:
             raise InputError(
                 f"beta_min = {beta_min}, beta_max = {beta_max}: expected 0 < beta_min ≤ beta_max; "

@@ -38,7 +38,7 @@ from diffsde.system.digest import digest
 from diffsde.system.files import check_folder
 from diffsde.system.host import on_host
 from diffsde.system.launch import from_each, process_number, share
-from diffsde.system.numbers import truth_value, whole_number
+from diffsde.system.numbers import real_number, truth_value, whole_number
 from diffsde.system.parameters import device_of
 from diffsde.system.tensorfile import read_tensors, whole_in, write_tensors
 from diffsde.system.wrapped import unwrapped
@@ -63,6 +63,7 @@ class Sampler:
             of the score costs one evaluation for 0 and 1, and two for any other number.
         temperature: of the score, as `ScoreModel.sample` takes it.
         options: of the solver, such as {"last_order": 1}.
+        eta: η of the reverse SDE: 0 is the flow, 1 the usual SDE.
     """
 
     method: str = "sde_dpmpp_2m"
@@ -74,6 +75,7 @@ class Sampler:
     guidance: float = 1.0
     temperature: float = 1.0
     options: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    eta: float = 1.0
 
     def __post_init__(self) -> None:
         if self.kind not in PROBLEMS:
@@ -88,6 +90,10 @@ class Sampler:
         if checked_guidance(self.guidance) != 1 and not self.classes:
             raise InputError(f"guidance = {self.guidance:g} needs classes: give classes=True too")
         checked_temperature(self.temperature)
+        if real_number(self.eta, "eta", "a number ≥ 0", 0.0) != 1 and self.kind == "ode":
+            raise InputError(
+                f"eta = {self.eta:g}: the flow has no noise; leave it out, or kind='sde'"
+            )
 
     @property
     def line(self) -> str:
@@ -97,7 +103,9 @@ class Sampler:
         guidance = "" if self.guidance == 1 else f"-guidance{self.guidance:g}"
         heat = "" if self.temperature == 1 else f"-temperature{self.temperature:g}"
         options = "".join(f"-{name}{value}" for name, value in self.options.items())
-        return f"{self.kind}-{self.method}-{self.clock}{end}{classes}{guidance}{heat}{options}"
+        eta = "" if self.eta == 1 else f"-eta{self.eta:g}"
+        ends = f"{end}{classes}{guidance}{heat}{options}{eta}"
+        return f"{self.kind}-{self.method}-{self.clock}{ends}"
 
     @property
     def name(self) -> str:
@@ -232,8 +240,9 @@ class _Chunks:
         if self.labels is not None:
             drawn = random_classes(self.labels, self.seed, range(first, first + size))
         score = model.score_for(drawn, sampler.guidance, sampler.temperature)
+        dial: dict[str, Any] = {"eta": sampler.eta} if sampler.kind == "sde" else {}
         sol = solve(
-            PROBLEMS[sampler.kind](model.sde, score, model.shape),
+            PROBLEMS[sampler.kind](model.sde, score, model.shape, **dial),
             model.sde.prior_sample((size, *model.shape), seed=self.seed, first=first, device=place),
             sampler.method,
             seed=self.seed,

@@ -27,6 +27,7 @@ from diffsde.noise.ahead import DrawnAhead
 from diffsde.noise.brownian import BoundBrownian
 from diffsde.noise.seeds import checked_seed
 from diffsde.system.host import on_host
+from diffsde.system.numbers import real_number
 
 __all__ = ["BrownianPath"]
 
@@ -63,9 +64,9 @@ class BrownianPath:
 
     def __init__(self, seed: int | None = None, resolution: float = _RESOLUTION) -> None:
         self.seed = checked_seed(seed)
-        if not _FINEST <= resolution <= 1:
+        self.resolution = real_number(resolution, "resolution", "a number from 2⁻³⁶ to 1")
+        if not _FINEST <= self.resolution <= 1:
             raise InputError(f"resolution = {resolution}: expected a number from 2⁻³⁶ to 1")
-        self.resolution = float(resolution)
 
     def bind(
         self,

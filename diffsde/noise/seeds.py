@@ -12,7 +12,15 @@ from numpy.random import SeedSequence
 
 from diffsde.system.numbers import whole_number
 
-__all__ = ["PURPOSES", "address_of", "checked_seed", "entropy", "fresh_seed", "generator"]
+__all__ = [
+    "PURPOSES",
+    "address_of",
+    "checked_seed",
+    "entropy",
+    "fresh_seed",
+    "generator",
+    "numbered",
+]
 
 # What numbers are used for. Two purposes never share a number.
 PURPOSES = {
@@ -49,6 +57,16 @@ def checked_seed(seed: int | None) -> int:
     if seed is None:
         return fresh_seed()
     return whole_number(seed, "seed", 0, why=", or None")
+
+
+def numbered(first: int, count: int) -> range:
+    """The numbers of `count` samples, of which the first is `first`.
+
+    Raises:
+        InputError: it is not a whole number ≥ 0.
+    """
+    first = whole_number(first, "first", 0)
+    return range(first, first + count)
 
 
 def entropy(seed: int, purpose: str) -> list[int]:

@@ -20,6 +20,7 @@ from diffsde.scores.guidance import checked_guidance, classifier_free
 from diffsde.scores.labels import Label, chosen_label
 from diffsde.scores.tempering import tempered
 from diffsde.scores.usual import CLOCK, METHODS, STEPS
+from diffsde.system.devices import named_device
 from diffsde.system.numbers import whole_number
 from diffsde.system.parameters import device_of
 
@@ -158,7 +159,7 @@ class Drawing(nn.Module):
         n, seed = whole_number(n, "n"), checked_seed(seed)
         solver = _solver(method, kind or ("ode" if self.flow_only else None))
         if device is not None:
-            self.to(device)
+            self.to(named_device(device))
         classes = chosen_label(label, self.classes, seed, range(n))
         problem = self._problem(solver.kind, classes, guidance, eta, temperature)
         if steps is None and settings.get("ts") is None and not _adapts(solver, settings):

@@ -73,7 +73,10 @@ def check_label(label: Label, classes: int | None = None) -> None:
     """
     if classes == 0 or isinstance(label, str):
         raise _no_label(label, classes)
-    found = torch.as_tensor(label).flatten().tolist()
+    try:
+        found = torch.as_tensor(label).flatten().tolist()
+    except (RuntimeError, TypeError, ValueError) as error:  # what torch makes no numbers of
+        raise _no_label(label, classes) from error
     whole = found and all(isinstance(k, int) and not isinstance(k, bool) for k in found)
     if not whole or (classes is not None and not 0 <= min(found) <= max(found) < classes):
         raise _no_label(label, classes)

@@ -36,8 +36,9 @@ class SolverList(Table, list[Solver]):
 
 
 def facts_of(row: Solver) -> dict[str, Any]:
-    """The fields of a row that tell a reader something; the others are functions."""
-    return {entry.name: getattr(row, entry.name) for entry in fields(row) if entry.repr}
+    """What a row tells a reader: its fields that are no functions, and the names of its options."""
+    facts = {entry.name: getattr(row, entry.name) for entry in fields(row) if entry.repr}
+    return {**facts, "options": list(row.options)}
 
 
 def cells_of(row: Solver) -> tuple[str, ...]:
@@ -70,12 +71,12 @@ def find_solver(name: str, kind: str) -> Solver:
         UnknownSolverError: there is none. The error names the valid ones, the nearest, or the
             kind to which the name belongs.
     """
-    if (kind, name) in REGISTRY:
+    if isinstance(name, str) and (kind, name) in REGISTRY:
         return REGISTRY[kind, name]
     words = {"sde": "an SDE", "ode": "an ODE"}
     valid = name_list(str(name), _names(kind))
     other = "ode" if kind == "sde" else "sde"
-    if (other, name) in REGISTRY:
+    if isinstance(name, str) and (other, name) in REGISTRY:
         raise UnknownSolverError(
             f"{name!r} solves {words[other]}, but this problem is {words[kind]} "
             f"({'use a ProbabilityFlow' if kind == 'sde' else 'use a ReverseSDE'} for it). {valid}"

@@ -22,6 +22,8 @@ def checked_options(
         InputError: it does not have one of them, or not with steps like these, or the value is
             none that it may have.
     """
+    if not isinstance(options, (Mapping, type(None))):
+        raise InputError(f"options = {options!r:.80}: expected a dict, such as {{'last_order': 1}}")
     valid = _valid(solver, adaptive)
     for name in options or {}:
         if name not in valid:

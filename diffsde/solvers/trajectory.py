@@ -19,7 +19,7 @@ from torch import Tensor
 
 from diffsde.equations.ranges import UNIT, Range, checked_range, to_unit
 from diffsde.errors import CheckpointError, InputError
-from diffsde.system.numbers import whole_number
+from diffsde.system.numbers import real_number, whole_number
 from diffsde.system.tensorfile import read_tensors, write_tensors
 
 __all__ = ["Stats", "Trajectory"]
@@ -160,7 +160,7 @@ class Trajectory:
                 "or its solver has none. Solve with save= at the times you need"
             )
         low, high = sorted((float(self.ts[0]), float(self.ts[-1])))
-        if not low <= t <= high:
+        if not low <= real_number(t, "t", "a time") <= high:
             raise InputError(f"t = {t}: expected a time between {low:g} and {high:g}")
         return self._dense(self.ys, float(t))
 

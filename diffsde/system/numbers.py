@@ -10,7 +10,7 @@ import numpy
 
 from diffsde.errors import InputError
 
-__all__ = ["real_number", "truth_value", "whole_number"]
+__all__ = ["listed", "real_number", "sizes", "truth_value", "whole_number"]
 
 
 def whole_number(value: Any, name: str, least: int = 1, *, why: str = "") -> int:
@@ -60,6 +60,33 @@ def real_number(value: Any, name: str, expected: str, low: float = -math.inf) ->
     if not (math.isfinite(number) and number >= low):
         raise InputError(f"{name} = {value!r}: expected {expected}")
     return number
+
+
+def sizes(values: Any, name: str, expected: str) -> tuple[int, ...]:
+    """The values as a shape.
+
+    Raises:
+        InputError: they are not a sequence of whole numbers from 1.
+    """
+    try:
+        found = [] if isinstance(values, (str, bytes)) else [_index(n) for n in values]
+    except (TypeError, RuntimeError):  # a number, or a tensor without axes
+        found = [None]
+    if any(n is None or n < 1 for n in found) or isinstance(values, (str, bytes)):
+        raise InputError(f"{name} = {values!r:.80}: expected {expected}")
+    return tuple(n for n in found if n is not None)
+
+
+def listed(values: Any, name: str, expected: str) -> list[Any]:
+    """The values as a list.
+
+    Raises:
+        InputError: they are no sequence.
+    """
+    try:
+        return list(values)
+    except TypeError as error:
+        raise InputError(f"{name} = {values!r:.80}: expected {expected}") from error
 
 
 def truth_value(value: Any, name: str) -> bool:

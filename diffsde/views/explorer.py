@@ -29,6 +29,7 @@ from torch import Tensor
 from diffsde.errors import InputError
 from diffsde.solvers.trajectory import Trajectory
 from diffsde.system.files import written_whole
+from diffsde.system.numbers import real_number
 from diffsde.views.decoding import Decode, decoded_all
 from diffsde.views.display import (
     base_of_diffusion,
@@ -105,7 +106,8 @@ def explorer_page(
     if kind == SIGNALS and batch > _MOST_SIGNALS:
         sols, shape = [s.sample(slice(_MOST_SIGNALS)) for s in sols], (_MOST_SIGNALS, *shape[1:])
     template = _template()
-    frames = _frames_that_fit(sols, shape, 1e6 * megabytes - len(template.encode()))
+    room = 1e6 * real_number(megabytes, "megabytes", "the largest size of the file", 0.0)
+    frames = _frames_that_fit(sols, shape, room - len(template.encode()))
     heading = title or " and ".join(map(title_of, sols))
     page = {
         "sigma": base_of_diffusion(sols[0]),

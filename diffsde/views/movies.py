@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from diffsde.errors import InputError, name_list
 from diffsde.system.files import written_whole
+from diffsde.system.numbers import real_number
 
 __all__ = ["SUFFIXES", "Frame", "Write", "check_movie", "open_movie"]
 
@@ -61,7 +62,7 @@ def check_movie(path: Path, fps: float | None) -> None:
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         raise InputError(f"{path}: not an animation format. {name_list(suffix, SUFFIXES)}")
-    if suffix == ".gif" and fps is not None and fps > _GIF_FPS:
+    if suffix == ".gif" and fps is not None and real_number(fps, "fps", "a number") > _GIF_FPS:
         raise InputError(
             f"fps = {fps}: GIF players show at most 50 frames per second. Lower fps, skip frames "
             "with speed=, or write .png, .mp4 or .webm"

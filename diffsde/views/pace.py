@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from diffsde.errors import InputError
+from diffsde.system.numbers import real_number
 
 __all__ = ["Pace", "choose_pace"]
 
@@ -75,14 +76,16 @@ def _check(fps: float | None, speed: float | None, duration: float | None, hold:
             f"speed = {speed} and duration = {duration}: both say how fast the states pass; "
             "give one of them"
         )
-    if fps is not None and not 0 < fps < 1000:
+    for name, value, expected in (
+        ("fps", fps, "frames per second between 0 and 1000"),
+        ("speed", speed, "saved states per frame, more than 0"),
+        ("duration", duration, "seconds, more than 0"),
+    ):
+        if value is not None and not real_number(value, name, expected, 0.0) > 0:
+            raise InputError(f"{name} = {value}: expected {expected}")
+    if fps is not None and not fps < 1000:
         raise InputError(f"fps = {fps}: expected frames per second between 0 and 1000")
-    if speed is not None and not 0 < speed < math.inf:
-        raise InputError(f"speed = {speed}: expected saved states per frame, more than 0")
-    if duration is not None and not 0 < duration < math.inf:
-        raise InputError(f"duration = {duration}: expected seconds, more than 0")
-    if not 0 <= hold < math.inf:
-        raise InputError(f"hold = {hold}: expected seconds, 0 or more")
+    real_number(hold, "hold", "seconds, 0 or more", 0.0)
 
 
 def _check_stays(longest: float) -> None:

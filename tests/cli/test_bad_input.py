@@ -115,6 +115,8 @@ BAD = [
     ("evaluate --guidance 2", 2, ("--guidance 2 needs classes", "give --classes too")),
     ("evaluate --classes --guidance nan", 2, ("--guidance nan", "finite")),
     ("evaluate --option snr=1", 2, ("--option snr", "Valid names: last_order")),
+    ("evaluate --eta 0.5 --method dpmpp_2m", 2, ("--eta", "--kind sde")),
+    ("evaluate --eta -1", 2, ("--eta -1", "≥ 0")),
     ("evaluate --n 99", 2, ("--n", "100")),
     ("likelihood --eps 2", 2, ("--eps 2", "below 1")),
     ("likelihood --eps 0", 2, ("--eps 0", "above 0")),

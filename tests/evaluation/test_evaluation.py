@@ -133,6 +133,19 @@ def test_options_are_the_solver_s(tmp_path: Path) -> None:
         replace(sampler, options={"last_order": 4})
 
 
+def test_eta_is_the_reverse_sde_s() -> None:
+    model, sampler = tiny(), Sampler(steps=3, eta=0.5)
+    assert sampler.line == "sde-sde_dpmpp_2m-karras-denoised-eta0.5"
+    found = sample_images(model, sampler, 3, seed=4, progress=False).images
+    drawn = model.sample(3, steps=3, eta=0.5, seed=4, save="last", denoise=True).images()
+    assert torch.equal(found, (drawn * 255).round() / 255)
+    assert not torch.equal(found, sample_images(model, Sampler(steps=3), 3, seed=4).images)
+    with pytest.raises(InputError, match="eta = 0.5: the flow has no noise"):
+        Sampler("dpmpp_2m", "ode", eta=0.5)
+    with pytest.raises(InputError, match="eta = -1: expected a number ≥ 0"):
+        Sampler(eta=-1)
+
+
 def test_a_temperature_is_that_of_the_model_s_own_samples(tmp_path: Path) -> None:
     model, sampler = tiny(classes=10), Sampler("dpmpp_2m", "ode", 2, temperature=0.8)
     assert sampler.line == "ode-dpmpp_2m-karras-denoised-temperature0.8"

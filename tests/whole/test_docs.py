@@ -207,6 +207,13 @@ def test_the_readme_begins_with_the_two_commands() -> None:
     assert second.strip() == "pip install '.[test]' && pytest"
 
 
+def test_every_option_of_a_solver_is_explained() -> None:
+    text = (ROOT / "docs" / "solvers.md").read_text()
+    rows = [line.split("|")[1:3] for line in text.splitlines() if line.startswith("| `")]
+    named = {name for names, _ in rows for name in re.findall(r"`(\w+)`", names)}
+    assert named == {name for row in diffsde.list_solvers() for name in row.options}
+
+
 def test_the_readme_counts_the_solvers() -> None:
     (count,) = re.findall(r"any\s+of\s+(\d+)\s+solvers", (ROOT / "README.md").read_text("utf-8"))
     assert int(count) == len(diffsde.list_solvers())
