@@ -54,6 +54,7 @@ from diffsde.equations.reverse import ProbabilityFlow
 from diffsde.errors import InputError
 from diffsde.noise.normal import NormalTable
 from diffsde.noise.seeds import checked_seed, numbered
+from diffsde.system.numbers import truth_value
 from diffsde.system.tables import Table, records
 
 __all__ = ["Likelihood", "bits_per_dim", "dequantise", "level_bits", "log_likelihood"]
@@ -164,7 +165,7 @@ def log_likelihood(
     check_flow(flow)
     _check_grad(grad, flow, x)
     start = checked_start(flow, eps)
-    if exact and (probes, probe) != (1, "rademacher"):
+    if truth_value(exact, "exact") and (probes, probe) != (1, "rademacher"):
         words = f"exact=True, probes = {probes}, probe = {probe!r}"
         raise InputError(f"{words}: an exact trace needs no probes, so leave them out")
     dims, seed = math.prod(flow.shape), checked_seed(seed)

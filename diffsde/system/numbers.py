@@ -10,7 +10,7 @@ import numpy
 
 from diffsde.errors import InputError
 
-__all__ = ["listed", "real_number", "sizes", "truth_value", "whole_number"]
+__all__ = ["listed", "plain", "real_number", "sizes", "truth_value", "whole_number"]
 
 
 def whole_number(value: Any, name: str, least: int = 1, *, why: str = "") -> int:
@@ -75,6 +75,12 @@ def sizes(values: Any, name: str, expected: str) -> tuple[int, ...]:
     if any(n is None or n < 1 for n in found) or isinstance(values, (str, bytes)):
         raise InputError(f"{name} = {values!r:.80}: expected {expected}")
     return tuple(n for n in found if n is not None)
+
+
+def plain(value: Any) -> Any:
+    """A number of NumPy's or torch's as Python's; anything else as it is."""
+    alone = getattr(value, "shape", None) == () and hasattr(value, "item")
+    return value.item() if alone else value
 
 
 def listed(values: Any, name: str, expected: str) -> list[Any]:

@@ -14,6 +14,7 @@ from diffsde.errors import InputError, name_list
 from diffsde.scores.networks import NETWORKS
 from diffsde.scores.preconditioning import PRECONDITIONINGS
 from diffsde.scores.score_matching import SMALLEST_TIME
+from diffsde.system.numbers import plain
 from diffsde.training.coupling import COUPLINGS
 from diffsde.training.objectives import OBJECTIVES
 
@@ -152,10 +153,11 @@ class Recipe:
     compile: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("averages", "blocks", "waves"):
-            if isinstance(getattr(self, name), list):  # read from a file
-                object.__setattr__(self, name, tuple(getattr(self, name)))
         for field in fields(self):
+            value = plain(getattr(self, field.name))
+            if isinstance(field.default, tuple) and isinstance(value, (list, tuple)):
+                value = tuple(map(plain, value))
+            object.__setattr__(self, field.name, value)
             _check_type(field.name, getattr(self, field.name), type(field.default))
         self._check_numbers()
         self._check_network()
@@ -252,7 +254,7 @@ _CHOICES: dict[str, Any] = {
 
 RECIPES: dict[str, Recipe] = {
     "mnist-tutorial": Recipe(),
-    "mnist": Recipe(
+    "images": Recipe(
         network="ResidualUNet",
         preconditioning="edm",
         objective="lognormal",
@@ -263,6 +265,16 @@ RECIPES: dict[str, Recipe] = {
         compile=True,
     ),
 }
+RECIPES["mnist"] = replace(
+    RECIPES["images"],
+    epochs=30,
+    level_mean=-0.3,  # where digits are decided
+    level_std=1.2,
+    held_out=1000,
+    classes=10,
+    class_dropout=0.1,
+    blocks=(1, 6, 1),
+)
 RECIPES["points"] = Recipe(
     network="MLP",
     preconditioning="edm",
@@ -274,14 +286,14 @@ RECIPES["points"] = Recipe(
     precision="float32",
 )
 RECIPES["mnist-likelihood"] = replace(
-    RECIPES["mnist"],
+    RECIPES["images"],
     objective="likelihood",
     smallest_time=1e-8,
     dequantise=True,
     waves=(8, 16, 32, 64, 128, 256, 512, 1024),
 )
 RECIPES["mnist-flow"] = replace(
-    RECIPES["mnist"],
+    RECIPES["images"],
     sde="StraightSDE",
     preconditioning="flow",
     objective="flow-logit-normal",

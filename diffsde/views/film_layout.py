@@ -17,6 +17,7 @@ from torch import Tensor
 
 from diffsde.errors import InputError
 from diffsde.solvers.trajectory import Trajectory
+from diffsde.system.numbers import truth_value, whole_number
 from diffsde.views.display import Shading, reached, shade_limits, title_of
 from diffsde.views.film_fit import MOST_SIGNALS, WIDEST, fit_images, fit_plane, fit_signals, is_wide
 from diffsde.views.film_parts import MARGIN, Grid, Histogram, Paint, Part, Stack, Text
@@ -52,8 +53,10 @@ class Look:
     def __post_init__(self) -> None:
         for name in ("columns", "zoom"):
             number = getattr(self, name)
-            if number is not None and not (isinstance(number, int) and number > 0):
-                raise InputError(f"{name} = {number}: expected a whole number, 1 or more")
+            if number is not None:
+                object.__setattr__(self, name, whole_number(number, name))
+        for name in ("title", "denoised", "histogram"):
+            truth_value(getattr(self, name), name)
 
     def refuse(self, *names: str, kind: str) -> None:
         """Refuse choices that states of this kind do not have."""

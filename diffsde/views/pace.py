@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from diffsde.errors import InputError
-from diffsde.system.numbers import real_number
+from diffsde.system.numbers import real_number, truth_value
 
 __all__ = ["Pace", "choose_pace"]
 
@@ -57,6 +57,7 @@ def choose_pace(
         InputError: a wish is out of range, two contradict each other, or one frame would stay
             for longer than ten minutes.
     """
+    truth_value(ping_pong, "ping_pong")
     hold = _HOLD if hold is None else hold
     _check(fps, speed, duration, hold)
     last = length - 1

@@ -18,6 +18,7 @@ from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 
+from diffsde.system.numbers import truth_value
 from diffsde.views.shown_figure import ShownFigure
 
 __all__ = ["DARK", "LIGHT", "Theme", "theme"]
@@ -122,4 +123,4 @@ DARK = Theme(
 
 def theme(dark: bool) -> Theme:
     """The dark theme or the light one."""
-    return DARK if dark else LIGHT
+    return DARK if truth_value(dark, "dark") else LIGHT

@@ -47,7 +47,7 @@ STEPS = {
 }
 PROBE = 6  # updates that tell how many fit into the seconds
 # The loss that all rows are compared by.
-JUDGE = replace(RECIPES["mnist"], level_mean=-0.3, level_std=1.1, sigma_data=0.33)
+JUDGE = replace(RECIPES["images"], level_mean=-0.3, level_std=1.1, sigma_data=0.33)
 HELD_OUT = 1000  # images that judge
 
 

@@ -104,10 +104,10 @@ WAYS: dict[str, Callable[[], Callable[[], None]]] = {
         replace(RECIPES["mnist-tutorial"], precision="bfloat16", compile=True)
     ),
     "ResidualUNet, bfloat16": lambda: ours(
-        replace(RECIPES["mnist"], precision="bfloat16", compile=False)
+        replace(RECIPES["images"], precision="bfloat16", compile=False)
     ),
     "ResidualUNet, bfloat16, compiled": lambda: ours(
-        replace(RECIPES["mnist"], precision="bfloat16", compile=True)
+        replace(RECIPES["images"], precision="bfloat16", compile=True)
     ),
 }
 

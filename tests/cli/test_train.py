@@ -97,7 +97,7 @@ def test_every_option_arrives(name: str, asked: list[Recipe], array: Path, tmp_p
     also = dict(ALSO.get(name, {}))
     typed += [word for other, given in also.items() for word in (option(other), given)]
     run("train", "--out", tmp_path / "run", "--dataset", array, *typed)
-    base: Any = replace(RECIPES[also.pop("recipe", "mnist")])
+    base: Any = replace(RECIPES[also.pop("recipe", "images")])
     assert getattr(base, name) != value, "not a test of anything"
     value = {**also, name: value}
     assert asked == [replace(base, **value)]
@@ -105,9 +105,9 @@ def test_every_option_arrives(name: str, asked: list[Recipe], array: Path, tmp_p
 
 def test_the_recipe_is_that_of_the_data(asked: list[Recipe], array: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "p.npy", np.zeros((20, 2)))
-    for path in (array, tmp_path / "p.npy"):
-        run("train", "--out", tmp_path / "run", "--dataset", path)
-    assert asked == [RECIPES["mnist"], RECIPES["points"]]
+    for data in ("mnist", array, tmp_path / "p.npy"):
+        run("train", "--out", tmp_path / "run", "--dataset", data)
+    assert asked == [RECIPES["mnist"], RECIPES["images"], RECIPES["points"]]
 
 
 def test_a_small_folder_of_photographs_trains_as_it_is(tmp_path: Path) -> None:

@@ -237,10 +237,10 @@ def test_a_long_signal_is_drawn(tmp_path: Path) -> None:
     assert (cell != 255).any(-1).mean() > 0.3
 
 
-@pytest.mark.parametrize("option", ["zoom", "histogram"])
-def test_what_films_of_signals_do_not_have(tmp_path: Path, option: str) -> None:
+@pytest.mark.parametrize("option", [{"zoom": 2}, {"histogram": True}], ids=str)
+def test_what_films_of_signals_do_not_have(tmp_path: Path, option: dict[str, Any]) -> None:
     with pytest.raises(InputError, match="films of signals do not have this; leave it out"):
-        animate(path((1, 16)), tmp_path / "film.gif", **{option: 2})
+        animate(path((1, 16)), tmp_path / "film.gif", **option)
     assert not list(tmp_path.iterdir())
 
 

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -20,6 +21,7 @@ from diffsde.analysis import variational_bound
 from diffsde.equations import SDES
 from diffsde.noise import BrownianPath
 from diffsde.scores import EDM
+from diffsde.training import Recipe
 from diffsde.views import animate, write_html
 from tests.problems import mixture
 
@@ -66,7 +68,7 @@ CALLS: dict[str, tuple[Callable[..., Any], str]] = {
     "ensemble": (partial(diffsde.ensemble, FLOW, **{"n": 4, **HOW}), "n steps seed chunk"),
     "log_likelihood": (
         partial(diffsde.log_likelihood, FLOW, 0.1 * X, **{**HOW, "method": "rk4"}),
-        "steps seed first probes probe eps",
+        "steps seed first probes probe eps exact",
     ),
     "work_precision": (
         partial(diffsde.work_precision, FLOW, ["heun2"], **{"budgets": [4], "n": 2}),
@@ -78,7 +80,10 @@ CALLS: dict[str, tuple[Callable[..., Any], str]] = {
         "draws seed first eps",
     ),
     "BrownianPath": (BrownianPath, "seed resolution"),
-    "animate": (partial(animate, PICTURES, "no.gif"), "fps speed duration hold"),
+    "animate": (
+        partial(animate, PICTURES, "no.gif"),
+        "fps speed duration hold columns zoom title denoised histogram ping_pong dark",
+    ),
     "write_html": (partial(write_html, PICTURES, "no.html"), "megabytes"),
     "a trajectory": (SOL, "t"),
     "ReverseSDE": (partial(ReverseSDE, **PARTS), "sde score shape eta data_scale"),
@@ -102,6 +107,15 @@ def test_a_value_of_the_wrong_kind_is_refused(
             with pytest.raises(InputError, match=f"{argument} = |expected|Valid names"):
                 call(**{argument: value})
     assert not list(tmp_path.iterdir())
+
+
+def test_a_recipe_takes_numbers_as_people_have_them() -> None:
+    numbers: Any = {
+        "epochs": np.int64(3), "seed": torch.tensor(4), "learning_rate": np.float32(0.5),
+        "averages": [np.float64(0.5)], "compile": np.bool_(True),
+    }  # fmt: skip
+    plain = {"epochs": 3, "seed": 4, "learning_rate": 0.5, "averages": (0.5,), "compile": True}
+    assert Recipe(**numbers) == Recipe(**plain)
 
 
 def test_every_process_is_swept() -> None:
