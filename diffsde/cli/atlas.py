@@ -76,7 +76,7 @@ def atlas(
 ) -> None:
     """Chart solvers: strong error, weak error, FID, confidence and seconds (extra: metrics).
 
-    Writes table.csv and a picture for each network. Without --method, it takes seven solvers
+    Writes table.csv and a picture for each network. Without --method, it takes eight solvers
     that are worth comparing. What is done is kept in --out, so the same command resumes where it
     stopped, and images and laws that are there are not made again if options are added.
 

@@ -86,6 +86,7 @@ RIVALS = (
     Rival("dpmpp_2m", "ode"),
     Rival("ipndm", "ode"),
     Rival("unipc", "ode", "log_sigma"),
+    Rival("unipc", "ode", "karras", {"last_order": 1}),
     Rival("sde_dpmpp_2m", "sde"),
     Rival("sa_solver", "sde"),
     Rival("seeds_2", "sde"),

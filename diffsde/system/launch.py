@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, TypeVar
 import torch
 
 from diffsde.errors import InputError, LaunchError
-from diffsde.system.devices import named_device
 from diffsde.system.interrupts import ends_at_once
 
 if TYPE_CHECKING:
@@ -118,7 +117,7 @@ def chosen_device(asked: str | None = None) -> torch.device:
 def _existing(asked: str, usual: torch.device) -> torch.device:
     """The device, on which a number has been computed."""
     try:
-        device = named_device(asked)
+        device = torch.device(asked)
         torch.ones((), device=device).item()
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         names = " or ".join(dict.fromkeys([usual.type, "cpu"]))

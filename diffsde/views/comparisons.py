@@ -190,11 +190,13 @@ def _slope(line: tuple[Array, Array]) -> float:
 
 def _log_lines(axes: Axes, lines: Mapping[str, tuple[Array, Array]], look: Theme) -> None:
     markers = "osD^vPX"
+    strokes = ("-", (0, (4, 1)), (0, (1, 1)))  # the next where the colours begin again
     for number, (name, (x, y)) in enumerate(lines.items()):
         axes.plot(
             x,
             y,
             marker=markers[number % len(markers)],
+            linestyle=strokes[number // len(look.lines) % len(strokes)],
             color=look.line(number),
             markersize=4,
             linewidth=1.5,

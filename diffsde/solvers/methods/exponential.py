@@ -261,7 +261,7 @@ _row(
 )  # fmt: skip
 _row(
     "dpmpp_2m", "ode", 2, _exponential("dpmpp_2m", 2), _LU,
-    "Two values of the denoiser: the best images of the flow at 5 to 10 steps, clock='karras'.",
+    "Two values of the denoiser, at 5 to 20 steps, clock='karras'.",
     most=2,
 )  # fmt: skip
 _row(  # its first two steps know fewer values, so it converges with their order
@@ -271,7 +271,8 @@ _row(  # its first two steps know fewer values, so it converges with their order
 )  # fmt: skip
 _row(
     "unipc", "ode", 3, _corrected("unipc"), "Zhao et al., arXiv 2302.04867",
-    "The nearest for the flow from 10 steps, clock='log_sigma'; below, take dpmpp_2m.",
+    "The nearest for the flow from 10 steps, clock='log_sigma'; for 4 to 8 evaluations the nearest "
+    "and the best images, clock='karras', option last_order=1.",
     most=3,
 )  # fmt: skip
 _row(
