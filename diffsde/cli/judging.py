@@ -18,6 +18,7 @@ from diffsde.cli.options import (
     Denoise,
     Device,
     Eta,
+    EtaBetween,
     Guidance,
     Kind,
     Label,
@@ -35,7 +36,6 @@ from diffsde.cli.options import (
 from diffsde.cli.picking import (
     check_clock,
     check_eta,
-    dial,
     pick_model,
     pick_rivals,
     pick_score,
@@ -76,6 +76,7 @@ def evaluate(
     kind: Kind = None,
     option: MethodOptions = None,
     eta: Eta = None,
+    eta_between: EtaBetween = None,
     denoise: Denoise = True,
     classes: Annotated[
         bool,
@@ -124,11 +125,12 @@ def evaluate(
         compute_with(threads)
         check_clock(clock)
         solvers = pick_solvers(method or ["sde_dpmpp_2m"], kind and [kind])
-        check_eta(eta, solvers)
+        check_eta(eta, eta_between, solvers)
+        noise: dict[str, Any] = {"eta": 1.0 if eta is None else eta, "between": eta_between}
         samplers = [
             diffsde.evaluation.Sampler(
                 solver.name, solver.kind, number, clock, denoise, classes, guidance, temperature,
-                options, **dial(eta, solver),
+                options, **(noise if solver.kind == "sde" else {}),
             )
             for solver, options in with_options(solvers, option)
             for number in steps or [19]

@@ -20,6 +20,7 @@ __all__ = [
     "Device",
     "Estimates",
     "Eta",
+    "EtaBetween",
     "FilmFormat",
     "Guidance",
     "Kind",
@@ -147,6 +148,14 @@ MethodOptions = Annotated[
         "--option",
         help="Option of the solver as NAME=VALUE, such as last_order=1. Of several solvers, those "
         "that have it get it. Repeatable.",
+        show_default=False,
+    ),
+]
+EtaBetween = Annotated[
+    tuple[float, float] | None,
+    typer.Option(
+        "--eta-between",
+        help="The two noise levels between which there is noise; elsewhere the flow is followed.",
         show_default=False,
     ),
 ]

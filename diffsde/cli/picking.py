@@ -17,13 +17,13 @@ from diffsde.errors import CheckpointError, InputError, name_list
 from diffsde.scores.usual import METHODS
 
 if TYPE_CHECKING:
+    from diffsde.equations.eta import Eta
     from diffsde.equations.reverse import Score
 
 __all__ = [
     "Plan",
     "check_clock",
     "check_eta",
-    "dial",
     "pick_model",
     "pick_plans",
     "pick_rivals",
@@ -84,17 +84,17 @@ def check_clock(name: str) -> None:
         raise InputError(f"--clock {name}: {name_list(name, clock_names())}")
 
 
-def check_eta(eta: float | None, solvers: Sequence[diffsde.solvers.Solver]) -> None:
+def check_eta(
+    eta: float | None,
+    between: tuple[float, float] | None,
+    solvers: Sequence[diffsde.solvers.Solver],
+) -> None:
     """Refuse an η that is no number, or that is for none of these solvers."""
-    if eta is not None and all(solver.kind == "ode" for solver in solvers):
-        raise InputError("--eta is for the reverse SDE: give --kind sde, or a solver of it")
+    for name, given in (("--eta", eta), ("--eta-between", between)):
+        if given is not None and all(solver.kind == "ode" for solver in solvers):
+            raise InputError(f"{name} is for the reverse SDE: give --kind sde, or a solver of it")
     if eta is not None and not math.isfinite(eta):
         raise InputError(f"--eta {eta:g}: expected a finite number")
-
-
-def dial(eta: float | None, solver: diffsde.solvers.Solver) -> dict[str, Any]:
-    """η as an argument, where it is given and the solver is of the reverse SDE."""
-    return {} if eta is None or solver.kind == "ode" else {"eta": eta}
 
 
 def pick_solver(method: str, kind: str | None) -> diffsde.solvers.Solver:
@@ -197,6 +197,7 @@ def plans(
     score: Score | None = None,
     *,
     eta: float | None = None,
+    eta_between: tuple[float, float] | None = None,
     adaptive: bool | None = None,
     rtol: float | None = None,
     atol: float | None = None,
@@ -206,15 +207,19 @@ def plans(
 
     η, the tolerances and options go to those that they are for, and there must be one.
     """
-    check_eta(eta, solvers)
+    check_eta(eta, eta_between, solvers)
     for name, value in (("--rtol", rtol), ("--atol", atol)):
         if value is not None and not math.isfinite(value):
             raise InputError(f"{name} {value:g}: expected a finite number")
     from diffsde.solvers.arguments import checked_tolerances
 
     own = model if score is None else score
+    strength: Eta | None = eta
+    if eta_between is not None:
+        full = 1.0 if eta is None else eta
+        strength = diffsde.equations.eta_between(model.sde, *eta_between, full)
     found = [
-        _plan(model, solver, own, eta, adaptive, rtol, atol, options)
+        _plan(model, solver, own, strength, adaptive, rtol, atol, options)
         for solver, options in with_options(solvers, option, adaptive)
     ]
     if not any(plan.tolerances for plan in found):
@@ -226,7 +231,7 @@ def _plan(
     model: diffsde.ScoreModel,
     solver: diffsde.solvers.Solver,
     score: Score,
-    eta: float | None,
+    eta: Eta | None,
     adaptive: bool | None,
     rtol: float | None,
     atol: float | None,
@@ -238,5 +243,6 @@ def _plan(
     tolerances = {"rtol": rtol, "atol": atol} if adapts or solver.iterates else {}
     checked_tolerances(tolerances.get("rtol"), tolerances.get("atol"), solver, adapts)
     parts = model.sde, score, model.shape
-    problem = diffsde.equations.PROBLEMS[solver.kind](*parts, **dial(eta, solver))
+    dial: dict[str, Any] = {} if eta is None or solver.kind == "ode" else {"eta": eta}
+    problem = diffsde.equations.PROBLEMS[solver.kind](*parts, **dial)
     return Plan(problem, solver, adapts, tolerances, options)

@@ -18,6 +18,7 @@ from diffsde.cli.options import (
     Device,
     Estimates,
     Eta,
+    EtaBetween,
     FilmFormat,
     Guidance,
     Kinds,
@@ -103,6 +104,7 @@ def sample(
     rtol: Rtol = None,
     atol: Atol = None,
     eta: Eta = None,
+    eta_between: EtaBetween = None,
     option: MethodOptions = None,
     label: Label = None,
     guidance: Guidance = 1.0,
@@ -161,7 +163,8 @@ def sample(
         compute_with(threads)
         score, chosen = pick_plans(
             model, device, method, kind, clock, label, guidance, temperature, seed, n,
-            eta=eta, adaptive=adaptive, rtol=rtol, atol=atol, option=option,
+            eta=eta, eta_between=eta_between, adaptive=adaptive, rtol=rtol, atol=atol,
+            option=option,
         )  # fmt: skip
         pictures = Pictures.checked(
             out, score, film=form and form.value, fps=fps, paths=paths, size=size, dark=dark
@@ -204,6 +207,7 @@ def explore(
     rtol: Rtol = None,
     atol: Atol = None,
     eta: Eta = None,
+    eta_between: EtaBetween = None,
     option: MethodOptions = None,
     label: Label = None,
     guidance: Guidance = 1.0,
@@ -228,7 +232,8 @@ def explore(
         compute_with(threads)
         score, chosen = pick_plans(
             model, device, method, kind, clock, label, guidance, temperature, seed, n,
-            eta=eta, adaptive=adaptive, rtol=rtol, atol=atol, option=option,
+            eta=eta, eta_between=eta_between, adaptive=adaptive, rtol=rtol, atol=atol,
+            option=option,
         )  # fmt: skip
         check_page(n, image_shape(score), len(chosen), estimates)
         solved = solve_all(

@@ -1,4 +1,5 @@
 from .clocks import CLOCKS as CLOCKS, Clock as Clock, make_clock as make_clock
+from .eta import eta_between as eta_between
 from .forward import SDE as SDE, expand as expand
 from .named import SDES as SDES
 from .reverse import (

@@ -16,7 +16,10 @@ import torch
 from torch import Tensor
 
 from diffsde.equations.clocks import CLOCKS
+from diffsde.equations.eta import Eta, eta_between
+from diffsde.equations.forward import SDE
 from diffsde.equations.reverse import PROBLEMS
+from diffsde.equations.variance_exploding import VESDE
 from diffsde.errors import CheckpointError, InputError, name_list
 from diffsde.evaluation.real import Data, data_of
 from diffsde.scores.guidance import checked_guidance
@@ -38,7 +41,7 @@ from diffsde.system.digest import digest
 from diffsde.system.files import check_folder
 from diffsde.system.host import on_host
 from diffsde.system.launch import from_each, process_number, share
-from diffsde.system.numbers import real_number, truth_value, whole_number
+from diffsde.system.numbers import truth_value, whole_number
 from diffsde.system.parameters import device_of
 from diffsde.system.tensorfile import read_tensors, whole_in, write_tensors
 from diffsde.system.wrapped import unwrapped
@@ -64,6 +67,7 @@ class Sampler:
         temperature: of the score, as `ScoreModel.sample` takes it.
         options: of the solver, such as {"last_order": 1}.
         eta: η of the reverse SDE: 0 is the flow, 1 the usual SDE.
+        between: the two noise levels between which η acts (see `eta_between`); all, if left out.
     """
 
     method: str = "sde_dpmpp_2m"
@@ -76,6 +80,7 @@ class Sampler:
     temperature: float = 1.0
     options: Mapping[str, Any] = field(default_factory=dict, hash=False)
     eta: float = 1.0
+    between: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in PROBLEMS:
@@ -90,10 +95,15 @@ class Sampler:
         if checked_guidance(self.guidance) != 1 and not self.classes:
             raise InputError(f"guidance = {self.guidance:g} needs classes: give classes=True too")
         checked_temperature(self.temperature)
-        if real_number(self.eta, "eta", "a number ≥ 0", 0.0) != 1 and self.kind == "ode":
-            raise InputError(
-                f"eta = {self.eta:g}: the flow has no noise; leave it out, or kind='sde'"
-            )
+        low, high = self.between or (0, 1)
+        eta_between(VESDE(), low, high, self.eta)
+        if self.kind == "ode" and (self.eta, self.between) != (1, None):
+            given = f"eta = {self.eta:g}, between = {self.between}"
+            raise InputError(f"{given}: the flow has no noise; leave them out")
+
+    def eta_on(self, sde: SDE) -> Eta:
+        """η as `ReverseSDE` takes it."""
+        return self.eta if self.between is None else eta_between(sde, *self.between, self.eta)
 
     @property
     def line(self) -> str:
@@ -104,6 +114,8 @@ class Sampler:
         heat = "" if self.temperature == 1 else f"-temperature{self.temperature:g}"
         options = "".join(f"-{name}{value}" for name, value in self.options.items())
         eta = "" if self.eta == 1 else f"-eta{self.eta:g}"
+        if self.between is not None:
+            eta += "-between{:g}-{:g}".format(*self.between)
         ends = f"{end}{classes}{guidance}{heat}{options}{eta}"
         return f"{self.kind}-{self.method}-{self.clock}{ends}"
 
@@ -240,7 +252,7 @@ class _Chunks:
         if self.labels is not None:
             drawn = random_classes(self.labels, self.seed, range(first, first + size))
         score = model.score_for(drawn, sampler.guidance, sampler.temperature)
-        dial: dict[str, Any] = {"eta": sampler.eta} if sampler.kind == "sde" else {}
+        dial: dict[str, Any] = {"eta": sampler.eta_on(model.sde)} if sampler.kind == "sde" else {}
         sol = solve(
             PROBLEMS[sampler.kind](model.sde, score, model.shape, **dial),
             model.sde.prior_sample((size, *model.shape), seed=self.seed, first=first, device=place),

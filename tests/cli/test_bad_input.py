@@ -84,6 +84,8 @@ BAD = [
             ("--option lastorder=1", ("--option lastorder", "did you mean 'last_order'")),
             ("--option last_order=9", ("--option last_order=9: expected 1 to 2",)),
             ("--option snr=1 --method em --method euler", ("--option snr", "none of em, euler")),
+            ("--eta-between 1 0.1", ("low = 1, high = 0.1", "expected low < high")),
+            ("--eta-between 0.1 1 --method heun2 --kind ode", ("--eta-between", "--kind sde")),
             ("--kind pde", ("--kind pde", "expected sde or ode")),
             ("--method euler --method euler", ("--method euler", "given twice")),
             ("--method em --kind ode", ("'em' solves an SDE", "--kind")),

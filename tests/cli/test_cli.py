@@ -19,6 +19,7 @@ from PIL import Image
 from diffsde import VESDE, ScoreModel, Trajectory, list_solvers, load_images, load_model, save_model
 from diffsde.cli.app import app
 from diffsde.cli.report import reported
+from diffsde.equations import eta_between
 from diffsde.evaluation.scoring import Evaluation, Reference
 from diffsde.scores.residual_unet import ResidualUNet
 from diffsde.training.recipes import RECIPES
@@ -311,6 +312,15 @@ def test_sample_with_an_option_of_a_solver(tmp_path: Path, tiny: Path) -> None:
         assert torch.equal(found, model.sample(2, kind="ode", method=name, **how).final)
 
 
+def test_sample_with_noise_between_two_levels(tmp_path: Path, tiny: Path) -> None:
+    fixed = ("--model", tiny, "--steps", 3, "--n", 2, "--quiet", "--out", tmp_path)
+    done = run("sample", *fixed, "--eta-between", 0.1, 1, "--eta", 0.7)
+    assert done.returncode == 0, done.stderr
+    model = load_model(tiny)
+    drawn = model.sample(2, steps=3, seed=0, eta=eta_between(model.sde, 0.1, 1, 0.7))
+    assert torch.equal(Trajectory.load(tmp_path / "samples.safetensors").final, drawn.final)
+
+
 def _taking(option: str) -> set[str]:
     """The commands that take an option."""
     return {
@@ -322,6 +332,10 @@ def _taking(option: str) -> set[str]:
 
 def test_what_takes_guidance_takes_a_temperature() -> None:
     assert _taking("temperature") == _taking("guidance") >= {"sample", "explore"}
+
+
+def test_what_takes_eta_takes_its_levels() -> None:
+    assert _taking("eta") == _taking("eta_between") >= {"sample", "explore", "evaluate"}
 
 
 def test_what_takes_methods_takes_their_options() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ import torchsde
 
 from diffsde import VESDE, GaussianScore, InputError, ProbabilityFlow, ReverseSDE, solve
 from diffsde.equations.clocks import CLOCKS
+from diffsde.equations.eta import eta_between
 from diffsde.equations.named import SDES
 from diffsde.equations.straight import StraightSDE
 from diffsde.equations.variance_exploding import EDMSDE
@@ -101,6 +103,31 @@ def test_every_dial_keeps_the_law(name: str, eta: float, clock: str) -> None:
     steps = finer(100 if clock in ("t", "sigma") else 30)  # these are coarse where the data are
     sol = solve(reverse(score, eta), x, "srk", steps=steps, clock=clock, seed=2, save="last")
     assert_same_law(sol.final, score.sample(many(10000), sde.eps, seed=3), f"η = {eta}, {clock}")
+
+
+@pytest.mark.parametrize("clock", ["log_sigma", "karras"])  # others have few steps at these levels
+@pytest.mark.parametrize("name", SDES)
+def test_noise_between_two_levels_keeps_the_law(name: str, clock: str) -> None:
+    """Fails if η is not that of the step's own times."""
+    sde = DIALLED[name]
+    score = mixture(sde, dims=8)
+    x = score.sample(many(400), sde.T, seed=1)
+    rev = reverse(score, eta_between(sde, 0.1, 1.0))
+    sol = solve(rev, x, "sde_dpmpp_2m", steps=finer(30), clock=clock, seed=2, save="last")
+    assert_same_law(sol.final, score.sample(many(10000), sde.eps, seed=3), clock)
+
+
+def test_there_is_noise_between_two_levels_only() -> None:
+    eta = eta_between(SDE, 0.1, 1.0, 1.5)
+    rev = pickle.loads(pickle.dumps(reverse(gaussian(), eta)))
+    levels = torch.tensor([0.01, 0.0999, 0.1001, 0.5, 0.999, 1.001, 5.0], dtype=torch.float64)
+    t = SDE.time_of_noise_level(levels)
+    expected = torch.tensor([0, 0, 1.5, 1.5, 1.5, 0, 0]) * SDE.diffusion(t)
+    torch.testing.assert_close(rev.diffusion(t), expected.double())
+    assert "eta=1.5 for σ from 0.1 to 1" in repr(rev)
+    for low, high, strength in ((1, 0.1, 1), (-1, 1, 1), (0, "a", 1), (0.1, 1, -1)):
+        with pytest.raises(InputError, match=r"(low|high|eta) = .*: expected"):
+            eta_between(SDE, low, high, strength)  # type: ignore[arg-type]
 
 
 def test_the_dial_at_zero_is_the_flow() -> None:

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from diffsde.data.images import ImageData, load_images
+from diffsde.equations.eta import eta_between
 from diffsde.equations.variance_exploding import VESDE
 from diffsde.errors import InputError, UnknownSolverError
 from diffsde.evaluation import samplers as evaluation
@@ -140,8 +141,15 @@ def test_eta_is_the_reverse_sde_s() -> None:
     drawn = model.sample(3, steps=3, eta=0.5, seed=4, save="last", denoise=True).images()
     assert torch.equal(found, (drawn * 255).round() / 255)
     assert not torch.equal(found, sample_images(model, Sampler(steps=3), 3, seed=4).images)
-    with pytest.raises(InputError, match="eta = 0.5: the flow has no noise"):
-        Sampler("dpmpp_2m", "ode", eta=0.5)
+    part = replace(sampler, between=(0.1, 1))
+    assert part.line == "sde-sde_dpmpp_2m-karras-denoised-eta0.5-between0.1-1"
+    found = sample_images(model, part, 3, seed=4, progress=False).images
+    eta = eta_between(model.sde, 0.1, 1, 0.5)
+    drawn = model.sample(3, steps=3, eta=eta, seed=4, save="last", denoise=True).images()
+    assert torch.equal(found, (drawn * 255).round() / 255)
+    for wrong in ({"eta": 0.5}, {"between": (0.1, 1)}):
+        with pytest.raises(InputError, match="the flow has no noise; leave them out"):
+            Sampler("dpmpp_2m", "ode", **wrong)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="eta = -1: expected a number ≥ 0"):
         Sampler(eta=-1)
 
