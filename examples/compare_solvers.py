@@ -30,7 +30,9 @@ SDE = ("euler", "midpoint", "srk", "sde_dpmpp_2m")
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--out", type=Path, default=Path("."), help="folder of the picture")
-    out = parser.parse_args().out
+    parser.add_argument("--evaluations", type=int, nargs="+", default=[10, 20, 40])
+    given = parser.parse_args()
+    out, budgets = given.out, given.evaluations
     out.mkdir(parents=True, exist_ok=True)
 
     model = diffsde.load_pretrained("mnist")
@@ -43,7 +45,7 @@ def main() -> None:
         ("reverse SDE, Karras's clock", rev, SDE, "karras"),
     )
     for axis, (title, problem, methods, clock) in zip(axes, panels, strict=True):
-        table = diffsde.work_precision(problem, methods, (10, 20, 40), n=4, clock=clock)
+        table = diffsde.work_precision(problem, methods, budgets, n=4, clock=clock)
         plot_work_precision(table, ax=axis)
         axis.set_title(title)
         axis.label_outer()

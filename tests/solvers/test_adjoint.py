@@ -89,6 +89,7 @@ def test_no_graph_is_kept_unless_asked_for() -> None:
 
 ADJOINT = [row for row in ROWS if row.family in ("torchsde", "torchdiffeq")]
 TIGHT = {"rtol": 1e-8, "atol": 1e-8}
+TIGHT_ENOUGH = {"rtol": 1e-6, "atol": 1e-6}  # order 2 would take a minute for more
 EXACT = {"reversible_heun": 1e-10}  # its steps are undone
 # explicit_adams starts anew between two nodes on the way back, and implicit_adams iterates.
 # A scheme of order 1 for the SDE has an adjoint that is off by its step, here 1/80.
@@ -98,7 +99,8 @@ LOOSE |= {"heun": 0.03, "midpoint": 0.03, "log_ode": 0.03}
 
 @pytest.mark.parametrize("row", ADJOINT, ids=[f"{row.kind}-{row.name}" for row in ADJOINT])
 def test_the_adjoint_against_back_propagation(row: Solver) -> None:
-    how: dict[str, Any] = TIGHT if row.adaptive else {"steps": 80}
+    tight = TIGHT_ENOUGH if row.order <= 2 else TIGHT
+    how: dict[str, Any] = tight if row.adaptive else {"steps": 80}
     found = gradients(row, grad="adjoint", **how)
     if row.name == "scipy_solver":
         exact = gradients(next(r for r in ROWS if r.name == "dopri5"), grad=True, **TIGHT)

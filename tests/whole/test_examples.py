@@ -23,6 +23,7 @@ EXAMPLES = [
 QUICK = {
     "train_mnist": ["--quick"],
     "two_moons": ["--epochs", "2"],
+    "compare_solvers": ["--evaluations", "6", "12"],
 }  # the others take seconds as they are
 # These take half a minute with the shipped network, with which the site's build runs them, and
 # `pytest --thorough`.
@@ -38,8 +39,10 @@ def test_example(
     here, out = tmp_path / "here", tmp_path / "out"
     here.mkdir()
     monkeypatch.chdir(here)
-    monkeypatch.setattr(sys, "argv", [script.name, "--out", str(out), *QUICK.get(script.stem, [])])
-    if script.stem in SLOW and not pytestconfig.getoption("thorough"):
+    whole = script.stem in SLOW and pytestconfig.getoption("thorough")
+    quick = [] if whole else QUICK.get(script.stem, [])
+    monkeypatch.setattr(sys, "argv", [script.name, "--out", str(out), *quick])
+    if script.stem in SLOW and not whole:
         monkeypatch.setattr(diffsde, "load_pretrained", lambda name="mnist": small_model())
     with matplotlib.rc_context({"backend": "agg"}):
         runpy.run_path(str(script), run_name="__main__")
