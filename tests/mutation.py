@@ -281,6 +281,21 @@ MUTATIONS = (
         "equations/test_reverse.py::test_flow_and_sde_share_their_marginals",
     ),
     Mutation(
+        "noise above its levels", "equations/eta.py",
+        "(self.low <= level) & (level <= self.high)", "(self.low <= level)",
+        "equations/test_reverse.py::test_there_is_noise_between_two_levels_only",
+    ),
+    Mutation(
+        "an option for a method without it", "solvers/options.py",
+        "if k in own}", "}",
+        "solvers/test_arguments.py::test_several_methods_divide_options",
+    ),
+    Mutation(
+        "a solver's options unchecked", "solvers/options.py",
+        "valid[name](v, f\"options[{name!r}]\")", "v",
+        "solvers/test_arguments.py::test_options_that_no_method_can_work_with_are_refused",
+    ),
+    Mutation(
         "Tweedie: s for s²", "equations/reverse.py",
         "variance = expand(self.sde.marginal_std(t), x) ** 2",
         "variance = expand(self.sde.marginal_std(t), x)",
