@@ -271,8 +271,8 @@ _row(  # its first two steps know fewer values, so it converges with their order
 )  # fmt: skip
 _row(
     "unipc", "ode", 3, _corrected("unipc"), "Zhao et al., arXiv 2302.04867",
-    "The nearest for the flow from 10 steps, clock='log_sigma'; for 4 to 8 evaluations the nearest "
-    "and the best images, clock='karras', option last_order=1.",
+    "The nearest for the flow from 10 steps, clock='log_sigma'; for 5 to 8 evaluations take "
+    "clock='karras' and option last_order=1.",
     most=3,
 )  # fmt: skip
 _row(
