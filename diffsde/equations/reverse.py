@@ -85,8 +85,7 @@ class ReverseProblem(nn.Module):
         super().__init__()
         if data_scale is not None:
             expected = "how large a number of the data may be, > 0"
-            if not real_number(data_scale, "data_scale", expected, 0.0):
-                raise InputError(f"data_scale = {data_scale}: expected {expected}")
+            real_number(data_scale, "data_scale", expected, 0.0, above=True)
         if not callable(score):
             raise InputError(
                 f"score = {score!r}: expected something called as score(x, t){how_to_load(score)}"

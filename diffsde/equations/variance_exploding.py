@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from diffsde.equations.forward import SDE, expand
-from diffsde.errors import InputError
 from diffsde.system.host import on_host
 from diffsde.system.numbers import real_number
 
@@ -28,9 +27,8 @@ class VESDE(SDE):
 
     def __init__(self, sigma: float = 25.0, T: float = 1.0, eps: float = 1e-3) -> None:
         super().__init__(T, eps)
-        self.sigma = real_number(sigma, "sigma", "a number > 1, so that the variance grows")
-        if not self.sigma > 1:
-            raise InputError(f"sigma = {sigma}: expected sigma > 1, so that the variance grows")
+        expected = "sigma > 1, so that the variance grows"
+        self.sigma = real_number(sigma, "sigma", expected, 1.0, above=True)
 
     def drift(self, x: Tensor, t: Tensor | float) -> Tensor:
         return 0 * x  # zeros that lead back to x, which a derivative looks for

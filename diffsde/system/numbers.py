@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+from contextlib import suppress
 from typing import Any
 
 import numpy
@@ -41,7 +42,9 @@ def _index(value: Any) -> int | None:
         return None
 
 
-def real_number(value: Any, name: str, expected: str, low: float = -math.inf) -> float:
+def real_number(
+    value: Any, name: str, expected: str, low: float = -math.inf, *, above: bool = False
+) -> float:
     """The value as a float, low or more.
 
     Args:
@@ -49,6 +52,7 @@ def real_number(value: Any, name: str, expected: str, low: float = -math.inf) ->
         name: what an error calls it.
         expected: what an error says was expected.
         low: the smallest number that it may be.
+        above: whether it must be above that.
 
     Raises:
         InputError: it is not a number, not finite, or smaller than `low`.
@@ -57,7 +61,7 @@ def real_number(value: Any, name: str, expected: str, low: float = -math.inf) ->
         number = math.nan if isinstance(value, (str, bytes, bool)) else float(value)
     except (TypeError, ValueError, RuntimeError):
         number = math.nan
-    if not (math.isfinite(number) and number >= low):
+    if not (math.isfinite(number) and (number > low if above else number >= low)):
         raise InputError(f"{name} = {value!r}: expected {expected}")
     return number
 
@@ -68,11 +72,11 @@ def sizes(values: Any, name: str, expected: str) -> tuple[int, ...]:
     Raises:
         InputError: they are not a sequence of whole numbers from 1.
     """
-    try:
-        found = [] if isinstance(values, (str, bytes)) else [_index(n) for n in values]
-    except (TypeError, RuntimeError):  # a number, or a tensor without axes
-        found = [None]
-    if any(n is None or n < 1 for n in found) or isinstance(values, (str, bytes)):
+    found: list[int | None] = [None]
+    if not isinstance(values, (str, bytes)):
+        with suppress(TypeError, RuntimeError):  # a number, or a tensor without axes
+            found = [_index(n) for n in values]
+    if any(n is None or n < 1 for n in found):
         raise InputError(f"{name} = {values!r:.80}: expected {expected}")
     return tuple(n for n in found if n is not None)
 

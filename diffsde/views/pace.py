@@ -82,8 +82,8 @@ def _check(fps: float | None, speed: float | None, duration: float | None, hold:
         ("speed", speed, "saved states per frame, more than 0"),
         ("duration", duration, "seconds, more than 0"),
     ):
-        if value is not None and not real_number(value, name, expected, 0.0) > 0:
-            raise InputError(f"{name} = {value}: expected {expected}")
+        if value is not None:
+            real_number(value, name, expected, 0.0, above=True)
     if fps is not None and not fps < 1000:
         raise InputError(f"fps = {fps}: expected frames per second between 0 and 1000")
     real_number(hold, "hold", "seconds, 0 or more", 0.0)
