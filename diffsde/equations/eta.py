@@ -14,7 +14,7 @@ from diffsde.errors import InputError
 from diffsde.system.numbers import real_number
 from diffsde.system.one_line import one_line
 
-__all__ = ["Eta", "checked_eta", "eta_between", "said_eta"]
+__all__ = ["Eta", "checked_eta", "checked_levels", "eta_between", "said_eta"]
 
 Eta = float | Callable[[Tensor], Tensor]
 """η: a number ≥ 0, or an elementwise function of t."""
@@ -56,13 +56,23 @@ def eta_between(sde: SDE, low: float, high: float, eta: float = 1.0) -> Eta:
     Raises:
         InputError: these are no such numbers.
     """
+    low, high = checked_levels(low, high)
+    return _Between(sde, low, high, real_number(eta, "eta", "a number ≥ 0", 0.0))
+
+
+def checked_levels(low: float, high: float) -> tuple[float, float]:
+    """Two noise levels.
+
+    Raises:
+        InputError: they are no numbers, or not 0 ≤ low < high.
+    """
     low, high = (
         real_number(low, "low", "a noise level", 0.0),
         real_number(high, "high", "one above"),
     )
     if not low < high:
         raise InputError(f"low = {low:g}, high = {high:g}: expected low < high, noise levels")
-    return _Between(sde, low, high, real_number(eta, "eta", "a number ≥ 0", 0.0))
+    return low, high
 
 
 def said_eta(eta: Eta) -> str:

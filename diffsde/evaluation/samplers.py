@@ -16,10 +16,9 @@ import torch
 from torch import Tensor
 
 from diffsde.equations.clocks import CLOCKS
-from diffsde.equations.eta import Eta, eta_between
+from diffsde.equations.eta import Eta, checked_levels, eta_between
 from diffsde.equations.forward import SDE
 from diffsde.equations.reverse import PROBLEMS
-from diffsde.equations.variance_exploding import VESDE
 from diffsde.errors import CheckpointError, InputError, name_list
 from diffsde.evaluation.real import Data, data_of
 from diffsde.scores.guidance import checked_guidance
@@ -41,7 +40,7 @@ from diffsde.system.digest import digest
 from diffsde.system.files import check_folder
 from diffsde.system.host import on_host
 from diffsde.system.launch import from_each, process_number, share
-from diffsde.system.numbers import truth_value, whole_number
+from diffsde.system.numbers import real_number, truth_value, whole_number
 from diffsde.system.parameters import device_of
 from diffsde.system.tensorfile import read_tensors, whole_in, write_tensors
 from diffsde.system.wrapped import unwrapped
@@ -95,8 +94,9 @@ class Sampler:
         if checked_guidance(self.guidance) != 1 and not self.classes:
             raise InputError(f"guidance = {self.guidance:g} needs classes: give classes=True too")
         checked_temperature(self.temperature)
-        low, high = self.between or (0, 1)
-        eta_between(VESDE(), low, high, self.eta)
+        real_number(self.eta, "eta", "a number ≥ 0", 0.0)
+        if self.between is not None:
+            checked_levels(*self.between)
         if self.kind == "ode" and (self.eta, self.between) != (1, None):
             given = f"eta = {self.eta:g}, between = {self.between}"
             raise InputError(f"{given}: the flow has no noise; leave them out")
