@@ -25,8 +25,7 @@ def train(
         str | None,
         typer.Option(
             help="Recipe to start from: {recipes}. By default, the run's own to --resume; else "
-            "that of the data set's name, if there is one, images for all other images, and points "
-            "for points and signals."
+            "images, or points for points and signals."
         ),
     ] = None,
     dataset: Annotated[
@@ -158,7 +157,7 @@ def train(
         chosen = _recipe_options(context.params)
         begun = _begun(out, recipe, resume)
         samples = diffsde.data.load_data(dataset, data, size=size)
-        base = begun or _usual(dataset, samples)
+        base = begun or _usual(samples)
         diffsde.train(
             out,
             samples,
@@ -189,11 +188,8 @@ def _begun(out: Path, name: str | None, resume: bool) -> diffsde.training.Recipe
     return recipes[name]
 
 
-def _usual(dataset: str, data: diffsde.data.Samples) -> diffsde.training.Recipe:
-    recipes = diffsde.training.RECIPES
-    if dataset in diffsde.data.DATASETS and dataset in recipes:
-        return recipes[dataset]
-    return recipes["images" if len(data.shape) == 3 else "points"]
+def _usual(data: diffsde.data.Samples) -> diffsde.training.Recipe:
+    return diffsde.training.RECIPES["images" if len(data.shape) == 3 else "points"]
 
 
 def _recipe_options(given: dict[str, Any]) -> dict[str, Any]:
