@@ -6,7 +6,11 @@ from .bits import (
 from .budgets import MEASURES as MEASURES, work_precision as work_precision
 from .check_report import CheckReport as CheckReport, CheckRow as CheckRow
 from .checking import check as check
-from .conventions import CONVENTIONS as CONVENTIONS, noisy_levels as noisy_levels
+from .conventions import (
+    CONVENTIONS as CONVENTIONS,
+    find_convention as find_convention,
+    noisy_levels as noisy_levels,
+)
 from .dataset_likelihood import (
     LikelihoodSummary as LikelihoodSummary,
     evaluate_likelihood as evaluate_likelihood,

@@ -26,6 +26,7 @@ from diffsde.analysis.dataset_likelihood import evaluate_likelihood
 from diffsde.analysis.density_flow import DensityFlow, check_flow, checked_start, random_probes
 from diffsde.analysis.likelihood import level_bits, log_likelihood
 from diffsde.analysis.variational import denoising_error, log_level_range
+from diffsde.equations.counted import says_of
 from diffsde.equations.graphs import ordinary, ordinary_mode
 from diffsde.equations.reverse import ProbabilityFlow
 from diffsde.errors import InputError
@@ -89,9 +90,15 @@ def error_budget(
 def _bits_by_convention(
     flow: ProbabilityFlow, images: Tensor, seed: int, settings: dict[str, Any]
 ) -> dict[str, float]:
-    """The mean bits/dim of the images by each convention, with those settings that it takes."""
+    """The mean bits/dim of the images by each convention, with those settings that it takes.
+
+    Not by uniform dequantisation, for a network that knows levels.
+    """
     found = {}
+    known = says_of(flow.score, "levels", 0)
     for name, convention in CONVENTIONS.items():
+        if name == "uniform" and known:
+            continue
         taken = convention.settings({})
         own = {key: value for key, value in settings.items() if key in taken}
         found[name] = evaluate_likelihood(flow, images, convention=name, seed=seed, **own).mean

@@ -29,8 +29,9 @@ from torch import Tensor
 
 from diffsde.analysis.density_flow import checked_start
 from diffsde.analysis.likelihood import dequantise, level_bits, log_likelihood
-from diffsde.analysis.variational import check_levels, variational_bound
+from diffsde.analysis.variational import bound_start, check_levels, variational_bound
 from diffsde.data.images import LEVELS
+from diffsde.equations.counted import says_of
 from diffsde.equations.ranges import from_unit
 from diffsde.equations.reverse import ProbabilityFlow
 from diffsde.errors import InputError, name_list
@@ -49,23 +50,36 @@ class Convention(NamedTuple):
         log_prob: (flow, images k / 255, seed=, first=, **settings) -> (B,) log-densities in nats,
             or log-probabilities, and the evaluations of the score.
         offset: (flow, ε) -> bits/dim of an image whose `log_prob` is zero.
+        start: (flow, eps or None) -> ε, at which images are taken.
         settings: (given settings) -> all that a result depends on, or an InputError.
     """
 
     log_prob: Callable[..., tuple[Tensor, int]]
-    offset: Callable[[ProbabilityFlow, float | None], float]
+    offset: Callable[[ProbabilityFlow, float], float]
+    start: Callable[[ProbabilityFlow, float | None], float]
     settings: Callable[[Mapping[str, Any]], dict[str, Any]]
 
 
-def find_convention(name: str) -> Convention:
-    """The convention of this name.
+def find_convention(name: str | None, score: Any) -> str:
+    """The name of a convention for this score: that given, or else the usual one.
+
+    It is "variational" for a network that knows the levels k / 255, and "uniform" for others.
 
     Raises:
-        InputError: there is none.
+        InputError: there is none of this name, or it is "uniform" and the network knows levels.
     """
+    knows_levels = bool(says_of(score, "levels", 0))
+    if name is None:
+        return "variational" if knows_levels else "uniform"
     if name not in CONVENTIONS:
         raise InputError(f"convention = {name!r}: {name_list(str(name), list(CONVENTIONS))}")
-    return CONVENTIONS[name]
+    if name == "uniform" and knows_levels:
+        raise InputError(
+            'convention = "uniform" with a network that knows the levels k / 255: dequantised '
+            "images lie between them, where it has almost no density; expected "
+            '"variational", the usual one of such a network, or "truncated-normal"'
+        )
+    return name
 
 
 def _uniform(
@@ -126,9 +140,9 @@ def _noise_at(flow: ProbabilityFlow, eps: float) -> tuple[float, float, float]:
     return scale, std, scale * (high - low) / (2 * (LEVELS - 1)) / std
 
 
-def _entropy_bits(flow: ProbabilityFlow, eps: float | None) -> float:
+def _entropy_bits(flow: ProbabilityFlow, eps: float) -> float:
     """Minus the entropy of the cut noise, in bits: what the bits of its density are too many."""
-    _, std, cut = _noise_at(flow, checked_start(flow, eps))
+    _, std, cut = _noise_at(flow, eps)
     inside = math.erf(cut / math.sqrt(2))
     density = math.exp(-0.5 * cut**2) / math.sqrt(2 * math.pi)
     entropy = math.log(math.sqrt(2 * math.pi * math.e) * std * inside) - cut * density / inside
@@ -163,7 +177,9 @@ _FLOW_SETTINGS = _known(log_likelihood)
 _BOUND_SETTINGS = _known(variational_bound)
 
 CONVENTIONS: dict[str, Convention] = {
-    "uniform": Convention(_uniform, lambda flow, _eps: level_bits(flow.data_range), _of_flows),
-    "truncated-normal": Convention(_truncated_normal, _entropy_bits, _of_flows),
-    "variational": Convention(_variational, lambda _flow, _eps: 0.0, _of_bounds),
+    "uniform": Convention(
+        _uniform, lambda flow, _eps: level_bits(flow.data_range), checked_start, _of_flows
+    ),
+    "truncated-normal": Convention(_truncated_normal, _entropy_bits, checked_start, _of_flows),
+    "variational": Convention(_variational, lambda _flow, _eps: 0.0, bound_start, _of_bounds),
 }

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffsde.analysis.conventions import find_convention
-from diffsde.analysis.density_flow import check_flow, checked_start
+from diffsde.analysis.conventions import CONVENTIONS, find_convention
+from diffsde.analysis.density_flow import check_flow
 from diffsde.analysis.likelihood import bits_per_dim
 from diffsde.equations.ranges import UNIT
 from diffsde.equations.reverse import ProbabilityFlow
@@ -89,7 +89,7 @@ def evaluate_likelihood(
     flow: ProbabilityFlow,
     images: Tensor,
     *,
-    convention: str = "uniform",
+    convention: str | None = None,
     path: str | os.PathLike[str] | None = None,
     chunk: int = 64,
     seed: int = 0,
@@ -107,7 +107,8 @@ def evaluate_likelihood(
         images: (N, C, H, W), 8-bit images scaled to [0, 1], whatever the range of the flow's
             data is.
         convention: how bits are counted, a name from `CONVENTIONS`: "uniform", with dequantised
-            images; "truncated-normal"; or "variational".
+            images; "truncated-normal"; or "variational", the usual one of a network that knows
+            levels, such as `LevelUNet`, as "uniform" is of others.
         path: results file, written after every chunk. If it exists, the evaluation continues
             from it, if it was written by the same flow with the same images and settings. Its
             score must be one that can be described: see `diffsde.system.description`.
@@ -125,8 +126,11 @@ def evaluate_likelihood(
     check_flow(flow)
     if settings.get("grad"):
         raise InputError("grad: a data set's likelihood has no graph; call log_likelihood instead")
-    chunk, counted = whole_number(chunk, "chunk"), find_convention(convention)
+    chunk, convention = whole_number(chunk, "chunk"), find_convention(convention, flow.score)
+    counted = CONVENTIONS[convention]
     full = counted.settings(settings)
+    start = counted.start(flow, full["eps"])
+    settings, full = {**settings, "eps": start}, {**full, "eps": start}
     if not len(images):
         raise InputError("images: expected at least one")
     description: dict[str, Any] = {}
@@ -148,7 +152,7 @@ def evaluate_likelihood(
         log_prob, evaluations = counted.log_prob(flow, part, seed=seed, first=first, **settings)
         return log_prob.cpu().double(), evaluations
 
-    offset, dims = counted.offset(flow, settings.get("eps")), images[0].numel()
+    offset, dims = counted.offset(flow, start), images[0].numel()
     tqdm, counts = load_tqdm(), {"total": len(images), "initial": len(done)}
     with tqdm(**counts, unit="image", disable=not (progress and first_process)) as bar:
         while len(done) < len(images):
@@ -189,7 +193,7 @@ def _description(
         "seed": seed,
         **({} if convention == "uniform" else {"convention": convention}),
         **({} if flow.data_range == UNIT else {"data_range": list(flow.data_range)}),
-        **described_settings({**settings, "eps": checked_start(flow, settings["eps"])}),
+        **described_settings(settings),
         **surroundings(),
     }
 

@@ -204,8 +204,12 @@ def likelihood(
         int | None, typer.Option("--n", min=1, help="Number of test images; all by default.")
     ] = None,
     convention: Annotated[
-        str, typer.Option(help="How bits are counted: uniform, truncated-normal or variational.")
-    ] = "uniform",
+        str | None,
+        typer.Option(
+            help="How bits are counted: uniform, truncated-normal or variational; by default "
+            "uniform, or variational if the network knows levels."
+        ),
+    ] = None,
     probes: Annotated[
         int | None, typer.Option(min=1, help="Probes of Hutchinson's estimator (1).")
     ] = None,
@@ -218,8 +222,12 @@ def likelihood(
         typer.Option(min=1, help="Evaluations for each image (16), for variational."),
     ] = None,
     eps: Annotated[
-        float, typer.Option(help="Time at which the images are taken; its noise costs bits.")
-    ] = 1e-5,
+        float | None,
+        typer.Option(
+            help="Time at which the images are taken; its noise costs bits. By default 1e-5, or "
+            "for variational when the noise is an eighth of a level."
+        ),
+    ] = None,
     chunk: Annotated[int, typer.Option(min=1, help="Images solved at a time.")] = 64,
     dataset: Dataset = None,
     data: DataFolder = None,
@@ -245,7 +253,7 @@ def likelihood(
         check_file(out, "out")
         compute_with(threads)
         score = pick_model(model, device)
-        if not 0 < eps < score.sde.T:
+        if eps is not None and not 0 < eps < score.sde.T:
             raise InputError(
                 f"--eps {eps:g}: expected a time above 0 and below {score.sde.T:g}, where the "
                 "images are noise"
@@ -255,7 +263,8 @@ def likelihood(
                 f"--model {model}: a model of latents, whose density says nothing of images' bits; "
                 "give a model of images"
             )
-        settings = _counting(convention, probes=probes, steps=steps, draws=draws)
+        convention = _convention(convention, score)
+        settings = _counting(convention, eps, probes=probes, steps=steps, draws=draws)
         real = diffsde.evaluation.data_of(score, dataset, data, size=size)
         _say_divided(report, real)
         images = real.test.images[:n].float() / 255
@@ -263,7 +272,7 @@ def likelihood(
         with resumable(out):
             found = diffsde.evaluate_likelihood(
                 flow, images, convention=convention, path=out, chunk=chunk, seed=seed,
-                progress=not quiet and is_first(), eps=eps, **settings,
+                progress=not quiet and is_first(), **settings,
             )  # fmt: skip
         report.say(
             found,
@@ -273,16 +282,25 @@ def likelihood(
         report.written.append(out)
 
 
-def _counting(convention: str, **given: int | None) -> dict[str, Any]:
+def _convention(name: str | None, score: diffsde.ScoreModel) -> str:
+    """The convention of this name, or the usual one of the score.
+
+    Raises:
+        InputError: there is none, or it does not suit the score.
+    """
+    known = diffsde.analysis.CONVENTIONS
+    if name is not None and name not in known:
+        raise InputError(f"--convention {name}: {name_list(name, known)}")
+    return diffsde.analysis.find_convention(name, score)
+
+
+def _counting(convention: str, eps: float | None, **given: int | None) -> dict[str, Any]:
     """The options that were given, and the solver of the command if the convention solves.
 
     Raises:
-        InputError: an option is not for this convention, or there is no such convention.
+        InputError: an option is not for this convention.
     """
-    known = diffsde.analysis.CONVENTIONS
-    if convention not in known:
-        raise InputError(f"--convention {convention}: {name_list(convention, known)}")
-    taken = known[convention].settings({})
+    taken = diffsde.analysis.CONVENTIONS[convention].settings({})
     solves, asked = "method" in taken, {k: v for k, v in given.items() if v is not None}
     for name, value in asked.items():
         if name not in taken:
@@ -290,7 +308,9 @@ def _counting(convention: str, **given: int | None) -> dict[str, Any]:
                 f"--{name} {value} with --convention {convention}: leave it out, because "
                 + ("no numbers are drawn but the probes" if solves else "nothing is solved")
             )
-    return {"method": "rk4", "steps": 30, **asked} if solves else asked
+    if not solves:
+        return {"eps": eps, **asked}
+    return {"method": "rk4", "steps": 30, "eps": 1e-5 if eps is None else eps, **asked}
 
 
 def work_precision(

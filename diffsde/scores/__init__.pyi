@@ -17,6 +17,7 @@ from .guidance import (
     classifier_free as classifier_free,
     classifier_guided as classifier_guided,
 )
+from .level_unet import LevelUNet as LevelUNet
 from .model import ScoreModel as ScoreModel
 from .networks import NETWORKS as NETWORKS, make_network as make_network
 from .noise_prediction import from_noise_prediction as from_noise_prediction
@@ -38,7 +39,8 @@ from .preconditioning import (
     ScorePrediction as ScorePrediction,
     VelocityPrediction as VelocityPrediction,
 )
-from .residual_unet import PixelWaves as PixelWaves, ResidualUNet as ResidualUNet
+from .residual_layers import PixelWaves as PixelWaves
+from .residual_unet import ResidualUNet as ResidualUNet
 from .score_matching import score_matching_loss as score_matching_loss
 from .score_unet import FourierFeatures as FourierFeatures, ScoreUNet as ScoreUNet
 from .tempering import tempered as tempered

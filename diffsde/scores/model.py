@@ -21,7 +21,12 @@ from diffsde.equations.ranges import UNIT, Range, checked_range
 from diffsde.errors import InputError, how_to_load
 from diffsde.scores.drawing import Drawing
 from diffsde.scores.labels import labels_for
-from diffsde.scores.preconditioning import Coefficients, Preconditioning, make_preconditioning
+from diffsde.scores.preconditioning import (
+    PRECONDITIONINGS,
+    Coefficients,
+    Preconditioning,
+    make_preconditioning,
+)
 from diffsde.system.host import on_host
 from diffsde.system.numbers import whole_number
 from diffsde.system.one_line import class_of, one_line
@@ -40,7 +45,8 @@ class ScoreModel(Drawing):
         network: the body, called as (input, label) with a label of shape (B,). The
             preconditioning decides what it is called with, and what its output means. A body
             with an attribute `classes` > 0 is called as (input, label, class_label) when a
-            class is given. One with an attribute `axes` takes samples of that many axes only.
+            class is given. One with an attribute `axes` takes samples of that many axes only; one
+            with an attribute `levels`, such as `LevelUNet`, knows that values are levels.
         sde: the forward process.
         shape: of one sample: (C, H, W) of an image, (C, L) of a signal, (D,) of a point.
         preconditioning: a name from `PRECONDITIONINGS`, or one built with its arguments.
@@ -76,6 +82,7 @@ class ScoreModel(Drawing):
         _check_axes(network, self.shape)
         self.data_range = checked_range(data_range)
         self.preconditioning = make_preconditioning(preconditioning)
+        _check_scale(network, self.preconditioning, self.data_range)
         self.data: str | None = None
         self.held_out: int | None = None
         self.decoder: nn.Module | None = None
@@ -84,6 +91,11 @@ class ScoreModel(Drawing):
     def classes(self) -> int:  # type: ignore[override]
         """How many classes the network knows; 0 if it takes no labels."""
         return int(says_of(self.network, "classes", 0))
+
+    @property
+    def levels(self) -> int:
+        """How many levels the network knows values to have, k / (levels − 1); 0 for any value."""
+        return int(says_of(self.network, "levels", 0))
 
     def __repr__(self) -> str:
         size = sum(p.numel() for p in self.network.parameters())
@@ -209,3 +221,22 @@ def _check_axes(network: nn.Module, shape: tuple[int, ...]) -> None:
             f"shape = {shape} with {class_of(unwrapped(network))}: expected {axes} axes, as its "
             "layers take; for points and signals choose another network"
         )
+
+
+def _check_scale(network: nn.Module, preconditioning: Preconditioning, data_range: Range) -> None:
+    """Check that a network that undoes the preconditioning knows it, and has its data's range."""
+    scale, given = says_of(network, "sigma_data", None), preconditioning.sigma_data
+    undoes = says_of(network, "waves", ()) or says_of(network, "levels", 0)
+    name = class_of(unwrapped(network))
+    if undoes and scale != given:
+        raise InputError(
+            f"sigma_data = {given:g} of the preconditioning, but {name} has {scale:g}, by which it "
+            "finds the pixels that it is given: give both the same"
+        )
+    if says_of(network, "levels", 0):
+        expected = PRECONDITIONINGS[says_of(network, "preconditioning", "")]
+        if type(preconditioning) is not expected or data_range != UNIT:
+            raise InputError(
+                f"{name} with {type(preconditioning).__name__} and data_range = {data_range}: "
+                f"expected {expected.__name__} and {UNIT}, because it returns a mean of levels"
+            )

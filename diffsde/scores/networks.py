@@ -12,6 +12,7 @@ from torch import nn
 
 from diffsde.equations.forward import SDE
 from diffsde.errors import InputError, name_list
+from diffsde.scores.level_unet import LevelUNet
 from diffsde.scores.mlp import MLP
 from diffsde.scores.residual_unet import ResidualUNet
 from diffsde.scores.score_unet import ScoreUNet
@@ -21,6 +22,7 @@ __all__ = ["NETWORKS", "make_network", "shape_arguments"]
 NETWORKS: dict[str, type[nn.Module]] = {
     "ScoreUNet": ScoreUNet,
     "ResidualUNet": ResidualUNet,
+    "LevelUNet": LevelUNet,
     "MLP": MLP,
 }
 

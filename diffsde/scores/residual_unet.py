@@ -14,116 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from diffsde.equations.forward import expand
 from diffsde.errors import InputError
+from diffsde.scores.residual_layers import GROUPS, Attention, Conv, PixelWaves, Residual
 
-__all__ = ["PixelWaves", "ResidualUNet"]
+__all__ = ["ResidualUNet"]
 
-_GROUPS = 8
 _HEAD_WIDTH = 32
 _FREQUENCIES = 16
-
-
-class _Conv(nn.Module):
-    """A square convolution that keeps its weight as a matrix (out, k·k·in).
-
-    The matrix is the linear map that optimisers such as Muon orthogonalise. Read as
-    (out, k, k, in), it is already in the channels-last order that CPU kernels prefer.
-    """
-
-    def __init__(self, c_in: int, c_out: int, kernel: int, zero: bool = False) -> None:
-        super().__init__()
-        self.c_in, self.kernel = c_in, kernel
-        fan_in = c_in * kernel**2
-        weight = (torch.zeros if zero else torch.randn)(c_out, fan_in)
-        # In place, because the other division makes torch load its compiler on the meta device,
-        # where a file's network is built: that takes longer than all else.
-        self.weight = nn.Parameter(weight.div_(math.sqrt(fan_in)))
-        self.bias = nn.Parameter(torch.zeros(c_out))
-
-    def forward(self, x: Tensor) -> Tensor:
-        kernel = self.weight.view(-1, self.kernel, self.kernel, self.c_in).permute(0, 3, 1, 2)
-        return nn.functional.conv2d(x, kernel, self.bias, padding=self.kernel // 2)
-
-
-class _Residual(nn.Module):
-    """Two convolutions around a shift and scale by the noise level, added to the input.
-
-    Source: the block of arXiv 2105.05233 (adaptive group normalisation), started at zero.
-    """
-
-    def __init__(self, c_in: int, c_out: int, embed_dim: int) -> None:
-        super().__init__()
-        self.norm1 = nn.GroupNorm(_GROUPS, c_in)
-        self.conv1 = _Conv(c_in, c_out, 3)
-        self.norm2 = nn.GroupNorm(_GROUPS, c_out, affine=False)
-        self.film = nn.Linear(embed_dim, 2 * c_out)
-        self.conv2 = _Conv(c_out, c_out, 3, zero=True)
-        self.skip = _Conv(c_in, c_out, 1) if c_in != c_out else nn.Identity()
-        nn.init.zeros_(self.film.weight)
-        nn.init.zeros_(self.film.bias)
-
-    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        h = self.conv1(nn.functional.silu(self.norm1(x)))
-        scale, shift = self.film(embedding)[:, :, None, None].chunk(2, 1)
-        h = self.norm2(h) * (1 + scale) + shift
-        residual: Tensor = self.skip(x) + self.conv2(nn.functional.silu(h))
-        return residual
-
-
-class _Attention(nn.Module):
-    """Self-attention over all pixels, added to the input.
-
-    It is written as two matrix products: for 49 pixels on a CPU these are three times as fast,
-    backward pass included, as the fused kernel.
-    """
-
-    def __init__(self, channels: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.norm = nn.GroupNorm(_GROUPS, channels)
-        self.qkv = _Conv(channels, 3 * channels, 1)
-        self.out = _Conv(channels, channels, 1, zero=True)
-
-    def forward(self, x: Tensor) -> Tensor:
-        b, c, h, w = x.shape
-        qkv = self.qkv(self.norm(x)).permute(0, 2, 3, 1)
-        qkv = qkv.reshape(b, h * w, 3, self.heads, c // self.heads)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)
-        weights = torch.softmax(q @ k.transpose(-1, -2) / math.sqrt(c // self.heads), -1)
-        y = (weights @ v).permute(0, 2, 1, 3).reshape(b, h, w, c).permute(0, 3, 1, 2)
-        attended: Tensor = x + self.out(y)
-        return attended
-
-
-class PixelWaves(nn.Module):
-    """cos(2πfx) and sin(2πfx) of every pixel x, damped by e^{−(2πfσ)²/2} as noise damps their mean.
-
-    A likelihood depends on where a pixel lies within its level of 1/256, and a convolution of x
-    itself hardly sees that. The damping removes waves that noise of level σ makes meaningless.
-    Sources: Kingma et al., arXiv 2107.00630, section 5.1, for the waves; Barron et al.,
-    arXiv 2103.13415, eq. 14, for the damping.
-
-    Args:
-        frequencies: f, in waves over the range of a pixel, 0 to 1.
-        sigma_data: of the preconditioning, which feeds a network x / √(σ² + σ_data²).
-    """
-
-    frequencies: Tensor
-
-    def __init__(self, frequencies: Sequence[int], sigma_data: float) -> None:
-        super().__init__()
-        self.sigma_data = sigma_data
-        self.register_buffer("frequencies", torch.tensor(frequencies).float().view(-1, 1, 1, 1))
-
-    def forward(self, x: Tensor, label: Tensor) -> Tensor:
-        """(B, 2·F·C, H, W) for an input (B, C, H, W) with labels ¼ ln σ of shape (B,)."""
-        sigma = expand((4 * label).exp(), x)
-        pixels = x * (sigma**2 + self.sigma_data**2).sqrt()
-        angle = 2 * math.pi * self.frequencies * pixels[:, None]
-        damping = (-0.5 * (2 * math.pi * self.frequencies * sigma[:, None]) ** 2).exp()
-        waves = torch.cat([damping * angle.cos(), damping * angle.sin()], 1)
-        return waves.flatten(1, 2)
 
 
 class ResidualUNet(nn.Module):
@@ -168,21 +65,21 @@ class ResidualUNet(nn.Module):
         before, inside, after = self.blocks
         self._add_embedding()
         self._add_first_layers()
-        self.encoder = nn.ModuleList(_Residual(half, half, embed_dim) for _ in range(before))
-        self.down = _Conv(half, quarter, 1)
-        self.middle = nn.ModuleList(_Residual(quarter, quarter, embed_dim) for _ in range(inside))
-        self.attention = _Attention(quarter, quarter // _HEAD_WIDTH)
-        self.up = _Conv(quarter, half, 1)
+        self.encoder = nn.ModuleList(Residual(half, half, embed_dim) for _ in range(before))
+        self.down = Conv(half, quarter, 1)
+        self.middle = nn.ModuleList(Residual(quarter, quarter, embed_dim) for _ in range(inside))
+        self.attention = Attention(quarter, quarter // _HEAD_WIDTH)
+        self.up = Conv(quarter, half, 1)
         self.decoder = nn.ModuleList(
-            _Residual(2 * half if i == 0 else half, half, embed_dim) for i in range(after)
+            Residual(2 * half if i == 0 else half, half, embed_dim) for i in range(after)
         )
-        self.norm = nn.GroupNorm(_GROUPS, half)
-        self.last = _Conv(half, 4 * in_channels, 3, zero=True)
+        self.norm = nn.GroupNorm(GROUPS, half)
+        self.last = Conv(half, 4 * in_channels, 3, zero=True)
 
     def _check(self) -> None:
-        if len(self.channels) != 2 or self.channels[0] % _GROUPS or self.channels[1] % _HEAD_WIDTH:
+        if len(self.channels) != 2 or self.channels[0] % GROUPS or self.channels[1] % _HEAD_WIDTH:
             raise InputError(
-                f"channels = {self.channels}: expected two widths, a multiple of {_GROUPS} "
+                f"channels = {self.channels}: expected two widths, a multiple of {GROUPS} "
                 f"and a multiple of {_HEAD_WIDTH}"
             )
         if len(self.blocks) != 3 or min(self.blocks) < 1:
@@ -209,31 +106,21 @@ class ResidualUNet(nn.Module):
     def _add_first_layers(self) -> None:
         """The convolutions of the image and of its waves."""
         half = self.channels[0]
-        self.first = _Conv(4 * self.in_channels, half, 3)
+        self.first = Conv(4 * self.in_channels, half, 3)
         if self.waves:
             # Zero at first, so that untrained waves have no effect.
             self.pixel_waves = PixelWaves(self.waves, self.sigma_data)
             folded = 8 * len(self.waves) * self.in_channels
-            self.first_of_waves = _Conv(folded, half, 3, zero=True)
+            self.first_of_waves = Conv(folded, half, 3, zero=True)
 
     def forward(self, x: Tensor, label: Tensor, class_label: Tensor | None = None) -> Tensor:
         """F(x, label), of x's shape (B, C, H, W), for labels of shape (B,).
 
         A class label is (B,) whole numbers, −1 for an image without a class label.
         """
-        height, width = x.shape[-2:]
-        x = nn.functional.pad(x, (0, -width % 4, 0, -height % 4))
-        embedding = self._embedding(label, class_label)
-        fine = self._first_features(x, label)
-        for block in self.encoder:
-            fine = block(fine, embedding)
-        h = torch.cat([self._quarter_resolution(fine, embedding), fine], 1)
-        for block in self.decoder:
-            h = block(h, embedding)
-        output = nn.functional.pixel_shuffle(self.last(nn.functional.silu(self.norm(h))), 2)
-        return output[..., :height, :width]
+        return self.answer(self.features(x, label, self.embedding(label, class_label)), x)
 
-    def _embedding(self, label: Tensor, class_label: Tensor | None) -> Tensor:
+    def embedding(self, label: Tensor, class_label: Tensor | None) -> Tensor:
         """The embedding of noise level and class, (B, embed_dim)."""
         angle = 2 * math.pi * label[:, None] * self.frequencies
         linear, swish, *rest = self.embed
@@ -244,6 +131,23 @@ class ResidualUNet(nn.Module):
         for layer in rest:
             embedding = layer(embedding)
         return embedding
+
+    def features(self, x: Tensor, label: Tensor, embedding: Tensor) -> Tensor:
+        """What the last layer sees, (B, channels, ⌈H/4⌉ · 2, ⌈W/4⌉ · 2)."""
+        height, width = x.shape[-2:]
+        x = nn.functional.pad(x, (0, -width % 4, 0, -height % 4))
+        fine = self._first_features(x, label)
+        for block in self.encoder:
+            fine = block(fine, embedding)
+        h = torch.cat([self._quarter_resolution(fine, embedding), fine], 1)
+        for block in self.decoder:
+            h = block(h, embedding)
+        return nn.functional.silu(self.norm(h))
+
+    def answer(self, features: Tensor, x: Tensor) -> Tensor:
+        """The output that the last layer makes of features of x, of x's shape."""
+        height, width = x.shape[-2:]
+        return nn.functional.pixel_shuffle(self.last(features), 2)[..., :height, :width]
 
     def _first_features(self, x: Tensor, label: Tensor) -> Tensor:
         h: Tensor = self.first(_folded(x))

@@ -120,7 +120,9 @@ def _network_args(recipe: Recipe, preconditioning: Preconditioning) -> dict[str,
     if recipe.depth:
         args["depth"] = recipe.depth
     if recipe.waves:
-        args |= {"waves": list(recipe.waves), "sigma_data": preconditioning.sigma_data}
+        args["waves"] = list(recipe.waves)
+    if recipe.waves or hasattr(NETWORKS[recipe.network], "levels"):
+        args["sigma_data"] = preconditioning.sigma_data
     return args
 
 

@@ -12,7 +12,8 @@ from diffsde.errors import InputError
 from diffsde.scores.model import ScoreModel
 from diffsde.scores.networks import NETWORKS, make_network, shape_arguments
 from diffsde.scores.preconditioning import EDM
-from diffsde.scores.residual_unet import PixelWaves, ResidualUNet
+from diffsde.scores.residual_layers import PixelWaves
+from diffsde.scores.residual_unet import ResidualUNet
 from diffsde.scores.score_unet import ScoreUNet
 
 SMALL = {"channels": (16, 32), "blocks": (1, 2, 1), "embed_dim": 32}

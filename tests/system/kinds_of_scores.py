@@ -25,6 +25,7 @@ from diffsde.scores import (
 from diffsde.scores.denoisers import from_denoiser, to_denoiser
 from diffsde.scores.diffusers import from_diffusers
 from diffsde.scores.exact import GaussianScore, MixtureScore
+from diffsde.scores.level_unet import LevelUNet
 from diffsde.scores.model import ScoreModel
 from diffsde.scores.precision import ByNoiseLevel, Way
 from diffsde.scores.preconditioning import EDM, PRECONDITIONINGS
@@ -41,6 +42,13 @@ def model(
     settings = {"channels": (8, 32), "blocks": (1, 1, 1), "embed_dim": 8, "classes": 10}
     body = ResidualUNet(**{**settings, **network})
     return ScoreModel(body, sde or VESDE(), SHAPE, preconditioning).eval()
+
+
+def levels(**settings: Any) -> ScoreModel:
+    torch.manual_seed(0)
+    settings = {"fine_channels": 8, "fine_blocks": 1, "sigma_data": 0.5, **settings}
+    body = LevelUNet(channels=(8, 32), blocks=(1, 1, 1), embed_dim=8, **settings)
+    return ScoreModel(body, VESDE(), SHAPE, "denoised").eval()
 
 
 def with_mean(mean: float) -> ScoreModel:
@@ -255,9 +263,11 @@ NETWORKS: dict[str, Callable[[], Any]] = {
     "model": model,
     "other weights": lambda: model(1),
     "no classes": lambda: model(classes=0),
-    "waves": lambda: model(waves=(1, 2)),
-    "other waves": lambda: model(waves=(1, 3)),
-    "waves of other data": lambda: model(waves=(1, 2), sigma_data=0.5),
+    "waves": lambda: model(waves=(1, 2), sigma_data=0.5),
+    "other waves": lambda: model(waves=(1, 3), sigma_data=0.5),
+    "waves of other data": lambda: model(0, None, EDM(0.33), waves=(1, 2), sigma_data=0.33),
+    "levels": levels,
+    "levels up to more noise": lambda: levels(upto=0.2),
     "double": lambda: model().double(),
     "half": lambda: model().bfloat16(),
     "channels last": lambda: tutorial().to(memory_format=torch.channels_last),
