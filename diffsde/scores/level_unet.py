@@ -135,8 +135,8 @@ class LevelUNet(ResidualUNet):
         """The mean of the levels' probabilities, given evidence and the pixels themselves."""
         values = torch.arange(LEVELS, dtype=noisy.dtype, device=noisy.device) / (LEVELS - 1)
         away = (noisy[..., None] - values) / sigma[..., None]
-        mean: Tensor = torch.softmax(evidence - away.square() / 2, -1) @ values
-        return mean
+        # No matrix product: autocast would round the values to 8 bits.
+        return (torch.softmax(evidence - away.square() / 2, -1) * values).sum(-1)
 
     def config(self) -> dict[str, Any]:
         """The arguments from which this network can be rebuilt."""
