@@ -68,7 +68,9 @@ def train(
     ] = None,
     waves: Annotated[
         list[int] | None,
-        typer.Option(help="Frequency of waves that ResidualUNet is given; repeatable."),
+        typer.Option(
+            help="Frequency of waves that ResidualUNet or LevelUNet is given; repeatable."
+        ),
     ] = None,
     width: Annotated[int | None, typer.Option(min=0, help="Width of MLP's layers.")] = None,
     depth: Annotated[int | None, typer.Option(min=0, help="Number of MLP's blocks.")] = None,

@@ -108,13 +108,13 @@ class Recipe:
         classes: how many classes the network knows; 0: it takes no class labels.
         class_dropout: share of images whose label is dropped, so that the network learns
             the score without a class too.
-        blocks: numbers of blocks of "ResidualUNet" before, in and after its inner part. Empty
-            for the defaults, or those of the model that a run starts from, which may have
-            fewer inner blocks.
+        blocks: numbers of blocks of "ResidualUNet" or "LevelUNet" before, in and after its inner
+            part. Empty for the defaults, or those of the model that a run starts from, which may
+            have fewer inner blocks.
         width, depth: of "MLP": width of its layers and number of its blocks. 0 for the defaults,
             or those of the model that a run starts from.
         waves: frequencies of `PixelWaves`, which the network is given beside the image, for
-            likelihoods; only for "ResidualUNet".
+            likelihoods; only for "ResidualUNet" and "LevelUNet".
         compile: compile the network: faster updates, after a minute at the start. Without a
             C++ compiler the run continues uncompiled, with a warning.
 
@@ -187,14 +187,19 @@ class Recipe:
             good = len(values) <= most
             good &= all(type(value) is int and 1 <= value <= largest for value in values)
             self._check(name, good, f"at most {most} whole numbers, 1 to {largest}")
-            if values and self.network != "ResidualUNet":
-                raise InputError(f"{name} = {values} with {self.network}: expected ResidualUNet")
+            if values and self.network not in _RESIDUAL:
+                expected = " or ".join(_RESIDUAL)
+                raise InputError(f"{name} = {values} with {self.network}: expected {expected}")
         self._check("blocks", len(self.blocks) in (0, 3), "three numbers, or none")
         for name, most in (("width", 8192), ("depth", 64)):
             value = getattr(self, name)
             self._check(name, 0 <= value <= most, f"0 to {most}")
             if value and self.network != "MLP":
                 raise InputError(f"{name} = {value} with {self.network}: expected MLP")
+        if hasattr(NETWORKS.get(self.network), "levels"):
+            what = f"with {self.network}, which returns means of levels k / 255"
+            self._check("preconditioning", self.preconditioning == "denoised", f"'denoised' {what}")
+            self._check("dequantise", not self.dequantise, f"False {what}")
         if self.waves and self.preconditioning in ("score", "flow", "coupled-flow"):
             raise InputError(
                 f"waves = {self.waves} with preconditioning {self.preconditioning!r}: expected "
@@ -241,6 +246,7 @@ _TYPES = {
     str: "a name",
     tuple: "a tuple of numbers",
 }
+_RESIDUAL = ("ResidualUNet", "LevelUNet")
 _CHOICES: dict[str, Any] = {
     "network": NETWORKS,
     "preconditioning": PRECONDITIONINGS,
@@ -287,9 +293,10 @@ RECIPES["points"] = Recipe(
 )
 RECIPES["mnist-likelihood"] = replace(
     RECIPES["images"],
+    network="LevelUNet",
+    preconditioning="denoised",
     objective="likelihood",
-    smallest_time=1e-8,
-    dequantise=True,
+    smallest_time=2e-7,  # noise of a ninth of a level, at which no level is in doubt
     waves=(8, 16, 32, 64, 128, 256, 512, 1024),
 )
 RECIPES["mnist-flow"] = replace(

@@ -547,8 +547,13 @@ def test_a_trained_model_grows_blocks(more: tuple[int, ...], tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        ({"network": "ScoreUNet"}, "with ScoreUNet: expected ResidualUNet"),
-        ({"preconditioning": "score"}, "gives the network the noise level"),
+        ({"network": "ScoreUNet"}, "with ScoreUNet: expected ResidualUNet or LevelUNet"),
+        ({"preconditioning": "edm"}, "expected 'denoised' with LevelUNet"),
+        ({"dequantise": True}, "dequantise = True: expected False with LevelUNet"),
+        (
+            {"network": "ResidualUNet", "preconditioning": "score"},
+            "gives the network the noise level",
+        ),
         ({"blocks": (1, 4)}, "three numbers, or none"),
         ({"blocks": (1, 0, 1)}, "whole numbers, 1 to"),
         ({"waves": (8, 0)}, "whole numbers, 1 to"),
