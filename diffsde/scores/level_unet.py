@@ -34,6 +34,12 @@ __all__ = ["LevelUNet"]
 _FINE_WAVES = (1, 2, 4, 8, 16, 32, 64, 128)
 _SHRINK = (LEVELS - 1) / LEVELS  # from one level to the next, dequantised, over that of k / 255
 _SHIFT = 0.5 / LEVELS
+_TOGETHER = 16  # images whose probabilities are in memory together, a kilobyte for each value
+
+
+def _all(above: Tensor) -> bool:
+    """Whether all are so, if asking costs nothing: a device would be waited for."""
+    return above.device.type == "cpu" and not torch.compiler.is_compiling() and bool(above.all())
 
 
 class _LineResidual(Residual):
@@ -58,8 +64,7 @@ class _LineResidual(Residual):
 class LevelUNet(ResidualUNet):
     """A `ResidualUNet` with blocks at full resolution, which returns the denoised image.
 
-    It takes the preconditioning "denoised" and images in [0, 1]. An image of the batch needs some
-    4 kB for each of its values.
+    It takes the preconditioning "denoised" and images in [0, 1].
 
     Args:
         fine_channels: width at full resolution, a multiple of 8.
@@ -99,6 +104,8 @@ class LevelUNet(ResidualUNet):
         sigma = expand((4 * label).exp(), x)
         noisy = x * (sigma**2 + self.sigma_data**2).sqrt()
         coarse, features, embedding = self._coarsely(noisy, sigma, class_label)
+        if _all(sigma > self.upto):
+            return coarse
         distance = (noisy - coarse) / sigma.clamp(min=1 / LEVELS)  # in stds, or in levels
         seen = torch.cat([noisy, coarse, distance, self.fine_waves(x, label)], 1)
         fine = self._mean_level(self._evidence(seen, features, embedding), noisy, sigma)
@@ -134,9 +141,14 @@ class LevelUNet(ResidualUNet):
     def _mean_level(self, evidence: Tensor, noisy: Tensor, sigma: Tensor) -> Tensor:
         """The mean of the levels' probabilities, given evidence and the pixels themselves."""
         values = torch.arange(LEVELS, dtype=noisy.dtype, device=noisy.device) / (LEVELS - 1)
-        away = (noisy[..., None] - values) / sigma[..., None]
-        # No matrix product: autocast would round the values to 8 bits.
-        return (torch.softmax(evidence - away.square() / 2, -1) * values).sum(-1)
+        parts = zip(*(each.split(_TOGETHER) for each in (evidence, noisy, sigma)), strict=True)
+        means = []
+        for said, seen, std in parts:
+            away = (seen / std)[..., None] - values / std[..., None]
+            likely = torch.softmax(torch.addcmul(said.to(away.dtype), away, away, value=-0.5), -1)
+            # No matrix product: autocast would round the values to 8 bits.
+            means.append((likely * values).sum(-1))
+        return torch.cat(means)
 
     def config(self) -> dict[str, Any]:
         """The arguments from which this network can be rebuilt."""
