@@ -106,10 +106,17 @@ class LevelUNet(ResidualUNet):
         coarse, features, embedding = self._coarsely(noisy, sigma, class_label)
         if _all(sigma > self.upto):
             return coarse
-        distance = (noisy - coarse) / sigma.clamp(min=1 / LEVELS)  # in stds, or in levels
+        distance = (noisy - coarse) / sigma.clamp(min=1 / (LEVELS - 1))  # in stds, or in levels
         seen = torch.cat([noisy, coarse, distance, self.fine_waves(x, label)], 1)
         fine = self._mean_level(self._evidence(seen, features, embedding), noisy, sigma)
         return torch.where(sigma > self.upto, coarse, fine)
+
+    def coarse(self) -> ResidualUNet:
+        """A copy of the coarse network: one of dequantised images, of the preconditioning "edm"."""
+        alone = ResidualUNet(**super().config())
+        weights = self.state_dict()
+        alone.load_state_dict({name: weights[name] for name in alone.state_dict()})
+        return alone.to(weights["first.weight"]).train(self.training)
 
     def _coarsely(
         self, noisy: Tensor, sigma: Tensor, class_label: Tensor | None

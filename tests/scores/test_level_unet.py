@@ -70,10 +70,8 @@ def test_independent_pixels_are_denoised_and_coded_exactly(channels: int) -> Non
 
 def test_above_its_noise_level_the_coarse_network_answers() -> None:
     model = untrained(level_model(upto=0.1))
-    coarse = ResidualUNet(**SMALL, sigma_data=0.3)
-    weights = model.network.state_dict()
-    coarse.load_state_dict({name: weights[name] for name in coarse.state_dict()})
-    dequantised = ScoreModel(coarse, VESDE(), SHAPE, EDM(0.3))
+    assert isinstance(model.network, LevelUNet)
+    dequantised = ScoreModel(model.network.coarse(), VESDE(), SHAPE, EDM(0.3))
     images = torch.rand(2, *SHAPE).mul(255).round() / 255
     for sigma, same in ((0.099, False), (0.101, True), (3.0, True)):
         x, t = at_level(model, images, sigma)
