@@ -388,6 +388,18 @@ MUTATIONS = (
         "return product - product.transpose(1, 2)", "return product.transpose(1, 2) - product",
         _BROWNIAN,
     ),
+    Mutation(
+        "levels: the noise of a pixel", "scores/level_unet.py",
+        "value=-0.5", "value=-1.0", "scores/test_level_unet.py",
+    ),
+    Mutation(
+        "levels: the coarse network's place", "scores/level_unet.py",
+        "_SHRINK * noisy + _SHIFT", "_SHRINK * noisy", "scores/test_level_unet.py",
+    ),
+    Mutation(
+        "bound: the noise where the decoder begins", "analysis/variational.py",
+        "level / 8", "level", "scores/test_level_unet.py",
+    ),
 )  # fmt: skip
 
 

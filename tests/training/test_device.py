@@ -72,8 +72,10 @@ def test_every_choice_is_among_them() -> None:
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small networks, and the loss of every update."""
     make = initial_model_module.make_network
+    residual: dict[str, Any] = {"channels": (8, 32), "blocks": (1, 1, 1), "embed_dim": 8}
     sizes: dict[str, Any] = {
-        "ResidualUNet": {"channels": (8, 32), "blocks": (1, 1, 1), "embed_dim": 8},
+        "ResidualUNet": residual,
+        "LevelUNet": {**residual, "fine_channels": 8, "fine_blocks": 1},
         "ScoreUNet": {"channels": (32, 64, 64, 64), "embed_dim": 8},
         "MLP": {"width": 8, "depth": 1},
     }
