@@ -250,6 +250,8 @@ _LARGEST = {
     "blocks": 64,
     "classes": 65536,
     "waves": 65536,
+    "fine_channels": 4096,
+    "fine_blocks": 64,
 }
 _LARGEST_NUMBER = 1e12
 _MAY_BE_ZERO = {"classes"}

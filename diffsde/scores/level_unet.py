@@ -38,8 +38,12 @@ _TOGETHER = 16  # images whose probabilities are in memory together, a kilobyte 
 
 
 def _all(above: Tensor) -> bool:
-    """Whether all are so, if asking costs nothing: a device would be waited for."""
-    return above.device.type == "cpu" and not torch.compiler.is_compiling() and bool(above.all())
+    """Whether all are so, if that is worth asking.
+
+    A device would be waited for, and in training every weight should get its gradient.
+    """
+    free = above.device.type == "cpu" and not torch.compiler.is_compiling()
+    return free and not torch.is_grad_enabled() and bool(above.all())
 
 
 class _LineResidual(Residual):

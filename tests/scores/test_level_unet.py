@@ -81,6 +81,10 @@ def test_above_its_noise_level_the_coarse_network_answers() -> None:
         )
         wanted = (256 * dequantised.denoise(seen, t_seen) - 0.5) / 255
         assert torch.allclose(model.denoise(x, t), wanted, atol=1e-4) is same
+        with torch.no_grad():  # where the blocks at full resolution are not even asked
+            alone = model.denoise(x, t)
+            both = model.denoise(torch.cat([x, x]), torch.cat([t, 0 * t + 1e-6]))[:2]
+        torch.testing.assert_close(alone, both)
 
 
 def test_levels_are_never_left() -> None:

@@ -32,9 +32,9 @@ from diffsde.errors import CheckpointError, DiffSDEError
 from diffsde.evaluation.classifier import Classifier, load_classifier
 from diffsde.evaluation.samplers import Sampler, Samples, sample_images
 from diffsde.scores.checkpoint import describe_model, load_model, save_model
+from diffsde.scores.level_unet import LevelUNet
 from diffsde.scores.model import ScoreModel
-from diffsde.scores.preconditioning import EDM
-from diffsde.scores.residual_unet import ResidualUNet
+from diffsde.scores.preconditioning import DenoisedPrediction
 from diffsde.solvers.trajectory import Stats, Trajectory
 from diffsde.system.tensorfile import write_tensors
 from diffsde.training.loop import train
@@ -139,8 +139,9 @@ def misdescribed(draw: st.DrawFn, description: dict[str, Any]) -> Any:
 
 
 def small_model() -> ScoreModel:
-    network = ResidualUNet(channels=(8, 32), blocks=(1, 1, 1), embed_dim=8)
-    return ScoreModel(network, VESDE(), (1, 8, 8), EDM())
+    fine = {"fine_channels": 8, "fine_blocks": 1, "sigma_data": 0.5}
+    network = LevelUNet(channels=(8, 32), blocks=(1, 1, 1), embed_dim=8, **fine)
+    return ScoreModel(network, VESDE(), (1, 8, 8), DenoisedPrediction())
 
 
 def small_images() -> ImageData:
@@ -177,8 +178,8 @@ def load_batch(path: Path) -> None:
 
 
 def likelihoods(path: Path) -> LikelihoodSummary:
-    images = torch.full((2, 1, 8, 8), 0.5)
-    return evaluate_likelihood(whole_model().flow(), images, path=path, method="euler", steps=1)
+    images = torch.full((2, 1, 8, 8), 128 / 255)
+    return evaluate_likelihood(whole_model().flow(), images, path=path, draws=1)
 
 
 def load_likelihoods(path: Path) -> None:
@@ -210,7 +211,7 @@ def originals(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A small whole file for each reader, by the reader's name."""
     folder = tmp_path_factory.mktemp("whole")
     start, recipe = small_model(), Recipe(
-        network="ResidualUNet", preconditioning="edm", sigma_data=0.5, epochs=1, batch_size=4,
+        network="LevelUNet", preconditioning="denoised", sigma_data=0.5, epochs=1, batch_size=4,
         held_out=4, precision="float32",
     )  # fmt: skip
     teacher = small_model()
@@ -352,10 +353,16 @@ def test_headers_that_ask_for_much_memory(tmp_path: Path) -> None:
 def test_a_small_file_that_names_a_huge_network(tmp_path: Path) -> None:
     """Valid sizes, of 60 GB of weights that the file does not hold: nothing is allocated."""
     description = describe_model(small_model())
-    description["network"]["args"] |= {"channels": [4096, 4096], "blocks": [8, 32, 8]}
-    write_tensors(tmp_path / "m", small_model().network.state_dict(), description)
-    with pytest.raises(CheckpointError, match="has shape"), bounded_memory():
-        load_model(tmp_path / "m")
+    args = description["network"]["args"]
+    for change, match in (
+        ({"channels": [4096, 4096], "blocks": [8, 32, 8]}, "has shape"),
+        ({"fine_blocks": 10**12}, "expected integers from 1 to 64"),
+        ({"fine_channels": 10**12}, "expected integers from 1 to 4096"),
+    ):
+        description["network"]["args"] = {**args, **change}
+        write_tensors(tmp_path / "m", small_model().network.state_dict(), description)
+        with pytest.raises(CheckpointError, match=match), bounded_memory():
+            load_model(tmp_path / "m")
 
 
 # -- pipelines of diffusers ----------------------------------------------------------
