@@ -240,14 +240,15 @@ def likelihood(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Measure the bits per dimension of the test images under the probability flow.
+    """Measure the bits per dimension of the test images.
 
     Images are dequantised (uniform), get as much noise as stays within their levels
-    (truncated-normal), or are coded as they are (variational, which solves nothing).
+    (truncated-normal), or are coded as they are (variational). The first two solve the probability
+    flow.
 
     The results file is written after every chunk; the same command resumes from it.
 
-    Example: diffsde likelihood --model mnist-likelihood --eps 1e-8 --n 256
+    Example: diffsde likelihood --model mnist-likelihood --n 256
     """
     with reported(as_json) as report:
         check_file(out, "out")

@@ -17,7 +17,7 @@ from torch import Tensor
 
 import diffsde
 from diffsde.equations.reverse import PROBLEMS
-from diffsde.evaluation.metrics import evaluate
+from diffsde.evaluation.scoring import evaluate
 from diffsde.scores.model import ScoreModel
 
 LEVELS = (0.4, 0.8, 1.6, 3.2)
@@ -42,7 +42,7 @@ def score(model: ScoreModel, kind: str, start: Tensor, ts: Tensor) -> str:
         problem, start, SAMPLERS[kind], ts=ts, clock="karras", seed=0, save="last",
         chunk=CHUNK, denoise=True,
     ).final  # fmt: skip
-    found = evaluate(final.clamp(0, 1), bootstraps=2)
+    found = evaluate(final, bootstraps=2, progress=False)
     return (
         f"{kind}  FID {found.fid:6.2f}  floor {found.floor:5.2f}  "
         f"confident {found.confident:6.1%}  ones {found.classes[1]:6.1%}"
