@@ -39,10 +39,12 @@ def initial_model(
 
     Raises:
         InputError: `start_from` is of another kind, the network does not take such samples, or
-            the process has too little noise for them.
+            the process has too little noise for them, or too much for the objective.
     """
     start_from = None if start_from is None else plain_model(start_from)
-    _check_noise(data, sde if start_from is None else start_from.sde)
+    process = sde if start_from is None else start_from.sde
+    _check_noise(data, process)
+    _check_levels(recipe, process)
     if start_from is None:
         model = _fresh_model(data, recipe, sde)
     else:
@@ -70,6 +72,15 @@ def _check_noise(data: Samples, sde: SDE) -> None:
             f"{data.name} has a standard deviation of {data.spread():.3g}, and the noise of "
             f"{one_line(sde)} ends at {most:.3g}, which does not hide it: learn the data divided "
             f"by {data.spread():.3g}, or give sde= a process with more noise"
+        )
+
+
+def _check_levels(recipe: Recipe, sde: SDE) -> None:
+    """Check that noise levels can be drawn evenly in ln σ, if the recipe says so."""
+    if sde.endless and recipe.objective == "likelihood":
+        raise InputError(
+            f"objective = 'likelihood' with {one_line(sde)}: it draws ln σ evenly up to T, where "
+            "the noise level is infinite; give sde= a smaller T, such as 0.999"
         )
 
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from diffsde.data.images import ImageData
+from diffsde.equations.straight import StraightSDE
 from diffsde.equations.variance_exploding import VESDE
 from diffsde.equations.variance_preserving import VPSDE
 from diffsde.errors import CheckpointError, InputError, TrainingError
@@ -564,6 +565,19 @@ def test_a_trained_model_grows_blocks(more: tuple[int, ...], tmp_path: Path) -> 
 def test_what_no_network_takes(change: dict[str, object], match: str) -> None:
     with pytest.raises(InputError, match=match):
         replace(RECIPES["mnist-likelihood"], **change)
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_every_objective_draws_times_of_a_process_that_ends_in_noise(objective: str) -> None:
+    """At the end of a straight line the noise level is infinite: no even share of ln σ is."""
+    recipe, endless = replace(TINY, objective=objective), StraightSDE(T=1.0)
+    if objective == "likelihood":
+        with pytest.raises(InputError, match=r"'likelihood' with StraightSDE.*smaller T"):
+            initial_model(images(), recipe, endless)
+        endless = StraightSDE(T=0.999)
+    assert initial_model(images(), recipe, endless).sde.T == endless.T
+    t = OBJECTIVES[objective].times(recipe, endless, torch.linspace(-3, 3, 50))
+    assert 0 < float(t.min()) < float(t.median()) < float(t.max()) <= endless.T
 
 
 def test_classes_need_labels_and_room() -> None:
