@@ -21,6 +21,7 @@ from torchvision.datasets.utils import check_integrity
 
 from diffsde.data.samples import Contents
 from diffsde.errors import DataError
+from diffsde.system.files import written_whole
 
 __all__ = ["DATASETS", "cache_folder", "read_named"]
 
@@ -29,6 +30,7 @@ DATASETS = {
     "fashion-mnist": datasets.FashionMNIST,
     "kmnist": datasets.KMNIST,
 }
+_LARGEST = 2**27  # bytes of an unpacked file; that of the training images has 47 million
 _OWN_CACHE = "set the environment variable DIFFSDE_CACHE to a folder that can be written to"
 # MD5 sums of the unpacked files: it does not matter how a file was packed.
 _SHIPPED = {
@@ -71,7 +73,7 @@ def read_named(name: str, root: str | os.PathLike[str] | None, train: bool) -> C
     missing = [path for stem in stems if not os.path.exists(path := raw / stem)]
     if missing and shipped:
         _unpack_shipped(raw)
-    elif missing:
+    elif missing := [path for path in missing if not _unpacked_here(path)]:
         _download(cls, folder, missing)
     for images, labels in zip(stems[::2], stems[1::2], strict=True):
         _check_pair(raw / images, raw / labels, len(cls.classes))
@@ -118,6 +120,34 @@ def _unpack(packed: Path, target: Path, md5: str) -> None:
     target.write_bytes(data)
 
 
+def _unpacked_here(path: Path) -> bool:
+    """Unpack the packed file beside this one, whoever packed it; False if there is none.
+
+    Raises:
+        DataError: it is damaged, or no such file.
+        FileError: the folder cannot be written to.
+    """
+    packed = _packed(path)
+    if not packed.is_file():
+        return False
+    try:
+        with gzip.open(packed) as source:
+            data = source.read(_LARGEST + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{packed}: not a whole gzip file ({error}); get it again") from error
+    if len(data) > _LARGEST:
+        raise DataError(
+            f"{packed}: more than {_LARGEST:,} bytes, expected the IDX file {path.name}"
+        )
+    with written_whole(path) as temporary:
+        temporary.write_bytes(data)
+    return True
+
+
+def _packed(path: Path) -> Path:
+    return path.with_name(f"{path.name}.gz")
+
+
 def _download(cls: type[datasets.MNIST], folder: Path, missing: Sequence[Path]) -> None:
     try:
         cls(folder, download=True)
@@ -134,7 +164,7 @@ def _check_sum(path: Path, md5: str | None) -> None:
 
     Damage that keeps the size would otherwise be learned. This takes 0.1 s for MNIST.
     """
-    packed = path.with_name(f"{path.name}.gz")
+    packed = _packed(path)
     if md5 is not None:
         whole = check_integrity(path, md5)
     elif packed.is_file():

@@ -86,6 +86,26 @@ def test_unpacked_files_are_compared_with_the_packed_ones_beside_them(tmp_path: 
         load_images("fashion-mnist", tmp_path)
 
 
+def test_packed_files_are_unpacked_whoever_packed_them(tmp_path: Path) -> None:
+    raw = small_set(tmp_path)
+    whole = load_images("fashion-mnist", tmp_path).images
+    path = raw / "train-images-idx3-ubyte"
+    packed, contents = raw / f"{path.name}.gz", path.read_bytes()
+    for level in (0, 9):
+        path.unlink()
+        packed.write_bytes(gzip.compress(contents, level, mtime=level))
+        assert torch.equal(load_images("fashion-mnist", tmp_path).images, whole)
+    for wrong in (gzip.compress(contents)[:-20], b"no gzip", gzip.compress(contents)[:-1] + b"?"):
+        path.unlink(missing_ok=True)
+        packed.write_bytes(wrong)
+        with pytest.raises(DataError, match=r"ubyte.gz: not a whole gzip file"):
+            load_images("fashion-mnist", tmp_path)
+        assert not path.exists()
+    packed.write_bytes(gzip.compress(bytes(2**27 + 1), 1))
+    with pytest.raises(DataError, match=r"more than 134,217,728 bytes"):
+        load_images("fashion-mnist", tmp_path)
+
+
 def test_damaged_package_is_named(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = cache.parent / "package"
     shipped = Path(named_sets.__file__).parent / "mnist"
