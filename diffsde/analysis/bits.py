@@ -95,7 +95,7 @@ def _bits_by_convention(
     Not by uniform dequantisation, for a network that knows levels.
     """
     found = {}
-    known = says_of(flow.score, "levels", 0)
+    known = says_of(flow.score, "pixel_levels", 0)
     for name, convention in CONVENTIONS.items():
         if name == "uniform" and known:
             continue

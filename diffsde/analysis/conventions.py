@@ -68,7 +68,7 @@ def find_convention(name: str | None, score: Any) -> str:
     Raises:
         InputError: there is none of this name, or it is "uniform" and the network knows levels.
     """
-    knows_levels = bool(says_of(score, "levels", 0))
+    knows_levels = bool(says_of(score, "pixel_levels", 0))
     if name is None:
         return "variational" if knows_levels else "uniform"
     if name not in CONVENTIONS:

@@ -15,6 +15,7 @@ A score may also say
     data_scale       how large a number of its data may be; nothing is known if it does not say
     data_range       the values of black and of white in its data; (0, 1) if it does not say
     flow_only        whether it belongs to a probability flow and to no reverse SDE; False if not
+    pixel_levels     how many levels, from black to white, it knows values to have; 0 if any value
 
 and one that wraps another passes these on, by `says_of`. A score that comes from a velocity has
 methods `velocity` and `denoise`, called (x, t) as it is, and says by `sde` for which process.

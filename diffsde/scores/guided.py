@@ -58,6 +58,11 @@ class Guided(nn.Module):
         return bool(says_of(self.score, "flow_only", False))
 
     @property
+    def pixel_levels(self) -> int:
+        """How many levels its network knows values to have; 0 for any value."""
+        return int(says_of(self.score, "pixel_levels", 0))
+
+    @property
     def data_range(self) -> Range:
         """The values of black and of white."""
         found: Range = says_of(self.score, "data_range", UNIT)

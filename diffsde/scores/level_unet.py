@@ -78,7 +78,7 @@ class LevelUNet(ResidualUNet):
             be that of the preconditioning.
     """
 
-    levels = LEVELS
+    pixel_levels = LEVELS
     preconditioning = "denoised"
 
     def __init__(

@@ -46,7 +46,7 @@ class ScoreModel(Drawing):
             preconditioning decides what it is called with, and what its output means. A body
             with an attribute `classes` > 0 is called as (input, label, class_label) when a
             class is given. One with an attribute `axes` takes samples of that many axes only; one
-            with an attribute `levels`, such as `LevelUNet`, knows that values are levels.
+            with an attribute `pixel_levels`, such as `LevelUNet`, knows that values are levels.
         sde: the forward process.
         shape: of one sample: (C, H, W) of an image, (C, L) of a signal, (D,) of a point.
         preconditioning: a name from `PRECONDITIONINGS`, or one built with its arguments.
@@ -93,9 +93,9 @@ class ScoreModel(Drawing):
         return int(says_of(self.network, "classes", 0))
 
     @property
-    def levels(self) -> int:
+    def pixel_levels(self) -> int:
         """How many levels the network knows values to have, k / (levels − 1); 0 for any value."""
-        return int(says_of(self.network, "levels", 0))
+        return int(says_of(self.network, "pixel_levels", 0))
 
     def __repr__(self) -> str:
         size = sum(p.numel() for p in self.network.parameters())
@@ -226,14 +226,14 @@ def _check_axes(network: nn.Module, shape: tuple[int, ...]) -> None:
 def _check_scale(network: nn.Module, preconditioning: Preconditioning, data_range: Range) -> None:
     """Check that a network that undoes the preconditioning knows it, and has its data's range."""
     scale, given = says_of(network, "sigma_data", None), preconditioning.sigma_data
-    undoes = says_of(network, "waves", ()) or says_of(network, "levels", 0)
+    undoes = says_of(network, "waves", ()) or says_of(network, "pixel_levels", 0)
     name = class_of(unwrapped(network))
     if undoes and scale != given:
         raise InputError(
             f"sigma_data = {given:g} of the preconditioning, but {name} has {scale:g}, by which it "
             "finds the pixels that it is given: give both the same"
         )
-    if says_of(network, "levels", 0):
+    if says_of(network, "pixel_levels", 0):
         expected = PRECONDITIONINGS[says_of(network, "preconditioning", "")]
         if type(preconditioning) is not expected or data_range != UNIT:
             raise InputError(

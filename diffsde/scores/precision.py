@@ -70,7 +70,16 @@ def _compiled(network: nn.Module) -> nn.Module:
     return cast(nn.Module, torch.compile(network, options=_COMPILER_OPTIONS))
 
 
-class Replayed(nn.Module):
+class _Around(nn.Module):
+    """A module that calls a network, and says of itself what the network says."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        for name, default in (("classes", 0), ("label_dtype", None), ("pixel_levels", 0)):
+            setattr(self, name, says_of(network, name, default))
+
+
+class Replayed(_Around):
     """A network whose evaluations replay a CUDA graph.
 
     A graph writes each output where the last one was, and solvers remember several. So an output
@@ -78,9 +87,8 @@ class Replayed(nn.Module):
     """
 
     def __init__(self, network: nn.Module) -> None:
-        super().__init__()
+        super().__init__(network)
         self.network = network
-        self.classes = says_of(network, "classes", 0)
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """The output, of the first input's shape."""
@@ -89,7 +97,7 @@ class Replayed(nn.Module):
         return output.clone()
 
 
-class ByNoiseLevel(nn.Module):
+class ByNoiseLevel(_Around):
     """One network for a band of noise levels, and another for all others.
 
     Args:
@@ -99,9 +107,8 @@ class ByNoiseLevel(nn.Module):
     """
 
     def __init__(self, inside: nn.Module, outside: nn.Module, band: tuple[float, float]) -> None:
-        super().__init__()
+        super().__init__(inside)
         self.inside, self.outside, self.band = inside, outside, band
-        self.classes = says_of(inside, "classes", 0)
 
     def forward(self, x: Tensor, label: Tensor, *class_label: Tensor) -> Tensor:
         """The output, of x's shape (B, C, H, W), for labels of shape (B,)."""
@@ -111,13 +118,12 @@ class ByNoiseLevel(nn.Module):
         return output
 
 
-class _Network(nn.Module):
+class _Network(_Around):
     """A network that is called in another precision or memory format."""
 
     def __init__(self, network: nn.Module, way: Way) -> None:
-        super().__init__()
+        super().__init__(network)
         self.network, self.way = network, way
-        self.classes = says_of(network, "classes", 0)
         if way.channels_last:
             network.to(memory_format=torch.channels_last)
 

@@ -132,7 +132,7 @@ def _network_args(recipe: Recipe, preconditioning: Preconditioning) -> dict[str,
         args["depth"] = recipe.depth
     if recipe.waves:
         args["waves"] = list(recipe.waves)
-    if recipe.waves or hasattr(NETWORKS[recipe.network], "levels"):
+    if recipe.waves or hasattr(NETWORKS[recipe.network], "pixel_levels"):
         args["sigma_data"] = preconditioning.sigma_data
     return args
 

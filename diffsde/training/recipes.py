@@ -196,7 +196,7 @@ class Recipe:
             self._check(name, 0 <= value <= most, f"0 to {most}")
             if value and self.network != "MLP":
                 raise InputError(f"{name} = {value} with {self.network}: expected MLP")
-        if hasattr(NETWORKS.get(self.network), "levels"):
+        if hasattr(NETWORKS.get(self.network), "pixel_levels"):
             what = f"with {self.network}, which returns means of levels k / 255"
             self._check("preconditioning", self.preconditioning == "denoised", f"'denoised' {what}")
             self._check("dequantise", not self.dequantise, f"False {what}")

@@ -274,3 +274,23 @@ def test_a_network_of_ones_own() -> None:
     torch.manual_seed(0)
     model = ScoreModel(Own(), VESDE(), (1, 8, 8), EDM(0.33))
     assert not any(t.failure for t in optimize(model, batch=2, rounds=1, compile=False).trials)
+
+
+def test_a_network_is_told_the_noise_level_as_finely_as_it_asks() -> None:
+    """In bfloat16 the step 999 of a discrete schedule would be 1000."""
+    heard: list[torch.dtype] = []
+
+    class Spy(nn.Module):
+        label_dtype = torch.float32
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(1, 1, 1)
+
+        def forward(self, x: Tensor, label: Tensor) -> Tensor:
+            heard.append(label.dtype)
+            return self.conv(x)
+
+    model = ScoreModel(Spy().bfloat16(), VESDE(), (1, 4, 4), "edm")
+    Way(channels_last=True).of(model)(torch.zeros(2, 1, 4, 4), 0.5)
+    assert {*heard} == {torch.float32}

@@ -44,7 +44,7 @@ def main() -> None:
     images = test_images(args.images)
     began = time.perf_counter()
     settings = {"eps": args.eps, "rtol": args.tolerance, "atol": args.tolerance}
-    convention = "truncated-normal" if model.levels else "uniform"
+    convention = "truncated-normal" if model.pixel_levels else "uniform"
     found = evaluate_likelihood(
         flow, images, convention=convention, chunk=args.chunk, progress=True, **settings
     )
@@ -54,7 +54,7 @@ def main() -> None:
         few = images[: args.budget]
         few = (
             noisy_levels(flow, few, eps=args.eps, seed=0)
-            if model.levels
+            if model.pixel_levels
             else dequantise(few, seed=0)
         )
         parts = error_budget(flow, few, images=images[: args.budget], **settings)

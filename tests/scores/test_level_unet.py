@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,16 @@ from torch import Tensor
 
 from diffsde import VESDE, InputError, ScoreModel, load_model, save_model
 from diffsde.analysis import evaluate_likelihood, find_convention, variational_bound
-from diffsde.scores import LevelUNet, ResidualUNet
+from diffsde.scores import (
+    LevelUNet,
+    ResidualUNet,
+    autoguidance,
+    classifier_free,
+    classifier_guided,
+    inpainting,
+    tempered,
+)
+from diffsde.scores.precision import ByNoiseLevel, Replayed, Way
 from diffsde.scores.preconditioning import EDM, DenoisedPrediction
 
 SMALL: dict[str, Any] = {"channels": (16, 32), "blocks": (1, 1, 1), "embed_dim": 32}
@@ -131,7 +141,7 @@ def test_a_file_gives_it_back(tmp_path: Path) -> None:
     again = load_model(tmp_path / "m.safetensors")
     x, t = at_level(model, torch.rand(2, *SHAPE), 0.01)
     assert torch.equal(again.denoise(x, t, 1), model.denoise(x, t, 1))
-    assert again.levels == 256
+    assert again.pixel_levels == 256
 
 
 def test_bits_are_counted_as_suits_levels() -> None:
@@ -144,6 +154,33 @@ def test_bits_are_counted_as_suits_levels() -> None:
     )
     with pytest.raises(InputError, match=r'"uniform" with a network that knows.*"variational"'):
         evaluate_likelihood(flow, images, convention="uniform")
+
+
+def others(model: ScoreModel) -> dict[str, Any]:
+    """The model as it is wrapped by whatever wraps scores and networks."""
+    parallel, banded = copy.deepcopy(model), copy.deepcopy(model)
+    parallel.network = torch.nn.DataParallel(model.network)
+    banded.network = ByNoiseLevel(model.network, model.network, (-1.0, 0.0))
+    replayed = copy.deepcopy(model)
+    replayed.network = Replayed(model.network)
+    return {
+        "bfloat16": Way(bfloat16=True).of(model),
+        "channels last": Way(channels_last=True).of(model),
+        "compiled": torch.compile(model),
+        "parallel": parallel,
+        "banded": banded,
+        "replayed": replayed,
+        "free": classifier_free(model, 1, 2.0),
+        "by a classifier": classifier_guided(model, lambda x, _t: x.flatten(1), 1),
+        "autoguided": autoguidance(model, model, 2.0),
+        "tempered": tempered(model.sde, model, 0.8, 0.3),
+        "observed": inpainting(model, model.sde, torch.zeros(1, *SHAPE), torch.zeros(1, *SHAPE)),
+    }
+
+
+@pytest.mark.parametrize("name", others(level_model(classes=2)))
+def test_every_wrapper_says_that_levels_are_known(name: str) -> None:
+    assert find_convention(None, others(level_model(classes=2))[name]) == "variational"
 
 
 def test_what_does_not_fit_is_refused() -> None:
