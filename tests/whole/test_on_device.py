@@ -24,6 +24,7 @@ from diffsde.analysis import budgets, speed_bench
 from diffsde.data.images import ImageData
 from diffsde.evaluation import RealImages, Sampler
 from diffsde.evaluation.classifier import _new_classifier
+from diffsde.scores import LevelUNet, ScoreModel
 from tests.emulated_device import DEVICE, Emulated
 from tests.launched import images, small_model
 from tests.problems import mixture
@@ -49,6 +50,14 @@ def halves() -> tuple[ImageData, ImageData]:
 
 def features(x: Tensor) -> Tensor:
     return x.flatten(1)[:, ::8]
+
+
+def levels() -> ScoreModel:
+    """A network that knows levels."""
+    torch.manual_seed(0)
+    fine = {"fine_channels": 8, "fine_blocks": 1, "sigma_data": 0.5}
+    body = LevelUNet(channels=(8, 32), blocks=(1, 1, 1), embed_dim=8, **fine)
+    return ScoreModel(body, MODEL.sde, MODEL.shape, "denoised").eval()
 
 
 def flow(place: Place) -> Any:
@@ -165,6 +174,9 @@ COMPUTED: dict[str, Callable[[Place], Any]] = {
     "variational_bound": lambda place: (
         analysis.variational_bound(flow(place), place(SOME), draws=2, seed=0).log_prob
     ),
+    "variational_bound, of levels": lambda place: (
+        analysis.variational_bound(place(levels()).flow(), place(SOME), draws=4, seed=0).log_prob
+    ),
     "noisy_levels": lambda place: analysis.noisy_levels(flow(place), place(SOME), seed=0),
     "dequantise": lambda place: analysis.dequantise(place(SOME), seed=0),
     "optimize": optimised,
@@ -181,7 +193,7 @@ IN_SOLVES = {"encode", "ensemble", "interpolate", "log_likelihood"}  # tests/sol
 OF_CLASSIFIERS = {"classifier_of", "load_classifier", "train_classifier"}  # below
 # They see neither a model nor states, or only what the functions above return.
 ON_THE_HOST = {
-    *("data_of", "real_images", "exact_mixture"),
+    *("data_of", "real_images", "exact_mixture", "find_convention"),
     *("plot_atlas", "plot_ensemble", "plot_evaluation"),
 }
 
