@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import os
 import threading
@@ -66,10 +67,15 @@ def live_tensors() -> int:
 
 
 def resident() -> int:
-    """Bytes of memory that this process holds."""
+    """Bytes of memory that this process holds, without what its allocator keeps for later.
+
+    Pages of mapped files, such as those of libraries, come and go as the system likes. What other
+    tests freed in this process lies in many pieces, and is taken up again here and there.
+    """
     gc.collect()
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
+    getattr(ctypes.CDLL(None), "malloc_trim", lambda _: None)(0)
+    _, all_pages, of_files, *_ = map(int, Path("/proc/self/statm").read_text().split())
+    return (all_pages - of_files) * os.sysconf("SC_PAGE_SIZE")
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is read from /proc")
