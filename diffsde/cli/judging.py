@@ -224,8 +224,8 @@ def likelihood(
     eps: Annotated[
         float | None,
         typer.Option(
-            help="Time at which the images are taken; its noise costs bits. By default 1e-5, or "
-            "for variational when the noise is an eighth of a level."
+            help="Time at which the images are taken; its noise costs bits. By default 1e-5; for "
+            "variational, the time at which the noise is an eighth of a level."
         ),
     ] = None,
     chunk: Annotated[int, typer.Option(min=1, help="Images solved at a time.")] = 64,

@@ -228,7 +228,7 @@ def _check_scale(network: nn.Module, preconditioning: Preconditioning, data_rang
     scale, given = says_of(network, "sigma_data", None), preconditioning.sigma_data
     undoes = says_of(network, "waves", ()) or says_of(network, "pixel_levels", 0)
     name = class_of(unwrapped(network))
-    if undoes and scale != given:
+    if undoes and scale not in (None, given):
         raise InputError(
             f"sigma_data = {given:g} of the preconditioning, but {name} has {scale:g}, by which it "
             "finds the pixels that it is given: give both the same"
