@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from diffsde import VESDE, InputError, ScoreModel, load_model, save_model
 from diffsde.analysis import evaluate_likelihood, find_convention, variational_bound
@@ -58,10 +58,10 @@ def test_independent_pixels_are_denoised_and_coded_exactly(channels: int) -> Non
     shares /= shares.sum()
     model = level_model((channels, 6, 5), upto=100.0).double()
     model.network.load_state_dict({"last_levels.bias": shares.log().repeat(channels)}, strict=False)
-    size = 90 * channels * 30
+    size = 60 * channels * 30
     levels = torch.multinomial(
         shares, size, replacement=True, generator=torch.Generator().manual_seed(3)
-    ).reshape(90, channels, 6, 5)
+    ).reshape(60, channels, 6, 5)
     images = levels / 255.0
     for sigma in (0.001, 0.004, 0.05, 2.0):
         x, t = at_level(model, images[:4].double(), sigma)
@@ -73,7 +73,7 @@ def test_independent_pixels_are_denoised_and_coded_exactly(channels: int) -> Non
     bound = variational_bound(model.flow(), images.double(), draws=32, seed=0)
     off = bound.bits_per_dim + shares.log2()[levels].flatten(1).mean(1)
     error = float(off.std()) / math.sqrt(len(off))
-    assert error < 0.06
+    assert error < 0.08
     # The noise at ε hides a level now and then, 0.0002 bits, and the prior is not quite the law.
     assert abs(float(off.mean())) < 0.002 + 4 * error
 
@@ -156,31 +156,30 @@ def test_bits_are_counted_as_suits_levels() -> None:
         evaluate_likelihood(flow, images, convention="uniform")
 
 
-def others(model: ScoreModel) -> dict[str, Any]:
-    """The model as it is wrapped by whatever wraps scores and networks."""
-    parallel, banded = copy.deepcopy(model), copy.deepcopy(model)
-    parallel.network = torch.nn.DataParallel(model.network)
-    banded.network = ByNoiseLevel(model.network, model.network, (-1.0, 0.0))
-    replayed = copy.deepcopy(model)
-    replayed.network = Replayed(model.network)
-    return {
-        "bfloat16": Way(bfloat16=True).of(model),
-        "channels last": Way(channels_last=True).of(model),
-        "compiled": torch.compile(model),
-        "parallel": parallel,
-        "banded": banded,
-        "replayed": replayed,
-        "free": classifier_free(model, 1, 2.0),
-        "by a classifier": classifier_guided(model, lambda x, _t: x.flatten(1), 1),
-        "autoguided": autoguidance(model, model, 2.0),
-        "tempered": tempered(model.sde, model, 0.8, 0.3),
-        "observed": inpainting(model, model.sde, torch.zeros(1, *SHAPE), torch.zeros(1, *SHAPE)),
-    }
+def with_network(model: ScoreModel, network: nn.Module) -> ScoreModel:
+    model.network = network
+    return model
 
 
-@pytest.mark.parametrize("name", others(level_model(classes=2)))
+# Whatever wraps a score or its network.
+WRAPPED: dict[str, Callable[[ScoreModel], Any]] = {
+    "bfloat16": lambda m: Way(bfloat16=True).of(m),
+    "channels last": lambda m: Way(channels_last=True).of(m),
+    "compiled": torch.compile,
+    "parallel": lambda m: with_network(m, nn.DataParallel(m.network)),
+    "banded": lambda m: with_network(m, ByNoiseLevel(m.network, m.network, (-1.0, 0.0))),
+    "replayed": lambda m: with_network(m, Replayed(m.network)),
+    "free": lambda m: classifier_free(m, 1, 2.0),
+    "by a classifier": lambda m: classifier_guided(m, lambda x, _t: x.flatten(1), 1),
+    "autoguided": lambda m: autoguidance(m, m, 2.0),
+    "tempered": lambda m: tempered(m.sde, m, 0.8, 0.3),
+    "observed": lambda m: inpainting(m, m.sde, torch.zeros(1, *SHAPE), torch.zeros(1, *SHAPE)),
+}
+
+
+@pytest.mark.parametrize("name", WRAPPED)
 def test_every_wrapper_says_that_levels_are_known(name: str) -> None:
-    assert find_convention(None, others(level_model(classes=2))[name]) == "variational"
+    assert find_convention(None, WRAPPED[name](level_model(classes=2))) == "variational"
 
 
 def test_what_does_not_fit_is_refused() -> None:
