@@ -35,6 +35,12 @@ def kinds(cell: Any) -> list[str]:
     return [next(form for form in forms if form in shown) for shown in data]
 
 
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kernel is a process of its own, and the other tests have the other cores."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
 @pytest.mark.parametrize("script", COURSE, ids=lambda path: path.stem)
 def test_a_notebook_runs_and_shows_each_thing_once(script: Path, tmp_path: Path) -> None:
     book = notebook(script, tmp_path)
