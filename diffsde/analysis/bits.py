@@ -21,12 +21,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffsde.analysis.conventions import CONVENTIONS
+from diffsde.analysis.conventions import CONVENTIONS, conventions_of
 from diffsde.analysis.dataset_likelihood import evaluate_likelihood
 from diffsde.analysis.density_flow import DensityFlow, check_flow, checked_start, random_probes
 from diffsde.analysis.likelihood import level_bits, log_likelihood
 from diffsde.analysis.variational import denoising_error, log_level_range
-from diffsde.equations.counted import says_of
 from diffsde.equations.graphs import ordinary, ordinary_mode
 from diffsde.equations.reverse import ProbabilityFlow
 from diffsde.errors import InputError
@@ -90,16 +89,13 @@ def error_budget(
 def _bits_by_convention(
     flow: ProbabilityFlow, images: Tensor, seed: int, settings: dict[str, Any]
 ) -> dict[str, float]:
-    """The mean bits/dim of the images by each convention, with those settings that it takes.
+    """The mean bits/dim of the images by each convention that suits the score.
 
-    Not by uniform dequantisation, for a network that knows levels.
+    Each takes those of the settings that it knows.
     """
     found = {}
-    known = says_of(flow.score, "pixel_levels", 0)
-    for name, convention in CONVENTIONS.items():
-        if name == "uniform" and known:
-            continue
-        taken = convention.settings({})
+    for name in conventions_of(flow.score):
+        taken = CONVENTIONS[name].settings({})
         own = {key: value for key, value in settings.items() if key in taken}
         found[name] = evaluate_likelihood(flow, images, convention=name, seed=seed, **own).mean
     return found

@@ -40,7 +40,7 @@ from diffsde.noise.seeds import checked_seed, numbered
 from diffsde.solvers.settings import full_settings
 from diffsde.system.host import on_host
 
-__all__ = ["CONVENTIONS", "Convention", "find_convention", "noisy_levels"]
+__all__ = ["CONVENTIONS", "Convention", "conventions_of", "find_convention", "noisy_levels"]
 
 
 class Convention(NamedTuple):
@@ -60,6 +60,16 @@ class Convention(NamedTuple):
     settings: Callable[[Mapping[str, Any]], dict[str, Any]]
 
 
+def conventions_of(score: Any) -> list[str]:
+    """The names of the conventions that suit a score, the usual one first.
+
+    A network that knows the levels k / 255 has almost no density between them.
+    """
+    if says_of(score, "pixel_levels", 0):
+        return ["variational", "truncated-normal"]
+    return list(CONVENTIONS)
+
+
 def find_convention(name: str | None, score: Any) -> str:
     """The name of a convention for this score: that given, or else the usual one.
 
@@ -68,14 +78,14 @@ def find_convention(name: str | None, score: Any) -> str:
     Raises:
         InputError: there is none of this name, or it is "uniform" and the network knows levels.
     """
-    knows_levels = bool(says_of(score, "pixel_levels", 0))
+    suited = conventions_of(score)
     if name is None:
-        return "variational" if knows_levels else "uniform"
+        return suited[0]
     if name not in CONVENTIONS:
         raise InputError(f"convention = {name!r}: {name_list(str(name), list(CONVENTIONS))}")
-    if name == "uniform" and knows_levels:
+    if name not in suited:
         raise InputError(
-            'convention = "uniform" with a network that knows the levels k / 255: dequantised '
+            f'convention = "{name}" with a network that knows the levels k / 255: dequantised '
             "images lie between them, where it has almost no density; expected "
             '"variational", the usual one of such a network, or "truncated-normal"'
         )

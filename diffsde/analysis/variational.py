@@ -189,8 +189,7 @@ def log_level_range(flow: ProbabilityFlow, start: float) -> tuple[float, float]:
             f"{type(sde).__name__} with T = {sde.T:g}: the noise level is infinite at T, and so is "
             "the range of ln σ over which bits are summed; give it a smaller T, such as 0.999"
         )
-    low, high = sde.noise_level(on_host([start, sde.T], torch.float64)).log().tolist()
-    return low, high
+    return sde.log_level_range(start)
 
 
 def denoising_error(flow: ProbabilityFlow, x: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:

@@ -43,7 +43,7 @@ from diffsde.cli.picking import (
     with_options,
 )
 from diffsde.cli.report import Report, compute_with, is_first, reported, resumable
-from diffsde.errors import InputError, name_list
+from diffsde.errors import InputError
 from diffsde.scores.usual import CLOCK
 from diffsde.system.files import check_file, check_folder
 from diffsde.system.packages import optional_package
@@ -264,7 +264,7 @@ def likelihood(
                 f"--model {model}: a model of latents, whose density says nothing of images' bits; "
                 "give a model of images"
             )
-        convention = _convention(convention, score)
+        convention = diffsde.analysis.find_convention(convention, score)
         settings = _counting(convention, eps, probes=probes, steps=steps, draws=draws)
         real = diffsde.evaluation.data_of(score, dataset, data, size=size)
         _say_divided(report, real)
@@ -281,18 +281,6 @@ def likelihood(
             data=real.name,
         )  # fmt: skip
         report.written.append(out)
-
-
-def _convention(name: str | None, score: diffsde.ScoreModel) -> str:
-    """The convention of this name, or the usual one of the score.
-
-    Raises:
-        InputError: there is none, or it does not suit the score.
-    """
-    known = diffsde.analysis.CONVENTIONS
-    if name is not None and name not in known:
-        raise InputError(f"--convention {name}: {name_list(name, known)}")
-    return diffsde.analysis.find_convention(name, score)
 
 
 def _counting(convention: str, eps: float | None, **given: int | None) -> dict[str, Any]:

@@ -186,6 +186,11 @@ class SDE(nn.Module):
             low, high = torch.where(below, middle, low), torch.where(below, high, middle)
         return (0.5 * (low + high)).to(level.dtype)
 
+    def log_level_range(self, start: float) -> tuple[float, float]:
+        """ln σ at t = `start` and at T, where it may be infinite."""
+        low, high = self.noise_level(on_host([start, self.T], torch.float64)).log().tolist()
+        return low, high
+
     @property
     def endless(self) -> bool:
         """Whether the noise level is infinite at T: nothing of the data is left, in any digit."""

@@ -24,9 +24,8 @@ import torch
 from torch import Tensor, nn
 
 from diffsde.data.images import LEVELS
-from diffsde.equations.forward import expand
 from diffsde.errors import InputError
-from diffsde.scores.residual_layers import GROUPS, Conv, PixelWaves, Residual
+from diffsde.scores.residual_layers import GROUPS, Conv, PixelWaves, Residual, pixels_and_level
 from diffsde.scores.residual_unet import ResidualUNet
 
 __all__ = ["LevelUNet"]
@@ -105,8 +104,7 @@ class LevelUNet(ResidualUNet):
 
     def forward(self, x: Tensor, label: Tensor, class_label: Tensor | None = None) -> Tensor:
         """The denoised image, of x's shape (B, C, H, W), for labels ¼ ln σ of shape (B,)."""
-        sigma = expand((4 * label).exp(), x)
-        noisy = x * (sigma**2 + self.sigma_data**2).sqrt()
+        noisy, sigma = pixels_and_level(x, label, self.sigma_data)
         coarse, features, embedding = self._coarsely(noisy, sigma, class_label)
         if _all(sigma > self.upto):
             return coarse

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from diffsde.equations.forward import expand
 
-__all__ = ["GROUPS", "Attention", "Conv", "PixelWaves", "Residual"]
+__all__ = ["GROUPS", "Attention", "Conv", "PixelWaves", "Residual", "pixels_and_level"]
 
 GROUPS = 8  # of channels, in every normalisation
 
@@ -91,6 +91,16 @@ class Attention(nn.Module):
         return attended
 
 
+def pixels_and_level(x: Tensor, label: Tensor, sigma_data: float) -> tuple[Tensor, Tensor]:
+    """What a preconditioning has divided by √(σ² + σ_data²), and σ of the labels ¼ ln σ.
+
+    Returns:
+        Of x's shape (B, C, H, W), and (B, 1, 1, 1).
+    """
+    sigma = expand((4 * label).exp(), x)
+    return x * (sigma**2 + sigma_data**2).sqrt(), sigma
+
+
 class PixelWaves(nn.Module):
     """cos(2πfx) and sin(2πfx) of every pixel x, damped by e^{−(2πfσ)²/2} as noise damps their mean.
 
@@ -113,8 +123,7 @@ class PixelWaves(nn.Module):
 
     def forward(self, x: Tensor, label: Tensor) -> Tensor:
         """(B, 2·F·C, H, W) for an input (B, C, H, W) with labels ¼ ln σ of shape (B,)."""
-        sigma = expand((4 * label).exp(), x)
-        pixels = x * (sigma**2 + self.sigma_data**2).sqrt()
+        pixels, sigma = pixels_and_level(x, label, self.sigma_data)
         angle = 2 * math.pi * self.frequencies * pixels[:, None]
         damping = (-0.5 * (2 * math.pi * self.frequencies * sigma[:, None]) ** 2).exp()
         waves = torch.cat([damping * angle.cos(), damping * angle.sin()], 1)

@@ -38,7 +38,6 @@ from diffsde.data.images import within_levels
 from diffsde.equations.forward import SDE, expand
 from diffsde.errors import InputError
 from diffsde.scores.model import ScoreModel
-from diffsde.system.host import on_host
 from diffsde.training.coupling import COUPLINGS
 
 if TYPE_CHECKING:
@@ -57,18 +56,13 @@ def _uniform_times(recipe: Recipe, sde: SDE, normal: Tensor) -> Tensor:
 
 def _lognormal_times(recipe: Recipe, sde: SDE, normal: Tensor) -> Tensor:
     log_level = recipe.level_mean + recipe.level_std * normal
-    return sde.time_of_noise_level(log_level.clamp(*_log_level_range(recipe, sde)).exp())
+    ends = sde.log_level_range(recipe.smallest_time)
+    return sde.time_of_noise_level(log_level.clamp(*ends).exp())
 
 
 def _loguniform_times(recipe: Recipe, sde: SDE, normal: Tensor) -> Tensor:
-    low, high = _log_level_range(recipe, sde)
+    low, high = sde.log_level_range(recipe.smallest_time)
     return sde.time_of_noise_level((low + (high - low) * torch.special.ndtr(normal)).exp())
-
-
-def _log_level_range(recipe: Recipe, sde: SDE) -> tuple[float, float]:
-    times = on_host([recipe.smallest_time, sde.T], torch.float64)
-    ends = sde.noise_level(times).log()
-    return float(ends[0]), float(ends[1])
 
 
 def _noise_weight(_recipe: Recipe, sigma: Tensor) -> Tensor:

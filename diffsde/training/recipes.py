@@ -13,6 +13,7 @@ from diffsde.equations.named import SDES
 from diffsde.errors import InputError, name_list
 from diffsde.scores.networks import NETWORKS
 from diffsde.scores.preconditioning import PRECONDITIONINGS
+from diffsde.scores.residual_unet import ResidualUNet
 from diffsde.scores.score_matching import SMALLEST_TIME
 from diffsde.system.numbers import plain
 from diffsde.training.coupling import COUPLINGS
@@ -187,8 +188,9 @@ class Recipe:
             good = len(values) <= most
             good &= all(type(value) is int and 1 <= value <= largest for value in values)
             self._check(name, good, f"at most {most} whole numbers, 1 to {largest}")
-            if values and self.network not in _RESIDUAL:
-                expected = " or ".join(_RESIDUAL)
+            residual = [n for n, cls in NETWORKS.items() if issubclass(cls, ResidualUNet)]
+            if values and self.network not in residual:
+                expected = " or ".join(residual)
                 raise InputError(f"{name} = {values} with {self.network}: expected {expected}")
         self._check("blocks", len(self.blocks) in (0, 3), "three numbers, or none")
         for name, most in (("width", 8192), ("depth", 64)):
@@ -196,9 +198,11 @@ class Recipe:
             self._check(name, 0 <= value <= most, f"0 to {most}")
             if value and self.network != "MLP":
                 raise InputError(f"{name} = {value} with {self.network}: expected MLP")
-        if hasattr(NETWORKS.get(self.network), "pixel_levels"):
+        network: Any = NETWORKS.get(self.network)
+        if hasattr(network, "pixel_levels"):
             what = f"with {self.network}, which returns means of levels k / 255"
-            self._check("preconditioning", self.preconditioning == "denoised", f"'denoised' {what}")
+            good = self.preconditioning == network.preconditioning
+            self._check("preconditioning", good, f"{network.preconditioning!r} {what}")
             self._check("dequantise", not self.dequantise, f"False {what}")
         if self.waves and self.preconditioning in ("score", "flow", "coupled-flow"):
             raise InputError(
@@ -246,7 +250,6 @@ _TYPES = {
     str: "a name",
     tuple: "a tuple of numbers",
 }
-_RESIDUAL = ("ResidualUNet", "LevelUNet")
 _CHOICES: dict[str, Any] = {
     "network": NETWORKS,
     "preconditioning": PRECONDITIONINGS,
