@@ -354,25 +354,28 @@ MUTATIONS = (
     ),
     # noise
     Mutation(
-        "bridge: variance of the middle", "noise/brownian_path.py",
-        "math.sqrt(h / 16), x)", "math.sqrt(h / 12), x)", _BROWNIAN,
+        "bridge: variance of the middle", "noise/bridges.py",
+        "numpy.sqrt(h / 16)", "numpy.sqrt(h / 12)", _BROWNIAN,
     ),
     Mutation(
-        "bridge: area of a half", "noise/brownian_path.py",
-        "shared = _plus(parent.area, -0.5, lean)", "shared = _plus(parent.area, 0.5, lean)",
-        _BROWNIAN,
+        "bridge: area of a half", "noise/bridges.py",
+        "q) - 3 * curve)", "q) + 3 * curve)", _BROWNIAN,
     ),
     Mutation(
-        "bridge: sides of the area", "noise/brownian_path.py",
-        "math.sqrt(h / 48) * side", "math.sqrt(h / 48) * side.abs()", _BROWNIAN,
+        "bridge: sides of the area", "noise/bridges.py",
+        "tilt * side * 6", "tilt * 6", _BROWNIAN,
     ),
     Mutation(
-        "bridge: weight of the area", "noise/brownian_path.py",
-        "6 * h1 * h2 / h**2", "3 * h1 * h2 / h**2", _BROWNIAN,
+        "bridge: weight of the area", "noise/bridges.py",
+        "6 * r * (1 - r) / root", "3 * r * (1 - r) / root", _BROWNIAN,
     ),
     Mutation(
-        "bridge: spread of the area", "noise/brownian_path.py",
+        "bridge: spread of the area", "noise/bridges.py",
         "math.sqrt(3) * (h1 * h2)", "(h1 * h2)", _BROWNIAN,
+    ),
+    Mutation(
+        "path: numbers of the time before", "noise/path_numbers.py",
+        "before = [self._nodes, *wanted]", "before = [wanted[0], *wanted]", _BROWNIAN,
     ),
     Mutation(
         "space-time Lévy area: variance", "noise/brownian.py",

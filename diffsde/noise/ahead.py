@@ -7,13 +7,13 @@ computing them. On the CPU each draw is made when it is asked for.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
 
 from diffsde.noise.normal import NormalTable
-from diffsde.noise.philox import Nodes
+from diffsde.noise.philox import Node
 
 __all__ = ["DrawnAhead"]
 
@@ -48,36 +48,32 @@ class DrawnAhead:
         self._expected: list[_Key] = []
         self._drawn: dict[_Key, Tensor] = {}
 
-    def expect(self, nodes: Iterable[Nodes]) -> None:
+    def expect(self, nodes: Iterable[Node]) -> None:
         """Say which nodes will be asked for, in their order; others may be, too."""
         if not self._prompt:
             self._expected = [_key(node) for node in nodes]
 
-    def at(self, node: Nodes) -> Tensor:
+    def at(self, node: Node) -> Tensor:
         """The numbers of each sample at its node, (len(samples), *shape)."""
         if self._prompt:
-            return self._rows(self._samples, node)
+            return next(self._rows([node]))
         key = _key(node)
         if key not in self._drawn:
-            self._drawn = self._draw(key)
+            keys = self._together(key)
+            self._drawn = dict(zip(keys, self._rows(keys), strict=True))
         return self._drawn[key]
 
-    def _draw(self, first: _Key) -> dict[_Key, Tensor]:
-        """The numbers at a node and at as many of those expected after it as fit, by node."""
+    def _together(self, first: _Key) -> list[_Key]:
+        """A node and as many of those expected after it as fit."""
         known = first in self._expected
         following = self._expected[self._expected.index(first) :] if known else [first]
-        n = len(self._samples)
-        fitting = min(_NUMBERS // max(1, n * math.prod(self._shape)), _ROWS // max(1, n))
-        keys = following[: max(1, fitting)]
-        if len(keys) == 1:  # whose address need not be copied there
-            return {first: self._rows(self._samples, first)}
-        each = [node for key in keys for node in (key if isinstance(key, tuple) else [key] * n)]
-        rows = self._rows([*self._samples] * len(keys), each)
-        return dict(zip(keys, rows.view(len(keys), n, *self._shape), strict=True))
+        n = max(1, len(self._samples))
+        fitting = min(_NUMBERS // max(1, n * math.prod(self._shape)), _ROWS // n)
+        return following[: max(1, fitting)]
 
-    def _rows(self, samples: Sequence[int], nodes: Nodes) -> Tensor:
-        return self._table.rows(samples, nodes, self._shape, self._dtype, self._device)
+    def _rows(self, nodes: Sequence[Node]) -> Iterator[Tensor]:
+        return self._table.at_nodes(self._samples, nodes, self._shape, self._dtype, self._device)
 
 
-def _key(node: Nodes) -> _Key:
+def _key(node: Node) -> _Key:
     return node if isinstance(node, int) else tuple(node)

@@ -104,6 +104,9 @@ class BoundBrownian(BaseBrownian):
         """W and, if `area`, U over [ta, tb]."""
         raise NotImplementedError
 
+    def visit(self, *times: Tensor) -> None:
+        """Say between which times increments will be asked for; what can be is drawn together."""
+
     def over(
         self, ta: Tensor | float, tb: Tensor | float, area: bool
     ) -> tuple[Tensor, Tensor | None]:

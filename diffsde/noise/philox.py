@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import numpy
 import torch
@@ -21,9 +22,9 @@ from numpy.random import Philox
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["HostWords", "Nodes", "device_words"]
+__all__ = ["HostWords", "Node", "device_words"]
 
-Nodes = int | Sequence[int]
+Node = int | Sequence[int]
 """One node for all samples, or one for each: whole numbers from 0 to 2¹²⁸ − 1."""
 
 _WORD = 2**64
@@ -46,10 +47,10 @@ class HostWords:
         self._philox = Philox(key=numpy.array([key, 0], dtype=numpy.uint64))
         self._state = self._philox.state
 
-    def draw(self, samples: Sequence[int], nodes: Nodes, count: int) -> NDArray[numpy.uint64]:
+    def draw(self, samples: Sequence[int], node: Node, count: int) -> NDArray[numpy.uint64]:
         """The first `count` words of each sample at its node, (len(samples), count)."""
         blocks = -(-count // _IN_BLOCK)
-        runs = [self._run(*run, blocks) for run in _runs(samples, nodes)]
+        runs = [self._run(*run, blocks) for run in _runs(samples, node)]
         words = runs[0] if len(runs) == 1 else numpy.concatenate(runs)
         return words.reshape(len(samples), blocks * _IN_BLOCK)[:, :count]
 
@@ -62,12 +63,18 @@ class HostWords:
         return self._philox.random_raw(n * blocks * _IN_BLOCK)
 
 
-def _runs(samples: Sequence[int], nodes: Nodes) -> list[tuple[int, int, int]]:
+def _runs(samples: Sequence[int], node: Node) -> list[tuple[int, int, int]]:
     """Neighbouring samples at one node, whose words follow on one another: (first, n, node)."""
-    if isinstance(nodes, int) and isinstance(samples, range) and _is_run(samples):
-        return [(samples.start, len(samples), nodes)]
-    each = [nodes] * len(samples) if isinstance(nodes, int) else nodes
-    return [(sample, 1, node) for sample, node in zip(samples, each, strict=True)]
+    if isinstance(node, int) and isinstance(samples, range) and _is_run(samples):
+        return [(samples.start, len(samples), node)]
+    return [
+        (sample, 1, own) for sample, own in zip(samples, _each(node, len(samples)), strict=True)
+    ]
+
+
+def _each(node: Node, n: int) -> Sequence[int]:
+    """The node of each of n samples."""
+    return [node] * n if isinstance(node, int) else node
 
 
 def _is_run(samples: range) -> bool:
@@ -77,31 +84,32 @@ def _is_run(samples: range) -> bool:
 
 
 def device_words(
-    key: int, samples: Sequence[int], nodes: Nodes, count: int, device: torch.device
+    key: int, samples: Sequence[int], nodes: Sequence[Node], count: int, device: torch.device
 ) -> Tensor:
-    """The same words, made on a device: (len(samples), count), bit patterns in int64."""
+    """The same words, made on a device: (len(nodes), len(samples), count), as bits of int64."""
     blocks = -(-count // _IN_BLOCK)
-    shape = (2, len(samples), blocks)
     index, (lower, upper) = _index(samples, device), _halves(nodes, len(samples), device)
     first = (index & _LOW) * blocks + 1  # NumPy counts before it draws
     place = first + torch.arange(blocks, device=device)
-    even = torch.stack([place, upper.expand_as(place)])
-    odd = torch.stack([lower, _upper(index)]).expand(shape)
+    shape = (len(nodes), *place.shape)
+    even = torch.stack([place.expand(shape), upper.expand(shape)])
+    odd = torch.stack([lower.expand(shape), _upper(index).expand(shape)])
     keys, factors, weyl = (_pair(n, device) for n in ((key, blocks), _FACTORS, _WEYL))
+    halves = factors & _LOW, _upper(factors)
     for _ in range(_ROUNDS):
-        even, odd = _high_product(even, factors).flip(0) ^ odd ^ keys, (even * factors).flip(0)
+        high = _high_product(even & _LOW, _upper(even), *halves)
+        even, odd = high.flip(0) ^ odd ^ keys, (even * factors).flip(0)
         keys = keys + weyl
     block = torch.stack([even[0], odd[0], even[1], odd[1]], -1)
-    return block.flatten(1)[:, :count]
+    return block.flatten(2)[..., :count]
 
 
 # A word is kept as the int64 of the same bits, whose sums, products and exclusive-ors are those of
 # the word modulo 2⁶⁴. `even` holds the words 0 and 2 of a counter, `odd` its words 1 and 3.
 
 
-def _high_product(x: Tensor, factors: Tensor) -> Tensor:
-    """The upper 64 bits of x times the factors; no sum of these halves exceeds 64 bits."""
-    x_low, x_high, f_low, f_high = x & _LOW, _upper(x), factors & _LOW, _upper(factors)
+def _high_product(x_low: Tensor, x_high: Tensor, f_low: Tensor, f_high: Tensor) -> Tensor:
+    """The upper 64 bits of a product, by halves of both; no sum of them exceeds 64 bits."""
     middle = x_high * f_low + _upper(x_low * f_low)
     rest = x_low * f_high + (middle & _LOW)
     return x_high * f_high + _upper(middle) + _upper(rest)
@@ -118,8 +126,8 @@ def _signed(word: int) -> int:
 
 
 def _pair(numbers: tuple[int, int], device: torch.device) -> Tensor:
-    """Two words, (2, 1, 1), written by the device: copying them there would make it wait."""
-    return torch.stack([torch.full((1, 1), _signed(n), device=device) for n in numbers])
+    """Two words, (2, 1, 1, 1), written by the device: copying them there would make it wait."""
+    return torch.stack([torch.full((1, 1, 1), _signed(n), device=device) for n in numbers])
 
 
 def _index(samples: Sequence[int], device: torch.device) -> Tensor:
@@ -131,17 +139,19 @@ def _index(samples: Sequence[int], device: torch.device) -> Tensor:
     return index[:, None]
 
 
-def _halves(nodes: Nodes, n: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """The lower and the upper word of each sample's node, (B, 1)."""
-    if isinstance(nodes, int):
-        upper, lower = divmod(nodes, _WORD)
-        filled = partial(torch.full, (n, 1), device=device)
+def _halves(nodes: Sequence[Node], n: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """The lower and the upper word of the nodes, (len(nodes), 1 or n, 1) each."""
+    if len(nodes) == 1 and isinstance(nodes[0], int):  # whose address need not be copied there
+        upper, lower = divmod(nodes[0], _WORD)
+        filled = partial(torch.full, (1, 1, 1), device=device)
         return filled(_signed(lower)), filled(_signed(upper))
-    pairs = [[_signed(node % _WORD), _signed(node // _WORD)] for node in nodes]
+    shared = all(isinstance(node, int) for node in nodes)
+    rows = [_each(node, 1 if shared else n) for node in nodes]
+    pairs = [[(_signed(one % _WORD), _signed(one // _WORD)) for one in row] for row in rows]
     both = _sent(pairs, device)
-    return both[:, :1], both[:, 1:]
+    return both[..., :1], both[..., 1:]
 
 
-def _sent(words: Sequence[int] | Sequence[Sequence[int]], device: torch.device) -> Tensor:
+def _sent(words: Sequence[Any], device: torch.device) -> Tensor:
     """Words of the host on the device, without waiting until it has done what it was given."""
     return torch.tensor(words, device="cpu").to(device, non_blocking=True)

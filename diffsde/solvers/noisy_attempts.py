@@ -94,9 +94,11 @@ class _NoisyAttempts:
         return torch.full((len(self.state.x),), first, dtype=torch.float64, device="cpu")
 
     def attempt(self, rows: Tensor, u0: Tensor, u1: Tensor, x: Tensor) -> _NoisyTrial:
-        method = self.solver.one_step(self._of(rows))  # type: ignore[misc]
+        state = self._of(rows)
+        method = self.solver.one_step(state)  # type: ignore[misc]
         u0, u1 = u0[:, None], u1[:, None]
         middle = 0.5 * (u0 + u1)
+        state.bound_noise.visit(u0, middle, u1)
         with self.state.equation.one_start(u0):  # the whole step and its first half begin at x
             whole = method.step(u0, u1, x)
             first_half = method.step(u0, middle, x)

@@ -41,9 +41,9 @@ from tests.problems import mild
 
 FEW, MORE = 2, 9  # a solve is looked at once more from 8 steps on
 LAUNCHES = 70  # an evaluation, 24 of them the score's: a draw of noise takes three hundred
-# Of an adaptive SDE: three steps, and two draws of all levels of the path. 1,000 to 1,310 were
-# counted; where each level is drawn by itself, there are 16,000.
-ATTEMPT = 1400
+# Of an adaptive SDE: three steps, and one draw of all levels of the path at its three times. 410
+# to 810 were counted; where each time is drawn by itself, up to 1,230.
+ATTEMPT = 900
 LOOKS = 3  # at the start, early on, and at the end
 ROWS = list_solvers()
 FIXED = [row for row in ROWS if row.one_step is not None]
@@ -176,6 +176,7 @@ def test_adaptive_sdes(row: Any, float64: bool) -> None:
         assert 1 < found.stats.steps <= found.stats.nfe
         tried = found.stats.steps + found.stats.rejected
         assert device.synchronisations <= 2 * found.stats.nfe / row.evaluations + 3
+        print("COUNTED", row.name, device.launches / tried)
         assert device.launches <= ATTEMPT * tried
         assert_same(device, found.ys, there.ys)
 
