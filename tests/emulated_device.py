@@ -25,6 +25,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -35,6 +36,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 DEVICE = torch.device("lazy", 0)  # a kind of device that torch knows and no build uses
 
 COUNTS: Counter[str] = Counter()
+_TAPE: list[tuple[Any, Any, Any, Any]] | None = None  # what is being captured
 _REFUSED: set[torch.dtype] = set()  # what the device does not have
 
 # Operations whose result, or its shape, the host must know.
@@ -73,7 +75,7 @@ class OnDevice(Tensor):
         return made
 
     def tolist(self) -> Any:
-        COUNTS["synchronisations"] += 1
+        _count("synchronisations")
         return self.inner.tolist()
 
     def __repr__(self) -> str:
@@ -143,6 +145,35 @@ class Emulated:
         return module
 
 
+class EmulatedCapture:
+    """What the device is told, as a CUDA graph holds it; see `diffsde.system.captures`."""
+
+    def __init__(self) -> None:
+        self._tape: list[tuple[Any, Any, Any, Any]] = []
+
+    @contextmanager
+    def taken(self) -> Iterator[None]:
+        """Within this context it is told nothing but what can be captured, and forgets it."""
+        global _TAPE
+        _TAPE = []
+        try:
+            yield
+        finally:
+            self._tape, _TAPE = _TAPE, None
+        for _, _, _, out in self._tape:
+            for tensor in _tensors_in([out]):
+                tensor.fill_(-77)  # a CUDA device has not computed it
+
+    def replay(self) -> None:
+        """Do it again, from and to the same places."""
+        COUNTS["launches"] += 1
+        for func, args, kwargs, out in self._tape:
+            found = func(*args, **kwargs)
+            if not _writes_to_first(func):
+                for old, new in zip(_tensors_in([out]), _tensors_in([found]), strict=True):
+                    old.copy_(new)
+
+
 class _Dispatch(TorchDispatchMode):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         return _dispatch(func, args, kwargs or {})
@@ -157,6 +188,9 @@ class _Constructors(TorchFunctionMode):
             return args[0].inner.new_tensor(*args[1:], **kwargs).to(DEVICE)
         made = func in (torch.tensor, torch.as_tensor)
         if made and _is_ours(kwargs.get("device") or torch.get_default_device()):
+            plain = not (args and isinstance(args[0], Tensor))
+            if _TAPE is not None and plain:  # which torch copies where no mode sees it
+                raise RuntimeError(f"{func.__name__} on a device that is being captured")
             kwargs["device"] = "cpu"
             if args and isinstance(args[0], Tensor):
                 return args[0].to(device=DEVICE, dtype=kwargs.get("dtype"))
@@ -183,10 +217,13 @@ def _dispatch(func, args, kwargs):
         if name == "aten::_to_copy" and on_device:
             _count_transfers(others)
         elif name == "aten::_to_copy":
-            COUNTS["synchronisations"] += len(ours)
+            _count("synchronisations", len(ours))
     if on_device and not func.is_view and name not in _ALLOCATING:
         COUNTS["launches"] += 1
-    out = func(*_inner(args), **{name: _inner(value) for name, value in kwargs.items()})
+    inner, named = _inner(args), {name: _inner(value) for name, value in kwargs.items()}
+    out = func(*inner, **named)
+    if _TAPE is not None and on_device and not func.is_view and name not in _ALLOCATING:
+        _TAPE.append((func, inner, named, out))
     if _writes_to_first(func):
         return args[0] if func._schema.returns else None  # `_foreach_add_` and its kin give nothing
     return _placed(out) if on_device else out
@@ -250,12 +287,18 @@ def _count_looks(name: str, args, others: list[Tensor]) -> None:
     )
     taken = name == "aten::copy_" and not isinstance(args[0], OnDevice)
     if name in _LOOKING or masked or taken:
-        COUNTS["synchronisations"] += 1
+        _count("synchronisations")
     elif name == "aten::copy_" or name in _INDEXING:
         _count_transfers(others)
 
 
+def _count(what: str, times: int = 1) -> None:
+    if _TAPE is not None and times:
+        raise RuntimeError(f"{what} of a device that is being captured")
+    COUNTS[what] += times
+
+
 def _count_transfers(tensors: list[Tensor]) -> None:
     for tensor in tensors:
-        COUNTS["transfers"] += 1
+        _count("transfers")
         COUNTS["bytes"] += tensor.numel() * tensor.element_size()

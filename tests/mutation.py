@@ -74,6 +74,7 @@ _BUDGET = "analysis/test_likelihood.py::test_budget_s_parts_are_known"
 _SDE = "equations/test_sde.py"
 _FITS = f"{_SDE}::test_drift_diffusion_and_marginal_are_of_one_process"
 _BROWNIAN = "noise/test_brownian.py"
+_CAPTURED = "solvers/test_captured.py"
 _EXACT = "solvers/test_exponential.py"
 _GUIDANCE = "scores/test_guidance.py"
 
@@ -372,6 +373,22 @@ MUTATIONS = (
     Mutation(
         "bridge: spread of the area", "noise/bridges.py",
         "math.sqrt(3) * (h1 * h2)", "(h1 * h2)", _BROWNIAN,
+    ),
+    Mutation(
+        "capture: samples of a chunk", "solvers/captured.py",
+        "self._samples.move(self._first + start)", "self._samples.move(self._first)", _CAPTURED,
+    ),
+    Mutation(
+        "capture: rows of a chunk", "solvers/captured.py",
+        "self._rows.move(start)", "self._rows.move(0)", _CAPTURED,
+    ),
+    Mutation(
+        "capture: a bad number in a replay", "solvers/captured.py",
+        "if not bool(result.good):", "if False:", _CAPTURED,
+    ),
+    Mutation(
+        "capture: a copy that is written into", "system/captures.py",
+        "return there.clone()", "return there", _CAPTURED,
     ),
     Mutation(
         "path: numbers of the time before", "noise/path_numbers.py",

@@ -4,6 +4,7 @@ This folder may import `data`, `system` and `errors`. Noise knows no equation.
 
     seeds           seeds, and the purposes that keep their numbers apart
     philox          random words by address, on the CPU and on a device
+    sample_run      neighbouring samples whose first number can be changed on a device
     normal          normal numbers, each with an address (seed, purpose, sample, node)
     ahead           the numbers of the nodes to come, drawn together on a device
     brownian        Brownian motion for torchsde and for `solve`, sample by sample

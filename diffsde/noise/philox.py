@@ -22,6 +22,8 @@ from numpy.random import Philox
 from numpy.typing import NDArray
 from torch import Tensor
 
+from diffsde.noise.sample_run import SampleRun
+
 __all__ = ["HostWords", "Node", "device_words"]
 
 Node = int | Sequence[int]
@@ -132,7 +134,9 @@ def _pair(numbers: tuple[int, int], device: torch.device) -> Tensor:
 
 def _index(samples: Sequence[int], device: torch.device) -> Tensor:
     """The samples as words, (B, 1)."""
-    if isinstance(samples, range):
+    if isinstance(samples, SampleRun):
+        index = samples.there
+    elif isinstance(samples, range):
         index = torch.arange(samples.start, samples.stop, samples.step, device=device)
     else:
         index = _sent([_signed(i) for i in samples], device)

@@ -55,7 +55,7 @@ class StepLabel(Preconditioning):
     def coefficients(self, sde: SDE, t: Tensor) -> Coefficients:
         level = sde.noise_level(t)
         finest = finest_dtype(t.device)
-        label = step_of(level, torch.tensor(self.levels, dtype=finest, device=t.device))
+        label = step_of(level, on_host(self.levels, finest).to(t.device))
         return self.base.coefficients(sde, t)._replace(label=label.to(t.dtype))
 
 

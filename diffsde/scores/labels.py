@@ -15,6 +15,7 @@ from diffsde.equations.graphs import ordinary
 from diffsde.equations.rows import own_rows
 from diffsde.errors import InputError
 from diffsde.noise.normal import NormalTable
+from diffsde.system.host import on_host
 
 __all__ = ["RANDOM", "Label", "check_label", "chosen_label", "labels_for", "random_classes"]
 
@@ -105,7 +106,7 @@ def labels_for(label: Label, x: Tensor) -> Tensor:
     """
     if isinstance(label, int):
         return torch.full((len(x),), label, device=x.device)  # made there, not moved
-    labels = own_rows(ordinary(torch.as_tensor(label, device=x.device)))
+    labels = own_rows(ordinary(on_host(label).to(x.device)))
     if labels.is_floating_point() or labels.shape not in ((), (len(x),)):
         raise InputError(
             f"label of shape {tuple(labels.shape)}, {labels.dtype}: expected a whole number, or "

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from diffsde.equations.counted import says_of
 from diffsde.scores.model import ScoreModel
 from diffsde.system.autocast import autocast
+from diffsde.system.captures import being_captured
 from diffsde.system.parameters import device_of
 from diffsde.system.wrapped import unwrapped
 
@@ -92,6 +93,9 @@ class Replayed(_Around):
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """The output, of the first input's shape."""
+        if being_captured():  # a graph holds no other graph
+            plain: Tensor = unwrapped(self.network)(*inputs)
+            return plain
         torch.compiler.cudagraph_mark_step_begin()  # the last output is not needed any more
         output: Tensor = self.network(*inputs)
         return output.clone()

@@ -8,6 +8,7 @@ pictures.
     arguments, request           what was asked for, checked
     settings       the settings of a solve with every default filled in
     parts, chunks  the solve of some samples, and a large batch part after part
+    captured       chunks of which a device is told all at once
     equation, coefficients       a problem in a clock, tabulated over a grid
     grids          which times are stepped on, and which are kept
     state          what a method is given, and what a step is

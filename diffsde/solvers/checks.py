@@ -155,6 +155,12 @@ class Checks:
             self._good += len(of_row) > 2 * len(row.names)
         return found.reshape(value.shape)
 
+    def verdict(self) -> Tensor:
+        """Whether all that was gathered since the last look is good: () bool, on the device."""
+        fine = [(row.ends.abs() <= self._limits_of(row)).all() for row in self._rows]
+        fine += [end.isfinite().all() for end in self._ends]
+        return torch.stack(fine).all()
+
     # On the host:
 
     def _fault_of(self, names: Sequence[str], ends: Tensor, bounds: Tensor) -> str | None:

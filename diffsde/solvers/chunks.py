@@ -5,8 +5,9 @@ The noise of a sample does not depend on its part, so the samples are those of o
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import accumulate
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from diffsde.equations.rows import only_part
 from diffsde.errors import DiffSDEError, InputError, SolveError
+from diffsde.solvers.captured import CapturedChunks
 from diffsde.solvers.parts import solve_part
 from diffsde.solvers.request import Request
 from diffsde.solvers.trajectory import Stats, Trajectory
@@ -21,7 +23,9 @@ from diffsde.solvers.trajectory import Stats, Trajectory
 __all__ = ["joined", "solve_in_chunks"]
 
 
-def solve_in_chunks(request: Request, x: Tensor, first: int, size: int) -> Trajectory:
+def solve_in_chunks(
+    request: Request, x: Tensor, first: int, size: int, *, capture: bool
+) -> Trajectory:
     """Solve `size` samples at a time.
 
     Args:
@@ -29,6 +33,7 @@ def solve_in_chunks(request: Request, x: Tensor, first: int, size: int) -> Traje
         x: (B, …), the states at the start.
         first: index of the first sample.
         size: samples in a part.
+        capture: whether to replay what the device is told; see `captured`.
     """
     own_steps = request.adaptive and request.solver.kind == "ode"
     if own_steps and request.steps is None and request.ts is None and request.save == "all":
@@ -39,11 +44,13 @@ def solve_in_chunks(request: Request, x: Tensor, first: int, size: int) -> Traje
     if request.rules.event is not None:
         raise InputError("chunk with event: every part would end at a time of its own")
     parts: list[Trajectory] = []
+    solve: Callable[[int, int], Trajectory] = partial(_solved, request, x, first)
+    if capture:
+        solve = CapturedChunks(request, x, first, size).part
     for start in range(0, len(x), size):
         try:
             end = min(start + size, len(x))
-            with only_part(start, end, len(x)):
-                part = solve_part(request, x[start:end], first + start)
+            part = solve(start, end)
             if not parts:
                 ys = part.ys.new_empty((len(part), *x.shape))
             if len(part) != len(ys):
@@ -57,6 +64,11 @@ def solve_in_chunks(request: Request, x: Tensor, first: int, size: int) -> Traje
         part.ys = ys[:, start : start + size]
         parts.append(part)
     return joined(parts, ys)
+
+
+def _solved(request: Request, x: Tensor, first: int, start: int, end: int) -> Trajectory:
+    with only_part(start, end, len(x)):
+        return solve_part(request, x[start:end], range(first + start, first + end))
 
 
 def _with_finished(

@@ -129,7 +129,7 @@ class Equation:
     def channels(self, x: Tensor) -> int:
         """How many Brownian motions drive a sample of x, (B, D)."""
         own = self.dynamics.own
-        start = torch.tensor(self.clock.start, dtype=self.dtype, device=x.device)
+        start = on_host(self.clock.start, self.dtype).to(x.device)
         return x[0].numel() if own is None else own.channels(x, start)
 
     def on_grid(self, nodes: Tensor) -> None:

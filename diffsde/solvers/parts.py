@@ -2,7 +2,7 @@ r"""Parts: the solve of some samples at a time, from what was asked for to a tra
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -45,13 +45,15 @@ class Part:
     state: SolveState
 
     @classmethod
-    def of(cls, request: Request, x: Tensor, first: int, begin: Step | None = None) -> Part:
-        """The solve of the samples first, …, first + B − 1, before its first step.
+    def of(
+        cls, request: Request, x: Tensor, samples: Sequence[int], begin: Step | None = None
+    ) -> Part:
+        """The solve of some samples, before its first step.
 
         Args:
             request: what to solve.
             x: (B, …), the states at the start; or, with `begin`, any states of this shape.
-            first: index of the first sample.
+            samples: the index of each.
             begin: the step from which a solve that was stopped goes on.
         """
         dynamics = dynamics_of(request.problem)
@@ -62,7 +64,7 @@ class Part:
         planned = len(grid.us) - 1
         if begin is not None:
             grid, flat = grid.after(begin.u, equation.clock), begin.x
-        state, stepping = request.state(equation, grid, flat, first), request.stepping()
+        state, stepping = request.state(equation, grid, flat, samples), request.stepping()
         state.planned = planned
         recorder = Recorder(
             request.solver.name,
@@ -70,7 +72,7 @@ class Part:
             grid,
             x.shape,
             denoises=request.denoise,
-            resume=partial(_resumed, request, x, first),
+            resume=partial(_resumed, request, x, samples),
             clock=request.clock if isinstance(request.clock, str) else None,
         )
         watch = _watch(request.rules.event, request.solver, stepping, state, x.shape)
@@ -84,6 +86,13 @@ class Part:
         walk = self.stepping(self.state)
         return self.driver.steps(walk, total=total, progress=self.request.progress)
 
+    def add_clean_images(self) -> None:
+        """Record the clean images that were asked for."""
+        if self.request.estimates:
+            self.driver.recorder.estimate()
+        if self.request.denoise:
+            self.driver.recorder.denoise()
+
     def finished(self) -> Trajectory:
         """The trajectory of a solve that has ended, with the clean images that were asked for."""
         request, recorder = self.request, self.driver.recorder
@@ -91,10 +100,7 @@ class Part:
         counted = self.state.equation.dynamics.counted
         counted.limit = None
         with self.driver.path_so_far_in_errors():
-            if request.estimates:
-                recorder.estimate()
-            if request.denoise:
-                recorder.denoise()
+            self.add_clean_images()
             self.driver.look()
         counted.check = require_finite  # nobody looks any more at what is asked for later
         if request.denoise or request.grad == "adjoint":
@@ -103,20 +109,22 @@ class Part:
         return recorder.trajectory(dense_output(request.solver, self.stepping, self.state, us))
 
 
-def solve_part(request: Request, x: Tensor, first: int, begin: Step | None = None) -> Trajectory:
-    """The trajectory of the samples first, …, first + B − 1; see `Part.of`."""
-    part = Part.of(request, x, first, begin)
+def solve_part(
+    request: Request, x: Tensor, samples: Sequence[int], begin: Step | None = None
+) -> Trajectory:
+    """The trajectory of some samples; see `Part.of`."""
+    part = Part.of(request, x, samples, begin)
     for _ in part.steps():
         pass
     return part.finished()
 
 
 def _resumed(
-    request: Request, x: Tensor, first: int, begin: Step, rules: dict[str, Any]
+    request: Request, x: Tensor, samples: Sequence[int], begin: Step, rules: dict[str, Any]
 ) -> Trajectory:
     again = replace(request, rules=StopRules.checked(**rules))
     with torch.set_grad_enabled(bool(request.grad)):
-        return solve_part(again, x, first, begin)
+        return solve_part(again, x, samples, begin)
 
 
 def _watch(

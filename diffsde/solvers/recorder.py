@@ -205,20 +205,20 @@ class Recorder:
         self.count_cost()
         # Only here does the clock wait for the device.
         self.stats.seconds = seconds_on(self.state.x.device) - self._started
-        ts, ys = self._times(), self._frames.all()
+        ts = self._times()
         if self._clean is not None:
             ts = torch.cat([ts, ts.new_zeros(1)])
         dynamics = self.state.equation.dynamics
         process = dynamics.process
         return Trajectory(
             ts,
-            ys.reshape(len(ts), *self.shape),
+            self.states(),
             self.method,
             self.stats,
             self.shape[1:] if dynamics.shape is None else tuple(dynamics.shape),
             None if process is None else _finite(process.diffusion(ts)),
             None if process is None else process.marginal_std(ts),
-            self._all_estimates(),
+            self.estimates(),
             on_host(self._calls),
             dynamics.kind,
             dynamics.data_range,
@@ -227,7 +227,12 @@ class Recorder:
             _resume=None if self.finished else partial(self._resume, self.last),
         )
 
-    def _all_estimates(self) -> Tensor | None:
+    def states(self) -> Tensor:
+        """The saved states, (T, B, …)."""
+        return self._frames.all().reshape(-1, *self.shape)
+
+    def estimates(self) -> Tensor | None:
+        """The clean images as they are seen from them, (T, B, …), if they were asked for."""
         if self._estimates is None:
             return None
         last = [] if self._clean is None else [self._clean]

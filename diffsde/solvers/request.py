@@ -2,7 +2,7 @@ r"""A request: all that a solve needs beside the state, and the way from there t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -107,9 +107,10 @@ class Request:
             return solver.walk
         return partial(walk_fixed, solver)
 
-    def state(self, equation: Equation, grid: Grid, x: Tensor, first: int) -> SolveState:
-        """What the method is given: the samples first, …, first + B − 1 with their noise."""
-        samples = range(first, first + len(x))
+    def state(
+        self, equation: Equation, grid: Grid, x: Tensor, samples: Sequence[int]
+    ) -> SolveState:
+        """What the method is given: some samples with their noise."""
         state = SolveState(
             equation,
             x,

@@ -15,7 +15,7 @@ __all__ = ["full_settings"]
 # These say what is solved, how it is watched or where it stops, and change no number.
 _NOT_SETTINGS = {
     *("problem", "x", "method", "seed", "noise", "chunk", "first", "callback", "progress"),
-    *("max_steps", "max_nfe", "max_seconds"),
+    *("capture", "max_steps", "max_nfe", "max_seconds"),
 }
 _DEFAULTS = {
     name: parameter.default

@@ -20,13 +20,15 @@ from torch import Tensor
 
 from diffsde.equations.graphs import ordinary_mode
 from diffsde.noise.brownian_path import BrownianPath
+from diffsde.noise.seeds import numbered
 from diffsde.solvers.arguments import make_request
+from diffsde.solvers.captured import check_capture
 from diffsde.solvers.chunks import solve_in_chunks
 from diffsde.solvers.grids import Save
 from diffsde.solvers.parts import solve_part
 from diffsde.solvers.stop_rules import Callback, Event
 from diffsde.solvers.trajectory import Trajectory
-from diffsde.system.numbers import whole_number
+from diffsde.system.numbers import truth_value, whole_number
 
 __all__ = ["solve"]
 
@@ -49,6 +51,7 @@ def solve(
     options: Mapping[str, Any] | None = None,
     noise: BrownianPath | None = None,
     chunk: int | None = None,
+    capture: bool = False,
     first: int = 0,
     callback: Callback | None = None,
     event: Event | None = None,
@@ -90,6 +93,10 @@ def solve(
     Other Parameters:
         noise: a `BrownianPath`, so that other solvers and steps meet the same noise.
         chunk: solve this many samples at a time, to bound memory; it changes no sample.
+        capture: with chunk, on CUDA and with fixed steps: capture what the device is told for a
+            chunk as a graph, and replay it for those after it. The samples are the same, but have
+            no dense output. It is for small networks or chunks, where telling the device takes
+            longer than computing.
         first: index of the first sample, if the batch is part of a larger one.
         callback: called as (t, x, stats) after each step, with a copy of the state; it ends the
             solve by returning `diffsde.STOP`, and by nothing else.
@@ -144,8 +151,11 @@ def solve(
         callback=callback,
         event=event,
     )
-    first = whole_number(first, "first", 0)
+    samples = numbered(first, len(x))
+    if truth_value(capture, "capture"):
+        check_capture(request, x, chunk)
     with torch.set_grad_enabled(bool(request.grad)):
         if chunk is None:
-            return solve_part(request, x, first)
-        return solve_in_chunks(request, x, first, whole_number(chunk, "chunk"))
+            return solve_part(request, x, samples)
+        size = whole_number(chunk, "chunk")
+        return solve_in_chunks(request, x, samples.start, size, capture=capture)

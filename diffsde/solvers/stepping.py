@@ -14,13 +14,13 @@ from diffsde.equations.counted import largest_magnitude
 from diffsde.equations.graphs import ordinary, ordinary_mode
 from diffsde.errors import InputError
 from diffsde.noise.brownian_path import BrownianPath
+from diffsde.noise.seeds import numbered
 from diffsde.solvers.arguments import make_request
 from diffsde.solvers.parts import Part
 from diffsde.solvers.recorder import Recorder
 from diffsde.solvers.stop_rules import Event
 from diffsde.solvers.trajectory import Stats
 from diffsde.system.host import on_host
-from diffsde.system.numbers import whole_number
 
 __all__ = ["AcceptedStep", "Steps", "steps"]
 
@@ -190,4 +190,4 @@ def steps(
         by_hand=True,
     )
     with torch.set_grad_enabled(grad):
-        return Steps(Part.of(request, x, whole_number(first, "first", 0)))
+        return Steps(Part.of(request, x, numbered(first, len(x))))

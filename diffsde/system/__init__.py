@@ -9,6 +9,7 @@ This folder may import `errors` only.
     description  everything on which an object's numbers depend
     launch       the processes of one launch, their devices, and how they divide work
     interrupts   Ctrl-C, and a scheduler's SIGTERM
+    captures     what a device was told, to be told again all at once
     clock        a clock that waits for a device
     threads      as many threads as there are free cores
     compiler     whether networks can be compiled

@@ -18,6 +18,11 @@ a Lévy area of 784 × 784 for each image.
 
 With --cpu, CPU time is measured. With one thread, a busy machine then gives the same result as
 a quiet one.
+
+With --device, both are timed there, and evaluations several at a time, because the host need not
+wait for one before it asks for the next. With --optimize, the network is the fastest that
+`diffsde.optimize` finds. With --capture, the time is that of a further chunk of a captured solve,
+over the same floor.
 """
 
 from __future__ import annotations
@@ -26,20 +31,33 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torchdiffeq
 import torchsde
 from torch import Tensor
 
-from diffsde import ProbabilityFlow, ReverseSDE, ScoreModel, list_solvers, load_pretrained, solve
+from diffsde import (
+    ProbabilityFlow,
+    ReverseSDE,
+    ScoreModel,
+    list_solvers,
+    load_pretrained,
+    optimize,
+    solve,
+)
 from diffsde.solvers.registry import Solver
+from diffsde.solvers.trajectory import Trajectory
+from diffsde.system.clock import seconds_on
+from diffsde.system.parameters import device_of
 
 TARGET = {64: 1.05, 1: 1.15}
 LARGE = 8  # images; above this evaluations are long, and a few of them are enough
 STEPS, ROUNDS, EVALUATIONS = {False: 100, True: 10}, {False: 3, True: 1}, {False: 60, True: 4}
 PLAIN_STEPS = 5
 SLOW = {"log_ode": 1}
+FEW, MORE = 3, 6  # chunks of a captured solve: the first is solved, the second captured
 
 Clock = Callable[[], float]
 
@@ -51,10 +69,12 @@ def timed(clock: Clock, work: Callable[[], object]) -> float:
 
 
 def evaluation_times(model: ScoreModel, x: Tensor, clock: Clock, n: int) -> list[float]:
-    """Seconds of n single evaluations of the score, at times spread over the path."""
-    moments = torch.linspace(1, model.sde.eps, n)
+    """Seconds of evaluations of the score, at n times spread over the path."""
+    moments = torch.linspace(1, model.sde.eps, n, device=x.device)
     with torch.no_grad():
-        return [timed(clock, lambda t=t: model(x, t)) for t in moments]  # type: ignore[misc]
+        if x.device.type == "cpu":
+            return [timed(clock, lambda t=t: model(x, t)) for t in moments]  # type: ignore[misc]
+        return [timed(clock, lambda: [model(x, t) for t in moments]) / n]
 
 
 def problem(model: ScoreModel, row: Solver) -> ReverseSDE | ProbabilityFlow:
@@ -62,15 +82,32 @@ def problem(model: ScoreModel, row: Solver) -> ReverseSDE | ProbabilityFlow:
     return kind(model.sde, model, model.shape)
 
 
-def ratio(model: ScoreModel, row: Solver, x: Tensor, steps: int, clock: Clock) -> float:
+def ratio(
+    model: ScoreModel, row: Solver, x: Tensor, steps: int, clock: Clock, *, capture: bool
+) -> float:
     """Time of one solve over the floor, which is timed before and after it."""
     n = EVALUATIONS[len(x) > LARGE]
     singles = evaluation_times(model, x, clock, n)
-    started = clock()
-    sol = solve(problem(model, row), x, row.name, steps=steps, seed=0, adaptive=False)
-    spent = clock() - started
+    solved = partial(solve, problem(model, row), steps=steps, seed=0, adaptive=False)
+    if capture:
+        spent, nfe = further_chunk(partial(solved, method=row.name, capture=True), x, clock)
+    else:
+        started = clock()
+        nfe = solved(x, row.name).stats.nfe
+        spent = clock() - started
     singles += evaluation_times(model, x, clock, n)
-    return spent / (sol.stats.nfe * statistics.median(singles))
+    return spent / (nfe * statistics.median(singles))
+
+
+def further_chunk(solved: partial[Trajectory], x: Tensor, clock: Clock) -> tuple[float, int]:
+    """Seconds of one more chunk like x, and its evaluations."""
+    spent = []
+    for chunks in (FEW, MORE):
+        starts = torch.cat([x] * chunks)
+        started = clock()
+        nfe = solved(x=starts, chunk=len(x)).stats.nfe
+        spent.append(clock() - started)
+    return (spent[1] - spent[0]) / (MORE - FEW), nfe
 
 
 def plain_call(model: ScoreModel, row: Solver, x: Tensor, steps: int) -> Callable[[], object]:
@@ -101,9 +138,16 @@ def show_plain(model: ScoreModel, rows: list[Solver], clock: Clock) -> None:
 
 
 def show_overhead(
-    model: ScoreModel, rows: list[Solver], batch: int, steps: int, rounds: int, clock: Clock
+    model: ScoreModel,
+    rows: list[Solver],
+    batch: int,
+    steps: int,
+    rounds: int,
+    clock: Clock,
+    *,
+    capture: bool,
 ) -> None:
-    x = model.sde.prior_sample((batch, *model.shape), seed=0)
+    x = model.sde.prior_sample((batch, *model.shape), seed=0, device=device_of(model))
     evaluation_times(model, x, clock, 3)
     print(
         f"\nbatch {batch}, {steps} steps, the median of {rounds} round(s), "
@@ -112,7 +156,7 @@ def show_overhead(
     print(f"{'kind':5}{'method':18}{'time / floor':>13}  target {TARGET.get(batch, '–')}")
     found = []
     for row in rows:
-        ratios = [ratio(model, row, x, steps, clock) for _ in range(rounds)]
+        ratios = [ratio(model, row, x, steps, clock, capture=capture) for _ in range(rounds)]
         found.append(statistics.median(ratios))
         print(f"{row.kind:5}{row.name:18}{found[-1]:13.3f}", flush=True)
     print(f"{'':5}{'the largest':18}{max(found):13.3f}")
@@ -128,18 +172,24 @@ def main() -> None:
     parser.add_argument(
         "--plain", action="store_true", help="only against the libraries' own calls"
     )
+    parser.add_argument("--device", default="cpu", help="where to compute")
+    parser.add_argument("--optimize", action="store_true", help="time the fastest network")
+    parser.add_argument("--capture", action="store_true", help="time a chunk that is replayed")
     given = parser.parse_args()
-    clock = time.process_time if given.cpu else time.perf_counter
-    model = load_pretrained("mnist")
+    device = torch.device(given.device)
+    clock = time.process_time if given.cpu else partial(seconds_on, device)
+    model = load_pretrained("mnist").to(device)
     rows = [row for row in list_solvers() if row.one_step is not None]
     rows = [row for row in rows if not given.methods or row.name in given.methods]
+    rows = [row for row in rows if not (given.capture and row.iterates)]
     if given.plain:
         show_plain(model, rows, clock)
         return
     for batch in given.batch:
         large = batch > LARGE
         steps, rounds = given.steps or STEPS[large], given.rounds or ROUNDS[large]
-        show_overhead(model, rows, batch, steps, rounds, clock)
+        timed_model = optimize(model, batch=batch).model if given.optimize else model
+        show_overhead(timed_model, rows, batch, steps, rounds, clock, capture=given.capture)
 
 
 if __name__ == "__main__":
