@@ -7,7 +7,8 @@ matters:
 - `numpy()` and `from_numpy` do not reach it;
 - each look at a number from the host (`item`, `float`, `bool`, `tolist`) and each copy to the host
   is counted as a synchronisation, and each copy from the host as a transfer, with its bytes;
-- each operation that computes or copies there is counted as a launch; views are none.
+- each operation that computes or copies there is counted as a launch; views are none;
+- what it is told can be captured and replayed, as by a CUDA graph: see `EmulatedCapture`.
 
     with Emulated() as device:
         model = device.module(model)  # its parameters and buffers, in place

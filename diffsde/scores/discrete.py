@@ -123,5 +123,5 @@ def step_of(level: Tensor, levels: Tensor) -> Tensor:
     """
     value, grid = level.to(levels).log(), levels.log()
     after = torch.searchsorted(grid, value.contiguous()).clamp(1, len(grid) - 1)
-    low, high = grid[after - 1], grid[after]
+    low, high = grid.take(after - 1), grid.take(after)  # by [after] the host would read a number
     return after - 1 + ((value - low) / (high - low)).clamp(0, 1)

@@ -17,6 +17,7 @@ from diffsde.scores.model import ScoreModel
 from diffsde.scores.precision import ByNoiseLevel, Replayed, Way
 from diffsde.scores.preconditioning import EDM
 from diffsde.scores.residual_unet import ResidualUNet
+from diffsde.system.captures import HostCopies
 
 BF16 = Way(bfloat16=True)
 
@@ -138,6 +139,20 @@ def test_what_a_graph_rewrites_is_copied() -> None:
     network = Replayed(Rewriting())
     first, second = network(torch.ones(3)), network(torch.zeros(3))
     assert (first.tolist(), second.tolist()) == ([1.0] * 3, [0.0] * 3)
+
+
+def test_within_a_capture_an_evaluation_is_no_graph_of_its_own() -> None:
+    """A graph holds no other one, so the network runs as it was before it was compiled."""
+
+    def compiler(*_: object) -> None:
+        raise AssertionError("it is compiled")
+
+    network = nn.Linear(3, 2)
+    replayed, x = Replayed(torch.compile(network, backend=compiler)), torch.ones(4, 3)
+    with HostCopies().noted():
+        assert torch.equal(replayed(x), network(x))
+    with pytest.raises(Exception, match="it is compiled"):
+        replayed(x)
 
 
 def test_on_cuda_an_evaluation_is_one_graph(monkeypatch: pytest.MonkeyPatch) -> None:

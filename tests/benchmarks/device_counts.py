@@ -12,7 +12,8 @@ For each solver, of a solve of 20 steps and of one of 40, with the exact score o
 
 A method that chooses its steps solves for one sample, and its accepted and rejected steps are
 counted. Some SDE methods follow with steps that they choose, and with fixed steps along a
-`BrownianPath`. The last line has the launches of one evaluation of a network.
+`BrownianPath`. The last lines have the launches of one evaluation of a network, and of a chunk more
+in a captured solve.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ from diffsde import (
     load_pretrained,
     solve,
 )
-from tests.emulated_device import Emulated
+from diffsde.system.captures import CAPTURES
+from tests.emulated_device import DEVICE, Emulated, EmulatedCapture
 
 SHORT, LONG = 20, 40
 CHOOSING = {"adaptive": True}
@@ -118,6 +120,20 @@ def launches_of_a_network() -> int:
         return device.launches
 
 
+def launches_of_a_chunk(row: Any, steps: int) -> int:
+    """How many calls a further chunk of a captured solve takes."""
+    problem = ReverseSDE if row.kind == "sde" else ProbabilityFlow
+    launches = []
+    with Emulated(float64=False) as device:
+        rev = problem(VESDE(), Launching(device), (2,))
+        for chunks in (3, 4):
+            x = device.tensor(VESDE().prior_sample((2 * chunks, 2), seed=0))
+            device.reset()
+            solve(rev, x, row.name, steps=steps, seed=0, chunk=2, capture=True)
+            launches.append(device.launches)
+    return launches[1] - launches[0]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--save", choices=("all", "last"), default="all")
@@ -130,6 +146,10 @@ def main() -> None:
     for name, called, otherwise in OTHERWISE:
         print(line(rows[name], save, called, **otherwise), flush=True)
     print(f"\nAn evaluation of the tutorial's `ScoreUNet` launches {launches_of_a_network()}.")
+    CAPTURES[DEVICE.type] = EmulatedCapture
+    for steps in (SHORT, LONG):
+        calls = launches_of_a_chunk(rows["srk"], steps)
+        print(f"A further chunk of {steps} captured steps of `srk` takes {calls} calls.")
 
 
 if __name__ == "__main__":

@@ -7,25 +7,46 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from diffsde import VESDE, BlowUpError, BrownianPath, InputError, MixtureScore, list_solvers, solve
+from diffsde import (
+    VESDE,
+    BlowUpError,
+    BrownianPath,
+    InputError,
+    MixtureScore,
+    ScoreModel,
+    inpainting,
+    list_solvers,
+    solve,
+)
 from diffsde.equations import own_rows
 from diffsde.noise.normal import NormalTable
 from diffsde.noise.sample_run import SampleRun
+from diffsde.scores import EDM, ResidualUNet
 from diffsde.system.captures import CAPTURES, HostCopies, being_captured
 from tests.emulated_device import DEVICE, Emulated, EmulatedCapture
 from tests.problems import mild
-from tests.solvers.test_device import CLOCKS, FIXED, LOOKS, ids, problem, score
+from tests.solvers.test_device import (
+    CLOCKS,
+    FIXED,
+    LOOKS,
+    ids,
+    of_classes,
+    of_steps,
+    problem,
+    score,
+)
 
 ROWS = [row for row in FIXED if not row.iterates]
 MANY, CHUNK = 7, 2  # three whole chunks, two of which are replayed, and one of a single sample
 X = mild().prior_sample((MANY, 2), seed=0)
-REPLAY = 12  # launches: the new states and samples, the replay, and copies of what it has left
+REPLAY = 7  # launches: new states, samples and rows, the replay, and a copy of its states
 
 
 @pytest.fixture(autouse=True)
@@ -105,6 +126,42 @@ class PerSample(nn.Module):
 def test_a_score_that_has_something_for_each_sample() -> None:
     for row in (row for row in ROWS if row.name == "ddim"):
         assert_captured(row, PerSample(mild()), steps=4)
+
+
+SCORES: dict[str, Callable[[Any], Any]] = {
+    "guided": of_classes(torch.arange(MANY) % 3),
+    "a list of classes": of_classes([k % 3 for k in range(MANY)]),
+    "inpainting": lambda place: inpainting(
+        place(score()), mild(), place(torch.linspace(-1, 1, 2 * MANY).view(MANY, 2)),
+        place(torch.tensor([1.0, 0.0])),
+    ),
+    "of a discrete schedule": of_steps,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("make", SCORES.values(), ids=SCORES)
+def test_scores_made_of_others(make: Callable[[Any], Any]) -> None:
+    how: dict[str, Any] = {"steps": 4, "denoise": True}
+    there = solved(problem("ode", make(lambda value: value)), X, "heun2", **how)
+    with Emulated() as device:
+
+        def place(value: Any) -> Any:
+            return device.module(value) if isinstance(value, nn.Module) else device.tensor(value)
+
+        flow, x = problem("ode", make(place)), device.tensor(X)
+        found = solved(flow, x, "heun2", capture=True, **how)
+        torch.testing.assert_close(device.cpu(found.ys), there.ys, rtol=1e-5, atol=1e-5)
+
+
+def test_a_model_draws_its_classes_in_captured_chunks() -> None:
+    torch.manual_seed(0)
+    network = ResidualUNet(channels=(8, 32), blocks=(1, 1, 1), embed_dim=8, classes=3).eval()
+    model = ScoreModel(network, VESDE(), (1, 8, 8), EDM(0.3)).requires_grad_(False)
+    how: dict[str, Any] = {"steps": 3, "seed": 0, "label": "random", "guidance": 2.0, "chunk": 2}
+    there = model.sample(6, **how)
+    with Emulated(float64=False) as device:
+        found = device.module(model).sample(6, capture=True, **how)
+        torch.testing.assert_close(device.cpu(found.ys), there.ys, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("kind", ["general", "diagonal"])
