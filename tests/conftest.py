@@ -15,6 +15,9 @@ from hypothesis import settings
 
 from tests import problems
 
+# No test needs a network, and without one the hub's client tries again for half a minute.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
 if "PYTEST_XDIST_WORKER" in os.environ:
     torch.set_num_threads(1)
 

@@ -28,6 +28,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
+from unittest import mock
 
 import torch
 from torch import Tensor, nn
@@ -154,11 +155,19 @@ class EmulatedCapture:
 
     @contextmanager
     def taken(self) -> Iterator[None]:
-        """Within this context it is told nothing but what can be captured, and forgets it."""
+        """Within this context it is told nothing but what can be captured, and forgets it.
+
+        Who waits for the device is refused, too.
+        """
         global _TAPE
-        _TAPE = []
+        _TAPE, accelerator = [], torch.accelerator
         try:
-            yield
+            with (
+                mock.patch.object(accelerator, "is_available", return_value=True),
+                mock.patch.object(accelerator, "current_accelerator", return_value=DEVICE),
+                mock.patch.object(accelerator, "synchronize", side_effect=_waited),
+            ):
+                yield
         finally:
             self._tape, _TAPE = _TAPE, None
         for _, _, _, out in self._tape:
@@ -291,6 +300,10 @@ def _count_looks(name: str, args, others: list[Tensor]) -> None:
         _count("synchronisations")
     elif name == "aten::copy_" or name in _INDEXING:
         _count_transfers(others)
+
+
+def _waited(_: Any) -> None:
+    _count("synchronisations")
 
 
 def _count(what: str, times: int = 1) -> None:

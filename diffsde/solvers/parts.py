@@ -84,6 +84,7 @@ class Part:
         """The steps as they are accepted, each checked and recorded."""
         total = None if self.request.adaptive else len(self.state.nodes) - 1
         walk = self.stepping(self.state)
+        self.driver.recorder.start_clock()
         return self.driver.steps(walk, total=total, progress=self.request.progress)
 
     def add_clean_images(self) -> None:

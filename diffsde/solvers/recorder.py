@@ -89,7 +89,7 @@ class Recorder:
     ) -> None:
         self.method, self.state, self.grid, self.shape = method, state, grid, shape
         self._resume, self.clock = resume, clock
-        self.stats, self._started = Stats(), seconds_on(state.x.device)
+        self.stats, self._started = Stats(), time.perf_counter()
         self.us: list[float] = []
         self._calls: list[int] = []  # evaluations until each saved state
         self._calls_by_step = [0]  # evaluations until the start and until the end of each step
@@ -108,6 +108,10 @@ class Recorder:
         return None if unknown else int(self.grid.kept.sum()) + denoises
 
     # -- while the method steps ----------------------------------------------------
+
+    def start_clock(self) -> None:
+        """Count the seconds from here on, once the device has done what it was told before."""
+        self._started = seconds_on(self.state.x.device)
 
     def count_step(self) -> None:
         """One more step, or for samples with steps of their own the most that one has taken."""
@@ -203,7 +207,7 @@ class Recorder:
     def trajectory(self, dense: DenseOutput | None = None) -> Trajectory:
         """The path so far; given `dense`, with the states between the saved ones."""
         self.count_cost()
-        # Only here does the clock wait for the device.
+        # Only at the start and here does the clock wait for the device.
         self.stats.seconds = seconds_on(self.state.x.device) - self._started
         ts = self._times()
         if self._clean is not None:
