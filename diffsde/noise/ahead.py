@@ -12,13 +12,12 @@ from collections.abc import Iterable, Iterator, Sequence
 import torch
 from torch import Tensor
 
-from diffsde.noise.normal import NormalTable
+from diffsde.noise.normal import TOGETHER, NormalTable
 from diffsde.noise.philox import Node
 
 __all__ = ["DrawnAhead"]
 
-_NUMBERS = 2**20  # drawn together: some 100 MB while they are made
-_ROWS = 2**12  # their addresses are listed on the host
+_ROWS = 2**12  # whose addresses are listed on the host for a draw
 
 _Key = int | tuple[int, ...]
 
@@ -68,7 +67,7 @@ class DrawnAhead:
         known = first in self._expected
         following = self._expected[self._expected.index(first) :] if known else [first]
         n = max(1, len(self._samples))
-        fitting = min(_NUMBERS // max(1, n * math.prod(self._shape)), _ROWS // n)
+        fitting = min(TOGETHER // max(1, n * math.prod(self._shape)), _ROWS // n)
         return following[: max(1, fitting)]
 
     def _rows(self, nodes: Sequence[Node]) -> Iterator[Tensor]:

@@ -103,8 +103,8 @@ class _Tree(BoundBrownian):
         self._depth = math.ceil(-math.log2(resolution))
         # In the states' own precision the path is as exact as the states to which it is added.
         self._precise = torch.promote_types(self.dtype, torch.float32)
-        of_tree = self.shape[1], self._depth, self._precise, self.device
-        self._numbers = PathNumbers(self._table, self.samples, *of_tree)
+        kind = self._precise, self.device
+        self._numbers = PathNumbers(self._table, self.samples, self.shape[1], *kind)
         self._latest: list[tuple[Tensor, _Value]] = []  # times and values there
 
     def visit(self, *times: Tensor) -> None:

@@ -28,7 +28,9 @@ from torch import Tensor
 from diffsde.noise.philox import HostWords, Node, device_words
 from diffsde.noise.seeds import entropy
 
-__all__ = ["NormalTable"]
+__all__ = ["TOGETHER", "NormalTable"]
+
+TOGETHER = 2**20  # numbers drawn at once on a device: some 100 MB while they are made
 
 _CPU = torch.device("cpu")
 _UNIT = 2.0**-32  # a half word k gives u₁ = (k + ½) / 2³², which is never zero, and u₂ = k / 2³²
@@ -77,15 +79,22 @@ class NormalTable:
     ) -> Iterator[Tensor]:
         """The numbers of each sample at several nodes, of each node (len(samples), *shape)."""
         count, device = math.prod(shape), torch.device(device)
+        # On the CPU one after the other, so that all take the same memory. On a device as many as
+        # fit, because a draw takes some three hundred launches, however many its numbers.
+        fitting = 1 if device.type == "cpu" else max(1, TOGETHER // max(1, len(samples) * count))
+        for start in range(0, len(nodes), fitting):
+            for numbers in self._drawn(samples, nodes[start : start + fitting], count, device):
+                yield numbers[:, :count].reshape(len(samples), *shape).to(dtype)
+
+    def _drawn(
+        self, samples: Sequence[int], nodes: Sequence[Node], count: int, device: torch.device
+    ) -> Iterable[Tensor]:
+        """At least `count` numbers of each sample, for each node (len(samples), …)."""
         pairs = -(-count // 2)
-        numbers: Iterable[Tensor]
-        if device.type == "cpu":  # one after the other, so that all take the same memory
+        if device.type == "cpu":
             words = (self._words.draw(samples, node, pairs) for node in nodes)
-            numbers = (torch.from_numpy(_on_host(of_node)) for of_node in words)
-        else:  # all at once, because it takes some three hundred launches
-            numbers = _on_device(device_words(self._key, samples, nodes, pairs, device)).unbind()
-        for some in numbers:
-            yield some[:, :count].reshape(len(samples), *shape).to(dtype)
+            return (torch.from_numpy(_on_host(of_node)) for of_node in words)
+        return _on_device(device_words(self._key, samples, nodes, pairs, device)).unbind()
 
 
 def _on_host(words: NDArray[numpy.uint64]) -> NDArray[numpy.float32]:

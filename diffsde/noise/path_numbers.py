@@ -53,7 +53,6 @@ class PathNumbers:
         table: of the seed.
         samples: whose numbers they are.
         channels: m, for each of which a node has two numbers.
-        depth: how often a cell is halved.
         dtype, device: of what is handed out.
     """
 
@@ -62,13 +61,12 @@ class PathNumbers:
         table: NormalTable,
         samples: Sequence[int],
         channels: int,
-        depth: int,
         dtype: torch.dtype,
         device: torch.device,
     ) -> None:
         self._table, self._samples, self._of_node = table, samples, (2, channels)
         self._nodes: list[Node] = []  # those around the latest time
-        room = (depth + 2, 2, len(samples), channels)
+        room = (0, 2, len(samples), channels)
         self._rows = torch.empty(room, dtype=dtype, device=device)  # their numbers
 
     def around(self, times: Sequence[Around]) -> Iterator[Tensor]:
@@ -81,11 +79,19 @@ class PathNumbers:
         kept = [_shared(nodes, last) for nodes, last in zip(wanted, before, strict=False)]
         missing = [node for nodes, n in zip(wanted, kept, strict=True) for node in nodes[n:]]
         drawn = self._drawn(missing)
+        self._make_room(max(map(len, wanted), default=0))
         for nodes, n in zip(wanted, kept, strict=True):
             for row in self._rows[n : len(nodes)]:
                 row.copy_(next(drawn))
             self._nodes = nodes
             yield self._rows[: len(nodes)].flatten(0, 1).transpose(0, 1)
+
+    def _make_room(self, nodes: int) -> None:
+        """For a time on a coarse grid, few nodes are needed."""
+        rows = self._rows
+        if nodes > len(rows):
+            more = rows.new_empty((nodes - len(rows), *rows.shape[1:]))
+            self._rows = torch.cat([rows, more])
 
     def of_cell(self, cell: Tensor) -> Tensor:
         """A cell's own numbers, (2, B, m); `cell` is () or (B, 1)."""

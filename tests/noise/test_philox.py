@@ -12,7 +12,7 @@ import torch
 from numpy.random import Philox
 
 from diffsde import VESDE, BrownianPath
-from diffsde.noise import ahead
+from diffsde.noise import ahead, normal
 from diffsde.noise.brownian import SequentialBrownian
 from diffsde.noise.normal import NormalTable
 from diffsde.noise.philox import HostWords, Node, device_words
@@ -101,6 +101,26 @@ def test_brownian_motion_is_made_on_the_device(dtype: torch.dtype) -> None:
                     assert torch.allclose(device.cpu(a), b, rtol=0, atol=5e-6)
 
 
+def test_a_device_draws_as_many_numbers_at_once_as_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long the way down a path is, and however large a node."""
+    host = BrownianPath(1).bind((3, 5))(0.3, 0.7)
+    largest: list[int] = []
+    drawn = normal.device_words
+
+    def noted(key: int, samples: Sequence[int], nodes: Sequence[Node], *rest: int) -> torch.Tensor:
+        largest.append(len(nodes))
+        return drawn(key, samples, nodes, *rest)
+
+    monkeypatch.setattr(normal, "device_words", noted)
+    for fitting, nodes in ((3 * 10 * 4, 4), (1, 1)):
+        largest.clear()
+        monkeypatch.setattr(normal, "TOGETHER", fitting)
+        with Emulated() as device:
+            found = BrownianPath(1).bind((3, 5), device=device.device)(0.3, 0.7)
+            assert torch.allclose(device.cpu(found), host, rtol=0, atol=5e-6)
+        assert max(largest) == nodes
+
+
 def test_a_prior_is_drawn_where_it_is_asked_for() -> None:
     sde = VESDE()
     expected = sde.prior_sample((2, 3), seed=1)
@@ -116,7 +136,7 @@ def test_a_device_draws_the_steps_to_come_together(
     monkeypatch: pytest.MonkeyPatch, places: list[float]
 ) -> None:
     """The host's numbers, and one copy of addresses for as many steps as fit."""
-    monkeypatch.setattr(ahead, "_NUMBERS", 3 * 5 * 40)
+    monkeypatch.setattr(ahead, "TOGETHER", 3 * 5 * 40)
     times = {u: 1 - 0.9 * u for u in places}
     host = SequentialBrownian(1, (3, 5), times=times)
     with Emulated() as device:
