@@ -190,5 +190,6 @@ class _Tree(BoundBrownian):
         around = self._numbers.around([*map(Around, cells, rhos, counts)])
         for of_time, numbers in zip(weights, around, strict=True):
             there = torch.from_numpy(of_time).to(self.device, self._precise, non_blocking=True)
-            w, u = (there.expand(len(numbers), -1, -1) @ numbers).unbind(1)
+            both = there.expand(len(numbers), -1, -1) @ numbers
+            w, u = both[..., : self.shape[1]].unbind(1)
             yield w, u

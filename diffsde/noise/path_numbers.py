@@ -21,6 +21,9 @@ from diffsde.noise.philox import Node
 __all__ = ["Around", "PathNumbers"]
 
 _WORD = 2**64
+# A product of matrices may be rounded in another way where a row begins at another place in memory.
+# So a sample's rows have a multiple of so many numbers, the last of which are zeros.
+_ALIGNED = 16
 
 
 @dataclass(frozen=True)
@@ -66,13 +69,16 @@ class PathNumbers:
     ) -> None:
         self._table, self._samples, self._of_node = table, samples, (2, channels)
         self._nodes: list[Node] = []  # those around the latest time
-        room = (0, 2, len(samples), channels)
+        room = (0, 2, len(samples), -(-channels // _ALIGNED) * _ALIGNED)
         self._rows = torch.empty(room, dtype=dtype, device=device)  # their numbers
 
     def around(self, times: Sequence[Around]) -> Iterator[Tensor]:
-        """The numbers around one time after the other, (B, 2 count, m); each until the next.
+        """The numbers around one time after the other; each until the next.
 
-        On a device all that are not there yet are drawn together.
+        On a device those that are not there yet are drawn together.
+
+        Yields:
+            (B, 2 count, ≥ m), with zeros after the m channels.
         """
         wanted = [time.nodes() for time in times]
         before = [self._nodes, *wanted]
@@ -82,7 +88,7 @@ class PathNumbers:
         self._make_room(max(map(len, wanted), default=0))
         for nodes, n in zip(wanted, kept, strict=True):
             for row in self._rows[n : len(nodes)]:
-                row.copy_(next(drawn))
+                row[..., : self._of_node[1]] = next(drawn)
             self._nodes = nodes
             yield self._rows[: len(nodes)].flatten(0, 1).transpose(0, 1)
 
@@ -90,7 +96,7 @@ class PathNumbers:
         """For a time on a coarse grid, few nodes are needed."""
         rows = self._rows
         if nodes > len(rows):
-            more = rows.new_empty((nodes - len(rows), *rows.shape[1:]))
+            more = rows.new_zeros((nodes - len(rows), *rows.shape[1:]))
             self._rows = torch.cat([rows, more])
 
     def of_cell(self, cell: Tensor) -> Tensor:

@@ -70,9 +70,17 @@ def test_a_path_is_a_function_of_time() -> None:
     assert torch.equal(again(0.2, 1.7), w)
 
 
-def test_a_sample_keeps_its_path_in_any_batch() -> None:
-    whole, part = path(), BrownianPath(3).bind((2, 5000), [1, 3], torch.float64)
-    assert torch.equal(part(0.3, 0.77), whole(0.3, 0.77)[[1, 3]])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("channels", [*range(1, 36), 784, 785])
+def test_a_sample_keeps_its_path_in_any_batch(channels: int, dtype: torch.dtype) -> None:
+    """Bit for bit, alone and beside others, with one time for all and with times of their own."""
+    own = torch.tensor([[0.3], [0.77]], dtype=torch.float64)
+    whole = BrownianPath(3).bind((64, channels), dtype=dtype)(*own.flatten(), return_U=True)
+    for rows in ([0], [1, 3], [63, 2, 9], list(range(63))):
+        part = BrownianPath(3).bind((len(rows), channels), rows, dtype)
+        for times in (own.flatten(), own.expand(2, len(rows)).unsqueeze(2)):
+            for found, expected in zip(part(*times, return_U=True), whole, strict=True):
+                assert torch.equal(found, expected[rows])
 
 
 def test_times_of_their_own() -> None:
