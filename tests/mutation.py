@@ -192,10 +192,12 @@ MUTATIONS = (
         "order=solver.order + 0.5,", "order=solver.order + 1,", _NEXT,
     ),
     Mutation(
-        "chunk: first is forgotten", "solvers/chunks.py", "first + start)", "start)", _CHUNKS,
+        "chunk: first is forgotten", "solvers/chunks.py",
+        "range(first + start, first + end)", "range(start, end)", _CHUNKS,
     ),
     Mutation(
-        "chunk: every part is the first", "solvers/chunks.py", "first + start)", "first)", _CHUNKS,
+        "chunk: every part is the first", "solvers/chunks.py",
+        "range(first + start, first + end)", "range(first, first + end - start)", _CHUNKS,
     ),
     # metrics
     Mutation(
