@@ -82,8 +82,7 @@ def assert_captured(row: Any, of: nn.Module, **how: Any) -> None:
 def test_fixed_steps_of_every_row(row: Any) -> None:
     clock = CLOCKS[ROWS.index(row) % len(CLOCKS)]
     save = ("all", "last", 3)[ROWS.index(row) % 3]
-    for steps in (2, 9):
-        assert_captured(row, score(), steps=steps, clock=clock, save=save, first=5)
+    assert_captured(row, score(), steps=5, clock=clock, save=save, first=5)
 
 
 @pytest.mark.parametrize("row", [row for row in ROWS if row.kind == "sde"], ids=ids)

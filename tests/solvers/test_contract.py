@@ -146,7 +146,7 @@ def test_g_is_asked_at_t_and_scaled_by_the_clock(
 ) -> None:
     if source == "adaptive" and method == "milstein":
         pytest.skip("the same as euler here")
-    n = 4000 if source != "adaptive" else 400
+    n = 4000 if source != "adaptive" else 200
     how: dict[str, Any] = {
         "seed": {"seed": 1},
         "path": {"noise": BrownianPath(1)},
@@ -269,7 +269,7 @@ def test_declared_additive_noise_may_use_what_additive_noise_allows(
 ) -> None:
     """Every method, whatever its calculus; those of order 1.5 against many small steps."""
     sde, x, noise = make("additive", calculus).double(), states(torch.float64), BrownianPath(3)
-    fine = solve(sde, x, "euler", ts=[0.0, 1.0], steps=2**12, noise=noise, save="last").final
+    fine = solve(sde, x, "euler", ts=[0.0, 1.0], steps=2**11, noise=noise, save="last").final
     for method in [*METHODS, "em", "sosra"]:
         sol = solve(sde, x, method, ts=[0.0, 1.0], steps=128, noise=noise, save="last")
         assert float((sol.final - fine).abs().max()) < 0.01, method

@@ -25,9 +25,9 @@ QUICK = {
     "two_moons": ["--epochs", "2"],
     "compare_solvers": ["--evaluations", "6", "12"],
 }  # the others take seconds as they are
-# These take half a minute with the shipped network, with which the site's build runs them, and
-# `pytest --thorough`.
-SLOW = {"bands", "compare_solvers"}
+# These take up to half a minute with the shipped network, with which the site's build runs them,
+# and `pytest --thorough`.
+SLOW = {"bands", "compare_solvers", "dial", "interpolate", "side_by_side"}
 FEWEST = {"two_moons": 8}  # shades of grey
 PICTURES = {".png", ".gif"}
 
