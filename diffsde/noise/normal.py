@@ -17,7 +17,7 @@ too, but for the rounding of its logarithm, sine and cosine.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy
 import torch
@@ -31,6 +31,7 @@ from diffsde.noise.seeds import entropy
 __all__ = ["TOGETHER", "NormalTable"]
 
 TOGETHER = 2**20  # numbers drawn at once on a device: some 100 MB while they are made
+_ON_HOST = 2**14  # and on the CPU
 
 _CPU = torch.device("cpu")
 _UNIT = 2.0**-32  # a half word k gives u₁ = (k + ½) / 2³², which is never zero, and u₂ = k / 2³²
@@ -79,21 +80,23 @@ class NormalTable:
     ) -> Iterator[Tensor]:
         """The numbers of each sample at several nodes, of each node (len(samples), *shape)."""
         count, device = math.prod(shape), torch.device(device)
-        # On the CPU one after the other, so that all take the same memory. On a device as many as
-        # fit, because a draw takes some three hundred launches, however many its numbers.
-        fitting = 1 if device.type == "cpu" else max(1, TOGETHER // max(1, len(samples) * count))
+        # On a device a draw takes some three hundred launches, however many its numbers. On the CPU
+        # few numbers take as long as one, and many are faster in a small part of memory.
+        together = _ON_HOST if device.type == "cpu" else TOGETHER
+        fitting = max(1, together // max(1, len(samples) * count))
         for start in range(0, len(nodes), fitting):
             for numbers in self._drawn(samples, nodes[start : start + fitting], count, device):
                 yield numbers[:, :count].reshape(len(samples), *shape).to(dtype)
 
     def _drawn(
         self, samples: Sequence[int], nodes: Sequence[Node], count: int, device: torch.device
-    ) -> Iterable[Tensor]:
+    ) -> Sequence[Tensor]:
         """At least `count` numbers of each sample, for each node (len(samples), …)."""
         pairs = -(-count // 2)
         if device.type == "cpu":
-            words = (self._words.draw(samples, node, pairs) for node in nodes)
-            return (torch.from_numpy(_on_host(of_node)) for of_node in words)
+            drawn = [self._words.draw(samples, node, pairs) for node in nodes]
+            words = drawn[0] if len(drawn) == 1 else numpy.concatenate(drawn)
+            return torch.from_numpy(_on_host(words)).split(len(samples))
         return _on_device(device_words(self._key, samples, nodes, pairs, device)).unbind()
 
 

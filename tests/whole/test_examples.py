@@ -23,26 +23,32 @@ EXAMPLES = [
 QUICK = {
     "train_mnist": ["--quick"],
     "two_moons": ["--epochs", "2"],
-    "compare_solvers": ["--evaluations", "6", "12"],
 }  # the others take seconds as they are
-# These take up to half a minute with the shipped network, with which the site's build runs them,
-# and `pytest --thorough`.
-SLOW = {"bands", "compare_solvers", "dial", "interpolate", "side_by_side"}
+# The site's build runs these with the shipped network, and so does `pytest --thorough`. Every day
+# the longest are left to the site, and the others take a small network.
+LONGEST = {"bands", "compare_solvers"}
+SLOW = {"dial", "interpolate", "side_by_side"}
 FEWEST = {"two_moons": 8}  # shades of grey
 PICTURES = {".png", ".gif"}
 
 
-@pytest.mark.parametrize("script", EXAMPLES, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "script",
+    [
+        pytest.param(path, marks=pytest.mark.thorough if path.stem in LONGEST else ())
+        for path in EXAMPLES
+    ],
+    ids=lambda path: path.stem,
+)
 def test_example(
     script: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pytestconfig: pytest.Config
 ) -> None:
     here, out = tmp_path / "here", tmp_path / "out"
     here.mkdir()
     monkeypatch.chdir(here)
-    whole = script.stem in SLOW and pytestconfig.getoption("thorough")
-    quick = [] if whole else QUICK.get(script.stem, [])
+    quick = QUICK.get(script.stem, [])
     monkeypatch.setattr(sys, "argv", [script.name, "--out", str(out), *quick])
-    if script.stem in SLOW and not whole:
+    if script.stem in SLOW and not pytestconfig.getoption("thorough"):
         monkeypatch.setattr(diffsde, "load_pretrained", lambda name="mnist": small_model())
     with matplotlib.rc_context({"backend": "agg"}):
         runpy.run_path(str(script), run_name="__main__")
