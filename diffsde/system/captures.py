@@ -58,11 +58,13 @@ CAPTURES: dict[str, Callable[[], Capture]] = {"cuda": _CudaGraph}
 class HostCopies:
     """What the host copies to a device: noted once, and then taken from there.
 
-    copies = HostCopies()
-    with copies.noted():
-        work()
-    with copies.repeated():  # the same work, which copies nothing
-        work()
+        copies = HostCopies()
+        with copies.noted():
+            work()
+        with copies.repeated():  # the same work, which copies nothing
+            work()
+
+    What torch copies below its dispatcher, as `torch.tensor(…, device=…)` does, is not noted.
     """
 
     def __init__(self) -> None:
