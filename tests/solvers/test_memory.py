@@ -60,7 +60,8 @@ def highest(row: Solver, steps: int, **how: object) -> tuple[float, Trajectory]:
 
 @pytest.mark.parametrize("row", ROWS, ids=[f"{row.kind}-{row.name}" for row in ROWS])
 def test_with_the_last_state_alone_length_costs_nothing(row: Solver) -> None:
-    short, long = (highest(row, steps)[0] for steps in (20, 28))
+    enough = 20 if "adams" in row.name else 6  # steps for a method to remember all that it will
+    short, long = (highest(row, steps)[0] for steps in (enough, enough + 8))
     # A state of the whole batch waits for the sample that is last to reach its time.
     assert long <= short + (2 if row.adaptive else 0)
     assert long <= MANY.get(row.name, 16)
