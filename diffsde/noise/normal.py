@@ -95,8 +95,9 @@ class NormalTable:
         pairs = -(-count // 2)
         if device.type == "cpu":
             drawn = [self._words.draw(samples, node, pairs) for node in nodes]
-            words = drawn[0] if len(drawn) == 1 else numpy.concatenate(drawn)
-            return torch.from_numpy(_on_host(words)).split(len(samples))
+            if len(drawn) == 1:  # as at most times, so that it should cost nothing beside
+                return [torch.from_numpy(_on_host(drawn[0]))]
+            return torch.from_numpy(_on_host(numpy.concatenate(drawn))).split(len(samples))
         return _on_device(device_words(self._key, samples, nodes, pairs, device)).unbind()
 
 
