@@ -60,7 +60,7 @@ def test_a_wiener_process_in_windows_has_the_variance_of_the_whole(
 @pytest.mark.parametrize("source", SOURCES)
 def test_the_forward_process_in_windows_has_the_marginal(source: str) -> None:
     """The end of the VE SDE has most of its noise: std 13.3 for 9.85 if it repeats itself."""
-    sde, n = VESDE(), {"seed": N, "path": N // 20, "adaptive": N // 50}[source]
+    sde, n = VESDE(), N if source == "seed" else N // 20
     how = {**SOURCES[source], "clock": "sigma"}
     how = how if source == "adaptive" else {**how, "steps": 40}
     found = in_windows(sde, torch.zeros(n, 1, dtype=torch.float64), [0.0, 0.9, 1.0], how)

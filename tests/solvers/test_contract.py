@@ -146,7 +146,7 @@ def test_g_is_asked_at_t_and_scaled_by_the_clock(
 ) -> None:
     if source == "adaptive" and method == "milstein":
         pytest.skip("the same as euler here")
-    n = 4000 if source != "adaptive" else 200
+    n = 4000 if source != "adaptive" else 400
     how: dict[str, Any] = {
         "seed": {"seed": 1},
         "path": {"noise": BrownianPath(1)},

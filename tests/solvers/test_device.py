@@ -176,7 +176,6 @@ def test_adaptive_sdes(row: Any, float64: bool) -> None:
         assert 1 < found.stats.steps <= found.stats.nfe
         tried = found.stats.steps + found.stats.rejected
         assert device.synchronisations <= 2 * found.stats.nfe / row.evaluations + 3
-        print("COUNTED", row.name, device.launches / tried)
         assert device.launches <= ATTEMPT * tried
         assert_same(device, found.ys, there.ys)
 
