@@ -6,13 +6,12 @@ computing them. On the CPU each draw is made when it is asked for.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
 
-from diffsde.noise.normal import TOGETHER, NormalTable
+from diffsde.noise.normal import NormalTable, nodes_at_once
 from diffsde.noise.philox import Node
 
 __all__ = ["DrawnAhead"]
@@ -66,8 +65,8 @@ class DrawnAhead:
         """A node and as many of those expected after it as fit."""
         known = first in self._expected
         following = self._expected[self._expected.index(first) :] if known else [first]
-        n = max(1, len(self._samples))
-        fitting = min(TOGETHER // max(1, n * math.prod(self._shape)), _ROWS // n)
+        fitting = nodes_at_once(self._samples, self._shape, self._device)
+        fitting = min(fitting, _ROWS // max(1, len(self._samples)))
         return following[: max(1, fitting)]
 
     def _rows(self, nodes: Sequence[Node]) -> Iterator[Tensor]:

@@ -28,10 +28,13 @@ from torch import Tensor
 from diffsde.noise.philox import HostWords, Node, device_words
 from diffsde.noise.seeds import entropy
 
-__all__ = ["TOGETHER", "NormalTable"]
+__all__ = ["NormalTable", "nodes_at_once"]
 
-TOGETHER = 2**20  # numbers drawn at once on a device: some 100 MB while they are made
-_ON_HOST = 2**14  # and on the CPU
+# Numbers drawn at once. On a device a draw takes some three hundred launches, however many its
+# numbers, and a million take some 100 MB while they are made. On the CPU few numbers take as long
+# as one, and many are faster in a small part of memory.
+_ON_DEVICE = 2**20
+_ON_HOST = 2**14
 
 _CPU = torch.device("cpu")
 _UNIT = 2.0**-32  # a half word k gives u₁ = (k + ½) / 2³², which is never zero, and u₂ = k / 2³²
@@ -80,10 +83,7 @@ class NormalTable:
     ) -> Iterator[Tensor]:
         """The numbers of each sample at several nodes, of each node (len(samples), *shape)."""
         count, device = math.prod(shape), torch.device(device)
-        # On a device a draw takes some three hundred launches, however many its numbers. On the CPU
-        # few numbers take as long as one, and many are faster in a small part of memory.
-        together = _ON_HOST if device.type == "cpu" else TOGETHER
-        fitting = max(1, together // max(1, len(samples) * count))
+        fitting = nodes_at_once(samples, shape, device)
         for start in range(0, len(nodes), fitting):
             for numbers in self._drawn(samples, nodes[start : start + fitting], count, device):
                 yield numbers[:, :count].reshape(len(samples), *shape).to(dtype)
@@ -99,6 +99,12 @@ class NormalTable:
                 return [torch.from_numpy(_on_host(drawn[0]))]
             return torch.from_numpy(_on_host(numpy.concatenate(drawn))).split(len(samples))
         return _on_device(device_words(self._key, samples, nodes, pairs, device)).unbind()
+
+
+def nodes_at_once(samples: Sequence[int], shape: Sequence[int], device: torch.device) -> int:
+    """At how many nodes the numbers of these samples are drawn together; at least one."""
+    numbers = _ON_HOST if device.type == "cpu" else _ON_DEVICE
+    return max(1, numbers // max(1, len(samples) * math.prod(shape)))
 
 
 def _on_host(words: NDArray[numpy.uint64]) -> NDArray[numpy.float32]:

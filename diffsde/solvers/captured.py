@@ -11,12 +11,13 @@ again, step by step, to say where it went wrong.
 from __future__ import annotations
 
 import time
+from contextlib import AbstractContextManager
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from diffsde.equations.rows import only_part, only_rows
+from diffsde.equations.rows import only_rows
 from diffsde.errors import InputError
 from diffsde.noise.sample_run import SampleRun
 from diffsde.solvers.parts import Part, solve_part
@@ -83,25 +84,25 @@ class CapturedChunks:
             InputError: the solve cannot be captured.
             SolveError: it stopped before its end.
         """
+        self._samples.move(self._first + start)
+        self._rows.move(start)
         if end - start < len(self._x):  # the last
             return self._step_by_step(start, end)
-        self._move(start, end)
+        self._x.copy_(self._all[start:end])
         if self._solved is None:
             with self._copies.noted():
                 self._solved = self._step_by_step(start, end)
             return self._solved
         return self._replayed(start, end, self._solved)
 
-    def _move(self, start: int, end: int) -> None:
-        self._x.copy_(self._all[start:end])
-        self._samples.move(self._first + start)
-        self._rows.move(start)
-
     def _step_by_step(self, start: int, end: int) -> Trajectory:
-        whole, samples = len(self._all), range(self._first + start, self._first + end)
-        moved = only_rows(self._rows.there, whole)  # so that copies are noted as they are repeated
-        with moved if end - start == len(self._x) else only_part(start, end, whole):
+        samples = range(self._first + start, self._first + end)
+        with self._own_rows(end - start):
             return solve_part(self._request, self._all[start:end], samples)
+
+    def _own_rows(self, count: int) -> AbstractContextManager[None]:
+        """The rows of a chunk, which are on the device, so that none are copied there."""
+        return only_rows(self._rows.there[:count], len(self._all))
 
     def _replayed(self, start: int, end: int, like: Trajectory) -> Trajectory:
         began = time.perf_counter()
@@ -118,8 +119,8 @@ class CapturedChunks:
 
     def _captured(self) -> _Result:
         try:
-            moved = only_rows(self._rows.there, len(self._all))
-            with self._copies.repeated(), self._capture.taken(), moved:
+            rows = self._own_rows(len(self._x))
+            with self._copies.repeated(), self._capture.taken(), rows:
                 return _Result(Part.of(self._request, self._x, self._samples))
         except Exception as error:
             raise InputError(

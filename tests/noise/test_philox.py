@@ -12,7 +12,7 @@ import torch
 from numpy.random import Philox
 
 from diffsde import VESDE, BrownianPath
-from diffsde.noise import ahead, normal
+from diffsde.noise import normal
 from diffsde.noise.brownian import SequentialBrownian
 from diffsde.noise.normal import NormalTable
 from diffsde.noise.philox import HostWords, Node, device_words
@@ -114,7 +114,7 @@ def test_a_device_draws_as_many_numbers_at_once_as_fit(monkeypatch: pytest.Monke
     monkeypatch.setattr(normal, "device_words", noted)
     for fitting, nodes in ((3 * 10 * 4, 4), (1, 1)):
         largest.clear()
-        monkeypatch.setattr(normal, "TOGETHER", fitting)
+        monkeypatch.setattr(normal, "_ON_DEVICE", fitting)
         with Emulated() as device:
             found = BrownianPath(1).bind((3, 5), device=device.device)(0.3, 0.7)
             assert torch.allclose(device.cpu(found), host, rtol=0, atol=5e-6)
@@ -136,7 +136,7 @@ def test_a_device_draws_the_steps_to_come_together(
     monkeypatch: pytest.MonkeyPatch, places: list[float]
 ) -> None:
     """The host's numbers, and one copy of addresses for as many steps as fit."""
-    monkeypatch.setattr(ahead, "TOGETHER", 3 * 5 * 40)
+    monkeypatch.setattr(normal, "_ON_DEVICE", 3 * 5 * 40)
     times = {u: 1 - 0.9 * u for u in places}
     host = SequentialBrownian(1, (3, 5), times=times)
     with Emulated() as device:
